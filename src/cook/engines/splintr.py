@@ -1,0 +1,82 @@
+"""The default engine: splintr, from a bundled vocabulary (presets) or from a tokenizer.json.
+
+Its batch call recognises special tokens in the text and applies the post-processor. So a tokenizer.json is loaded
+without its post-processor and its special added tokens; and on a bundled vocabulary, which also has agent tokens of
+splintr's own with ids beyond the model's, the few texts that hold a special string go one by one through
+`encode_ordinary`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+import splintr
+
+from cook.engines import Ids, Offsets, engine_errors
+from cook.engines.bundled import Preset
+
+
+class SplintrEngine:
+    """Encodes a batch in Rust threads, as many as RAYON_NUM_THREADS says when the first batch is encoded."""
+
+    name = "splintr"
+    version: str = splintr.__version__
+
+    def __init__(self, tokenizer: splintr.AnyTokenizer, recognises: Sequence[str] = (), space_added: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._special = re.compile("|".join(map(re.escape, recognises))) if recognises else None
+        self._exact_bytes = bool(recognises)  # bundled vocabularies have no normalizer that token_ends must see through
+        self._space_added = space_added
+
+    @classmethod
+    def from_preset(cls, preset: Preset) -> SplintrEngine:
+        """From a bundled vocabulary; no file, no network."""
+        tokenizer = splintr.Tokenizer.from_pretrained(preset.bundled)
+        return cls(tokenizer, tuple(tokenizer.special_tokens()), space_added=tokenizer.family == "Spm")
+
+    @classmethod
+    def from_json(cls, tokenizer_json: bytes) -> SplintrEngine:
+        """From a tokenizer.json. Raises TokenizerError where splintr cannot read it."""
+        document = orjson.loads(tokenizer_json)
+        added = document.get("added_tokens") or ()
+        document["added_tokens"] = [token for token in added if not token.get("special")]
+        document |= {"post_processor": None, "truncation": None, "padding": None}
+        with engine_errors(f"splintr {cls.version} cannot read this tokenizer.json"):
+            return cls(splintr.from_json_bytes(orjson.dumps(document)))
+
+    def encode(self, texts: Sequence[str]) -> tuple[Ids, Offsets]:
+        """See Engine."""
+        texts = list(texts)
+        special = self._special
+        marked = [i for i, text in enumerate(texts) if special.search(text)] if special else []
+        with engine_errors(f"splintr {self.version} failed on a text"):
+            apart = [np.array(self._tokenizer.encode_ordinary(texts[i]), np.uint32) for i in marked]
+            for i in marked:
+                texts[i] = ""
+            raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(texts)
+        ids, offsets = np.frombuffer(raw_ids, np.uint32), np.frombuffer(raw_offsets, np.uint64).astype(np.int64)
+        if not marked:
+            return ids, offsets
+        lengths = np.diff(offsets)
+        lengths[marked] = [len(a) for a in apart]
+        cuts = np.split(ids, offsets[marked])  # "" encodes to nothing: each cut is where its text's ids belong
+        ids = np.concatenate([cuts[0], *[part for pair in zip(apart, cuts[1:], strict=True) for part in pair]])
+        np.cumsum(lengths, out=offsets[1:])
+        return ids, offsets
+
+    def token_ends(self, text: str) -> Offsets | None:
+        """See Engine. Known on bundled vocabularies alone, from the bytes of each token."""
+        if not self._exact_bytes:
+            return None
+        utf8 = np.frombuffer(text.encode(), np.uint8)
+        token_bytes = self._tokenizer.decode_token_bytes
+        sizes = [len(token_bytes(i)) for i in self._tokenizer.encode_ordinary(text)]
+        ends = np.cumsum(sizes, dtype=np.int64) - self._space_added
+        if len(ends) == 0 or ends[-1] != len(utf8):  # a "▁" in the text itself is three bytes there, one here
+            return None
+        starts_character = np.append((utf8 & 0xC0) != 0x80, True)
+        ends = np.unique(ends[(ends > 0) & starts_character[ends]])
+        return np.cumsum(starts_character)[ends] - 1

@@ -1,0 +1,95 @@
+"""Every error that cook raises on purpose, and the exit code that each gives the command.
+
+    CookError                1   base of all
+    ├── RecipeError          2   a setting is wrong: a flag, a key of the YAML file, a data set's name
+    ├── SourceError          1   data sets or shards cannot be found or read
+    ├── TokenizerError       1   a tokenizer cannot be had, or has no such token
+    ├── OutputError          1   the output cannot be written or read
+    │   └── OutputExists     1   another result is there already
+    ├── InputError           3   the data is rejected
+    │   ├── BadLines         3   lines that are not entries, each with file:line: field
+    │   └── TooLong          3   examples longer than a sequence, beyond what the recipe allows
+    └── SeveralFailed        highest of the data sets that failed, each of which stands in it
+
+Errors of other libraries are turned into one of these where they are called, `from` the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cook.pipeline import Summary
+
+
+class CookError(Exception):
+    """Base of every error that cook raises on purpose. `exit_code` is what the command returns for it."""
+
+    exit_code = 1
+
+
+class RecipeError(CookError):
+    """One or more settings are wrong; the message lists all of them."""
+
+    exit_code = 2
+
+
+class SourceError(CookError):
+    """A source, a data set in it, or a shard cannot be found or read."""
+
+
+class TokenizerError(CookError):
+    """A tokenizer cannot be had, cannot encode, or lacks a token that the recipe needs."""
+
+
+class OutputError(CookError):
+    """The output folder cannot be written, or what lies in it cannot be read back."""
+
+
+class OutputExists(OutputError):  # noqa: N818 - reads as what it says: the output exists
+    """A result of another recipe or of other inputs lies where this one would go."""
+
+
+class InputError(CookError):
+    """The data is rejected; nothing was written."""
+
+    exit_code = 3
+
+
+class Problem(NamedTuple):
+    """What is wrong with one line of a shard."""
+
+    shard: str  # path of the shard as found
+    line: int  # 1-based
+    field: str  # "QA_list[2].A", or "" for the line as a whole
+    what: str
+
+    def __str__(self) -> str:
+        field = f" {self.field}:" if self.field else ""
+        return f"{self.shard}:{self.line}:{field} {self.what}"
+
+
+class BadLines(InputError):
+    """Lines that are not entries. `problems` are the first of them; `count` is how many there are."""
+
+    def __init__(self, problems: Sequence[Problem], count: int) -> None:
+        self.problems, self.count = list(problems), count
+        rest = count - len(self.problems)
+        lines = [str(problem) for problem in self.problems]
+        if rest:
+            lines.append(f"… and {rest} more")
+        super().__init__("\n".join(lines))
+
+
+class TooLong(InputError):
+    """Examples longer than a sequence, beyond what `overlong` and `max_dropped` allow."""
+
+
+class SeveralFailed(CookError):
+    """More than one data set failed. `failures` maps names to their errors, `summary` holds the ones that are done."""
+
+    def __init__(self, failures: Mapping[str, CookError], summary: Summary) -> None:
+        self.failures, self.summary = dict(failures), summary
+        self.exit_code = max(error.exit_code for error in failures.values())
+        super().__init__("\n".join(f"{name}: {error}" for name, error in failures.items()))

@@ -1,0 +1,173 @@
+"""Example lengths -> plan: which examples make which sequence. Pure; sees lengths only.
+
+Every strategy keeps each example whole and puts it into exactly one sequence of at most `max_length` tokens:
+
+    best-fit             in a seeded random order, each example into the fullest sequence that has room for it
+    best-fit-decreasing  the same, from the longest example to the shortest (Best-fit Packing, arXiv 2404.10830)
+    in-order             in shard order; a new sequence when the next example does not fit (the published recipe)
+    none                 one example a sequence
+
+The plan depends on lengths, strategy, max_length and seed alone. A data set of more than WINDOW examples is planned in
+windows of that many, in shard order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.int64]
+WINDOW = 1 << 22  # examples
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+class Plan(NamedTuple):
+    """Which examples make which sequence: sequence i holds examples order[starts[i]:starts[i + 1]], in that order."""
+
+    order: Array  # every example once
+    starts: Array  # one more than there are sequences
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
+    """The plan for examples of these lengths, each from 1 to max_length tokens."""
+    lengths = np.asarray(lengths, np.int64)
+    assert len(lengths) == 0 or (lengths.min() > 0 and lengths.max() <= max_length), "over-long examples are re-made before"
+    windows = [
+        _plan_window(lengths[begin : begin + WINDOW], begin, max_length, packing, seed)
+        for begin in range(0, len(lengths), WINDOW)
+    ]
+    if len(windows) == 1:
+        return windows[0]
+    order = np.concatenate([np.empty(0, np.int64), *[window.order for window in windows]])
+    counts = [np.diff(window.starts) for window in windows]
+    return Plan(order, np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([np.empty(0, np.int64), *counts]))]))
+
+
+def _plan_window(lengths: Array, begin: int, max_length: int, packing: str, seed: int) -> Plan:
+    """The plan of one window; `begin` is the index of its first example in the data set."""
+    placing, sequence_of = STRATEGIES[packing](lengths, begin, max_length, seed)
+    order = placing[np.argsort(sequence_of, kind="stable")]  # within a sequence, as placed
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(sequence_of))])
+    return Plan(order + begin, starts)
+
+
+# A strategy gives the order that examples are placed in, and the sequence that each then goes to, counted from 0.
+Placed = tuple[Array, Array]
+
+
+def _best_fit(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:
+    placing = random_order(len(lengths), seed, begin)
+    return placing, _fit(lengths[placing], np.ones(len(lengths), np.int64), max_length)
+
+
+def _best_fit_decreasing(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:
+    shuffled = random_order(len(lengths), seed, begin)
+    placing = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
+    sizes, counts = np.unique(lengths, return_counts=True)
+    return placing, _fit(sizes[::-1], counts[::-1], max_length)
+
+
+WORD = 9  # log2 of the bits in a word
+
+
+def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
+    """Best fit of `counts[i]` examples of `lengths[i]` tokens, for each i in turn: the sequence of each example.
+
+    Open sequences with the same room left are one stack. A bit a room says which stacks hold any, in words of 512 bits,
+    and a bit a word which words are not 0: so the fullest sequence with room for an example is at the lowest bit from
+    its length up, a few steps whatever max_length is. Of examples of one length, best fit puts as many into one sequence
+    as it holds before it takes the next, so those go in at once. (One flat loop: this is all of the time that a plan
+    takes, and calls would be half of it.)
+    """
+    stacks: defaultdict[int, list[int]] = defaultdict(list)
+    words = [0] * ((max_length >> WORD) + 1)
+    full = 0  # words that are not 0
+    opened = 0
+    sequence_of: list[int] = []
+    for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
+        left = count
+        while left:
+            word = length >> WORD
+            bits = words[word] >> (length & 511)
+            if bits:
+                room = length + (bits & -bits).bit_length() - 1
+            elif higher := full >> (word + 1):
+                word += (higher & -higher).bit_length()
+                bits = words[word]
+                room = (word << WORD) + (bits & -bits).bit_length() - 1
+            else:
+                room = 0
+            if room:
+                stack = stacks[room]
+                sequence = stack.pop()
+                if not stack:
+                    words[word] ^= 1 << (room & 511)
+                    if not words[word]:
+                        full ^= 1 << word
+            else:
+                room, sequence = max_length, opened
+                opened += 1
+            if left == 1:
+                sequence_of.append(sequence)
+                room -= length
+                left = 0
+            else:
+                placed = min(left, room // length)
+                sequence_of += [sequence] * placed
+                room -= placed * length
+                left -= placed
+            if room:
+                stack = stacks[room]
+                if not stack:
+                    words[room >> WORD] |= 1 << (room & 511)
+                    full |= 1 << (room >> WORD)
+                stack.append(sequence)
+    return np.array(sequence_of, np.int64)
+
+
+def _in_order(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
+    ends = np.cumsum(lengths)
+    starts = np.zeros(len(lengths), np.int64)  # 1 where a sequence starts
+    first = 0
+    while first < len(lengths):
+        starts[first] = 1
+        used = ends[first - 1] if first else 0
+        first = int(np.searchsorted(ends, used + max_length, side="right"))
+    return np.arange(len(lengths)), np.cumsum(starts) - 1
+
+
+def _none(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
+    return np.arange(len(lengths)), np.arange(len(lengths))
+
+
+STRATEGIES: dict[str, Callable[[Array, int, int, int], Placed]] = {
+    "best-fit": _best_fit,
+    "best-fit-decreasing": _best_fit_decreasing,
+    "in-order": _in_order,
+    "none": _none,
+}
+
+
+def random_order(count: int, seed: int, begin: int = 0) -> Array:
+    """The indices 0 … count - 1, sorted by a hash of (seed, begin + index).
+
+    The hash is splitmix64 (Steele, Lea, Flood 2014), a bijection for each seed: no ties, and nothing that a library's
+    version could change.
+    """
+    with np.errstate(over="ignore"):
+        x = np.arange(begin, begin + count, dtype=np.uint64)
+        x += _mix(np.array([seed], np.uint64) + np.uint64(GOLDEN))
+        return np.argsort(_mix((x + np.uint64(1)) * np.uint64(GOLDEN)), kind="stable")
+
+
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

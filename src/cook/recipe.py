@@ -1,0 +1,202 @@
+"""The recipe: the complete, frozen configuration of a run, and the YAML file it may come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from cook.errors import RecipeError
+
+Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none"]
+Overlong = Literal["split", "truncate", "drop", "error"]
+PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "none")
+OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
+NO_TOKEN = ("", "none")  # how a user says that there is no BOS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The complete configuration of a run; the same defaults as the command's.
+
+    Raises RecipeError, listing every setting that is wrong, when it is made.
+    """
+
+    datasets: tuple[str, ...]
+    """Names of data sets, or "all" for every one that the source holds."""
+    tokenizer: str
+    """Preset, folder, tokenizer.json, or Hub id."""
+    source: str = "hub"
+    """"sample", a folder laid out DATASET/shard/*.jsonl, or "hub"."""
+    output: str | None = None
+    """ROOT, the folder that gets one folder a data set; None: cooked/ + the tokenizer's name."""
+    max_length: int = 4096
+    """The most tokens a sequence holds."""
+    packing: Packing = "best-fit"
+    overlong: Overlong = "split"
+    """What becomes of an example longer than max_length."""
+    max_dropped: float = 0.05
+    """Largest share (0 to 1) of a data set's pairs that `split` or `truncate` may lose."""
+    seed: int = 0
+    """Of the random order that best-fit packs in; 0 to 2**64 - 1."""
+    bos: str | None = None
+    """Token that opens an input; None: the tokenizer's own; "none": no BOS."""
+    eos: str | None = None
+    """Token that closes an output; None: the tokenizer's own."""
+    context_template: str = " <CON> {context} </CON>"
+    pair_template: str = "<QUE> {question} <ANS> {answer} </END>"
+    delimiter: str = "\n\n"
+    """Between the context block and the first pair, and between pairs."""
+    limit: int | None = None
+    """Read only the first N entries of each data set."""
+    jobs: int | None = None
+    """Processes; None: the cores this process may use."""
+    overwrite: bool = False
+    """Replace a result of another recipe or of other inputs."""
+
+    def __post_init__(self) -> None:
+        # What YAML and callers naturally pass; from here on the types are as declared.
+        if isinstance(self.datasets, str):
+            object.__setattr__(self, "datasets", (self.datasets,))
+        elif isinstance(self.datasets, list):
+            object.__setattr__(self, "datasets", tuple(self.datasets))
+        for name in ("tokenizer", "source", "output"):
+            if isinstance(getattr(self, name), Path):
+                object.__setattr__(self, name, str(getattr(self, name)))
+        if type(self.max_dropped) is int:
+            object.__setattr__(self, "max_dropped", float(self.max_dropped))
+        problems = [
+            f"{name}: {wrong} (it is {getattr(self, name)!r})"
+            for name, check in CHECKS.items()
+            if (wrong := check(getattr(self, name)))
+        ]
+        if problems:
+            raise RecipeError("\n".join(problems))
+
+    def determining(self) -> dict[str, Any]:
+        """The settings that determine a data set's bytes, as the manifest keeps them.
+
+        Left out: `datasets` (each stands alone), `source`, `tokenizer`, `bos` and `eos` (the manifest holds what they
+        resolved to: hashes, fingerprint, ids), `output`, `jobs` and `overwrite` (they change no byte).
+        """
+        left_out = {"datasets", "source", "tokenizer", "bos", "eos", "output", "jobs", "overwrite"}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every setting, with JSON's and YAML's own types; what `--config` reads."""
+        return dataclasses.asdict(self) | {"datasets": list(self.datasets)}
+
+
+def _whole(low: int, high: int, optional: bool = False) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if (optional and value is None) or (type(value) is int and low <= value <= high):
+            return None
+        return f"must be a whole number from {low:,} to {high:,}"
+
+    return check
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str | None]:
+    return lambda value: None if value in choices else f"must be one of {', '.join(choices)}"
+
+
+def _text(optional: bool = False, empty: bool = False) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if optional and value is None:
+            return None
+        if not isinstance(value, str):
+            return "must be text"
+        if not value and not empty:
+            return "must not be empty"
+        return None if _encodable(value) else "holds a lone surrogate, which has no UTF-8 form"
+
+    return check
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _template(*placeholders: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if wrong := _text()(value):
+            return wrong
+        missing = [p for p in placeholders if p not in value]
+        return f"lacks {' and '.join(missing)}" if missing else None
+
+    return check
+
+
+def _datasets(value: Any) -> str | None:
+    if not isinstance(value, tuple) or not value:
+        return "name at least one data set, or all"
+    return None if all(isinstance(name, str) and name for name in value) else "must be names"
+
+
+def _share(value: Any) -> str | None:
+    return None if isinstance(value, float) and 0 <= value <= 1 else "must be a share from 0 to 1"
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def _eos(value: Any) -> str | None:
+    if value in NO_TOKEN:
+        return "every output ends with an EOS; name a token"
+    return _text(optional=True)(value)
+
+
+# One check a setting: what is wrong with the value, or None. max_length is bounded by the int32 offsets of a batch.
+CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "datasets": _datasets,
+    "tokenizer": _text(),
+    "source": _text(),
+    "output": _text(optional=True),
+    "max_length": _whole(2, 2**24),
+    "packing": _one_of(PACKINGS),
+    "overlong": _one_of(OVERLONG),
+    "max_dropped": _share,
+    "seed": _whole(0, 2**64 - 1),
+    "bos": _text(optional=True, empty=True),
+    "eos": _eos,
+    "context_template": _template("{context}"),
+    "pair_template": _template("{question}", "{answer}"),
+    "delimiter": _text(empty=True),
+    "limit": _whole(1, 2**31 - 1, optional=True),
+    "jobs": _whole(1, 1024, optional=True),
+    "overwrite": _flag,
+}
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file. Raises RecipeError for a file that cannot be read, is no mapping, or has unknown keys."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise RecipeError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
+        raise RecipeError(f"{path}: is not YAML: {exc}") from exc
+    if settings is None:
+        return {}
+    if not isinstance(settings, Mapping):
+        raise RecipeError(f"{path}: must hold settings as `key: value` lines, not a {type(settings).__name__}")
+    problems = []
+    for key in settings:
+        if key not in CHECKS:
+            near = difflib.get_close_matches(re.sub(r"\W", "_", str(key)), CHECKS, n=1, cutoff=0.5)
+            problems.append(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if "bos" in settings and settings["bos"] is None:
+        problems.append(f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS")
+    if problems:
+        raise RecipeError("\n".join([*problems, f"keys: {', '.join(CHECKS)}"]))
+    return dict(settings)

@@ -1,0 +1,241 @@
+"""Which tokenizer: a name -> Tokenizer, all that a run needs to know of it, and the engine that encodes for it.
+
+A preset works offline; a folder or a tokenizer.json is read where it lies; OWNER/NAME is fetched from the Hub, its
+tokenizer.json and tokenizer_config.json alone. BOS and EOS default from the preset or from tokenizer_config.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import re
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cook.engines import Engine
+from cook.engines.bundled import PRESETS, Preset, find_preset, tokenizer_json
+from cook.engines.hf import HfEngine
+from cook.errors import TokenizerError
+from cook.recipe import NO_TOKEN, Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer, resolved; small, and picklable for workers."""
+
+    name: str
+    """The preset's name, the Hub id, or the folder's name."""
+    preset: str | None
+    path: str | None
+    """The tokenizer.json, where it is no preset."""
+    fingerprint: str
+    """sha256 of the vocabulary of a preset, else of the tokenizer.json."""
+    engine: str
+    vocab_size: int
+    """Every id is below it."""
+    bos: str | None
+    bos_id: int | None
+    eos: str
+    eos_id: int
+    pad_id: int
+    """The model's, else EOS."""
+    specials: tuple[tuple[str, int], ...]
+    """The special tokens of the model."""
+
+    @property
+    def folder_name(self) -> str:
+        """The name as one folder's name: the Hub's OWNER/NAME becomes OWNER--NAME."""
+        return self.name.replace("/", "--")
+
+
+class EngineWarning(UserWarning):
+    """The fast engine stepped aside."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What the three kinds of tokenizers have in common before BOS and EOS are settled."""
+
+    name: str
+    preset: Preset | None
+    path: Path | None
+    fingerprint: str
+    ids: dict[str, int]  # every token that may be named: added tokens, and the vocabulary of a tokenizer.json
+    specials: dict[str, int]
+    vocab_size: int
+    config: dict[str, str | None] | None  # bos_token, eos_token, pad_token; None: nothing says
+
+
+def resolve(recipe: Recipe) -> Tokenizer:
+    """The tokenizer that a recipe names. Raises TokenizerError."""
+    source = _find(recipe.tokenizer)
+    eos = recipe.eos or (source.config or {}).get("eos_token")
+    bos = (source.config or {}).get("bos_token") if recipe.bos is None else recipe.bos
+    if not eos:
+        raise TokenizerError(f"{source.name}: no tokenizer_config.json names its EOS; pass --eos TOKEN")
+    if recipe.bos is None and source.config is None:
+        raise TokenizerError(f"{source.name}: no tokenizer_config.json names its BOS; pass --bos TOKEN, or --bos none")
+    bos = None if bos in NO_TOKEN else bos
+    bos_id = None if bos is None else _one_id(source, "bos", bos)
+    eos_id = _one_id(source, "eos", eos)
+    pad = (source.config or {}).get("pad_token")
+    specials = source.specials | {token: i for token, i in ((bos, bos_id), (eos, eos_id)) if token and i is not None}
+    tokenizer = Tokenizer(
+        name=source.name,
+        preset=source.preset.name if source.preset else None,
+        path=str(source.path) if source.path else None,
+        fingerprint=source.fingerprint,
+        engine="splintr",
+        vocab_size=source.vocab_size,
+        bos=bos,
+        bos_id=bos_id,
+        eos=eos,
+        eos_id=eos_id,
+        pad_id=source.ids.get(pad, eos_id) if pad else eos_id,
+        specials=tuple(sorted(specials.items(), key=lambda item: item[1])),
+    )
+    return tokenizer if _trusted(tokenizer) else dataclasses.replace(tokenizer, engine="hf")
+
+
+def load_engine(tokenizer: Tokenizer) -> Engine:
+    """The engine that encodes for a tokenizer; loaded once a process."""
+    return _load_engine(tokenizer.engine, tokenizer.preset, tokenizer.path, tokenizer.fingerprint)
+
+
+def reference_engine(tokenizer: Tokenizer) -> Engine:
+    """Hugging Face tokenizers, for the same tokenizer; loaded once a process."""
+    return _load_engine("hf", tokenizer.preset, tokenizer.path, tokenizer.fingerprint)
+
+
+@cache
+def _load_engine(engine: str, preset: str | None, path: str | None, fingerprint: str) -> Engine:
+    from cook.engines.splintr import SplintrEngine
+
+    if preset is not None:
+        found = PRESETS[preset]
+        return SplintrEngine.from_preset(found) if engine == "splintr" else HfEngine(tokenizer_json(found))
+    data = _read(Path(path or ""))
+    if hashlib.sha256(data).hexdigest() != fingerprint:
+        raise TokenizerError(f"{path}: changed while it was in use")
+    return SplintrEngine.from_json(data) if engine == "splintr" else HfEngine(data)
+
+
+def _trusted(tokenizer: Tokenizer) -> bool:
+    """Whether the fast engine gives the known ids on the probe texts; warns where it does not."""
+    from cook.engines import probe
+
+    def agrees() -> bool:
+        if tokenizer.preset:
+            known = probe.known_ids(tokenizer.preset)
+        else:
+            known = probe.probe_ids(reference_engine(tokenizer))
+        try:
+            return probe.probe_ids(load_engine(tokenizer)) == known
+        except TokenizerError:
+            return False
+
+    import splintr
+
+    key = f"{tokenizer.fingerprint}-splintr-{splintr.__version__}"
+    verdict = agrees() if tokenizer.preset else probe.remembered(key, agrees)
+    if not verdict:
+        warnings.warn(
+            f"{tokenizer.name}: splintr {splintr.__version__} does not give the ids of Hugging Face tokenizers here; "
+            "the slower reference encodes",
+            EngineWarning,
+            stacklevel=2,
+        )
+    return verdict
+
+
+def _find(name: str) -> _Source:
+    if preset := find_preset(name):
+        config = {"bos_token": preset.bos, "eos_token": preset.eos}
+        specials = dict(preset.specials)
+        return _Source(
+            preset.name, preset, None, preset.fingerprint, specials, specials, preset.vocab_size, {**config}
+        )
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_file(path.resolve().name, path / "tokenizer.json", path / "tokenizer_config.json")
+    if path.exists():
+        folder = path.resolve().parent.name if path.name == "tokenizer.json" else path.stem
+        return _from_file(folder, path, path.with_name("tokenizer_config.json"))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
+        from cook import hub
+
+        files = {file: hub.tokenizer_file(name, file) for file in ("tokenizer.json", "tokenizer_config.json")}
+        if files["tokenizer.json"] is None:
+            raise TokenizerError(f"{name}: the repository has no tokenizer.json, which cook reads")
+        return _from_file(name, files["tokenizer.json"], files["tokenizer_config.json"])
+    known = [preset for p in PRESETS.values() for preset in (p.name, *p.aliases)]
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    raise TokenizerError(
+        f"{name}: no tokenizer of that name"
+        + (f"; did you mean {near[0]}?" if near else "")
+        + f" Presets: {', '.join(known)}. Else pass a folder, a tokenizer.json, or a Hub id OWNER/NAME."
+    )
+
+
+def _from_file(name: str, path: Path, config_path: Path | None) -> _Source:
+    data = _read(path)
+    document = _parse(path, data)
+    model = document.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocab, list):  # Unigram: [piece, score] in the order of ids
+        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+    if not isinstance(vocab, dict) or not vocab:
+        raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary")
+    added = {token["content"]: token for token in document.get("added_tokens") or ()}
+    ids = vocab | {content: token["id"] for content, token in added.items()}
+    specials = {content: token["id"] for content, token in added.items() if token.get("special")}
+    config = _parse(config_path, _read(config_path)) if config_path and config_path.exists() else None
+    return _Source(
+        name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, specials, max(ids.values()) + 1,
+        config and {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token")},
+    )  # fmt: skip
+
+
+def _token(value: Any) -> str | None:
+    """A token of tokenizer_config.json, which writes it as text or as an object."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _one_id(source: _Source, which: str, token: str) -> int:
+    """The id of BOS or EOS, which must be one special token of the tokenizer."""
+    found = source.specials.get(token)
+    if found is not None:
+        return found
+    right = (source.config or {}).get(f"{which}_token")
+    hint = f"; its own is {right}" if right else ""
+    if token in source.ids:
+        raise TokenizerError(
+            f"--{which} {token}: is no special token of {source.name}, so that any text could hold it{hint}"
+        )
+    near = difflib.get_close_matches(token, source.specials, n=3, cutoff=0.5)
+    hint += f"; near it: {', '.join(near)}" if near and not right else ""
+    raise TokenizerError(f"--{which} {token}: is not one token of {source.name}{hint}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise TokenizerError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        raise TokenizerError(f"{path}: is not JSON: {exc}") from exc
+    if not isinstance(document, dict):
+        raise TokenizerError(f"{path}: must hold a JSON object")
+    return document
