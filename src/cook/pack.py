@@ -133,14 +133,15 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
 
 
 def _in_order(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
-    ends = np.cumsum(lengths)
-    starts = np.zeros(len(lengths), np.int64)  # 1 where a sequence starts
-    first = 0
-    while first < len(lengths):
-        starts[first] = 1
-        used = ends[first - 1] if first else 0
-        first = int(np.searchsorted(ends, used + max_length, side="right"))
-    return np.arange(len(lengths)), np.cumsum(starts) - 1
+    sequence_of = []
+    sequence, used = -1, max_length
+    for length in lengths.tolist():
+        used += length
+        if used > max_length:
+            sequence += 1
+            used = length
+        sequence_of.append(sequence)
+    return np.arange(len(lengths)), np.array(sequence_of, np.int64)
 
 
 def _none(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature

@@ -80,9 +80,9 @@ class Recipe:
         """The settings that determine a data set's bytes, as the manifest keeps them.
 
         Left out: `datasets` (each stands alone), `source`, `tokenizer`, `bos` and `eos` (the manifest holds what they
-        resolved to: hashes, fingerprint, ids), `output`, `jobs` and `overwrite` (they change no byte).
+        resolved to: hashes, fingerprint, ids), `output`, `jobs`, `overwrite` and `max_dropped` (they change no byte).
         """
-        left_out = {"datasets", "source", "tokenizer", "bos", "eos", "output", "jobs", "overwrite"}
+        left_out = {"datasets", "source", "tokenizer", "bos", "eos", "output", "jobs", "overwrite", "max_dropped"}
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
 
     def as_dict(self) -> dict[str, Any]:

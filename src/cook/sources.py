@@ -29,6 +29,15 @@ class Shard:
     name: str  # the file's name, compression suffix included
     path: Path
     size: int  # bytes, as they lie there
+    modified: int  # nanoseconds
+
+    def changed(self) -> bool:
+        """Whether the file is another than when it was listed. Raises SourceError if it is gone."""
+        try:
+            now = self.path.stat()
+        except OSError as exc:
+            raise unreadable(self.path, exc) from exc
+        return (now.st_size, now.st_mtime_ns) != (self.size, self.modified)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Source:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(shard_name(entry.name)))
             shards = [
-                Shard(entry.name, Path(entry.path), entry.stat().st_size)
+                Shard(entry.name, Path(entry.path), entry.stat().st_size, entry.stat().st_mtime_ns)
                 for entry in entries
                 if entry.name.endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
             ]

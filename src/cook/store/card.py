@@ -1,0 +1,120 @@
+"""README.md of the root: one configuration a data set, so that `load_dataset(ROOT, "squad")` works; licences; citation.
+
+It is made anew, under a lock, from the manifests that are there. A README.md that cook did not write is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from cook import catalog
+from cook.errors import OutputError
+from cook.store import manifest
+from cook.store.publish import WORK, locked, sync_folder, write_bytes
+
+NAME = "README.md"
+MARK = "<!-- written by cook: changes here are lost at the next run -->"
+
+
+class CardWarning(UserWarning):
+    """The card was not written."""
+
+
+def cooked(root: Path) -> dict[str, dict[str, Any]]:
+    """The manifests of the data sets that are whole in a root, by name, in bytewise order."""
+    found = {}
+    for path in sorted(root.glob(f"*/{manifest.NAME}"), key=lambda path: str(path).encode()):
+        try:
+            found[path.parent.name] = manifest.read(path.parent)
+        except OutputError:
+            continue  # what is damaged is not listed
+    return found
+
+
+def write(root: Path) -> None:
+    """Write the card. Raises OutputError; warns, and leaves it alone, if README.md is someone else's."""
+    path = root / NAME
+    try:
+        with locked(root / WORK / "card.lock", f"{path}: another run is writing it", wait=True):
+            if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+                warnings.warn(f"{path}: cook did not write it, so it is left as it is", CardWarning, stacklevel=2)
+                return
+            text = card(cooked(root)).encode()
+            if path.exists() and path.read_bytes() == text:
+                return
+            beside = root / WORK / NAME
+            write_bytes(beside, text)
+            beside.replace(path)
+            sync_folder(root)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+    with contextlib.suppress(OSError):
+        (root / WORK).rmdir()  # unless something is being cooked
+
+
+def card(manifests: dict[str, dict[str, Any]]) -> str:
+    """The card's text."""
+    names = list(manifests)
+    tokenizers = sorted({found["tokenizer"]["name"] for found in manifests.values()})
+    yaml = ["---", "license: other", "task_categories:", "- text-generation", "configs:"]
+    for name, found in manifests.items():
+        yaml += [f"- config_name: {json.dumps(name)}", "  data_files:"]
+        for split in sorted({output["split"] for output in found["outputs"] if "split" in output}):
+            yaml += [f"  - split: {split}", f"    path: {json.dumps(f'{name}/{split}-*.parquet')}"]
+    yaml.append("---")
+    table = ["| data set | sequences | tokens | trained | max length | packing |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, found in manifests.items():
+        counts, recipe = found["counts"], found["recipe"]
+        table.append(
+            f"| {name} | {counts['sequences']:,} | {counts['tokens']:,} | {counts['trained_tokens']:,} "
+            f"| {recipe['max_length']:,} | {recipe['packing']} |"
+        )
+    example = json.dumps(names[0]) if names else '"squad"'
+    return "\n".join(
+        [
+            *yaml,
+            MARK,
+            "",
+            "# Training sequences, cooked",
+            "",
+            f"Packed token sequences with loss masks, for {' and '.join(tokenizers) or 'a base model'}, made by "
+            f"[instruct-cook](https://pypi.org/project/instruct-cook/) from the fine-tuning collection of the "
+            "context-based instruction synthesizer, or from data of that shape.",
+            "",
+            *table,
+            "",
+            "```python",
+            "from datasets import load_dataset",
+            "",
+            f'sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {example}, split="train")',
+            "```",
+            "",
+            "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` (tokens "
+            "of each example), `source_shard` and `source_line` (where each example came from). `cook.json` beside the "
+            "files says what they were made of.",
+            "",
+            "## Licences",
+            "",
+            "The texts keep the licences of their sources, which bind whoever passes these sequences on:",
+            "",
+            *(_duty(name) for name in names),
+            "",
+            "## Citation",
+            "",
+            "```bibtex",
+            catalog.CITATION,
+            "```",
+            "",
+        ]
+    )
+
+
+def _duty(name: str) -> str:
+    known = catalog.BY_NAME.get(name)
+    if known is None:
+        return f"- {name}: not of the collection; its licence is for whoever made it to say"
+    return f"- [{name}]({known.home}): {known.licence} ({known.duty})"

@@ -1,0 +1,84 @@
+"""cook.json: what determined a data set's bytes, what they are, and a sha256 over all of that.
+
+The manifest is the commit record of an output: it is written last, and a folder without it is not cooked. It holds no
+clock, host or path: the same recipe and inputs give the same manifest. Its form is canonical: UTF-8, keys sorted,
+indented by two, a newline at the end; `sha256` is over the same form without that field.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cook.errors import OutputError
+
+NAME = "cook.json"
+FORMAT_VERSION = 1
+
+# What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
+DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
+
+
+def canonical(fields: Mapping[str, Any]) -> bytes:
+    """The one form of a manifest's fields."""
+    return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def seal(fields: Mapping[str, Any]) -> bytes:
+    """The manifest's bytes: the fields, and the sha256 over them."""
+    return canonical({**fields, "sha256": hashlib.sha256(canonical(fields)).hexdigest()})
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a data set's folder, checked by its own sha256 and format version. Raises OutputError."""
+    path = folder / NAME
+    try:
+        manifest = orjson.loads(path.read_bytes())
+    except FileNotFoundError as exc:
+        raise OutputError(f"{folder}: is not cooked: it has no {NAME}") from exc
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    except orjson.JSONDecodeError as exc:
+        raise OutputError(f"{path}: is damaged: not JSON: {exc}") from exc
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format_version"), int):
+        raise OutputError(f"{path}: is not a manifest of cook")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise OutputError(
+            f"{path}: is of format version {manifest['format_version']}, this cook reads {FORMAT_VERSION}"
+        )
+    sealed = manifest.pop("sha256", None)
+    if sealed != hashlib.sha256(canonical(manifest)).hexdigest():
+        raise OutputError(f"{path}: is damaged: its sha256 is not that of its fields")
+    return manifest
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two manifests in the fields that determine bytes, one line each."""
+    found: list[str] = []
+    for key in DETERMINING:
+        _differences(key, old.get(key), new.get(key), found)
+    return found
+
+
+def _differences(where: str, old: Any, new: Any, found: list[str]) -> None:
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            _differences(f"{where}.{key}", old.get(key), new.get(key), found)
+    elif where == "inputs" and isinstance(old, list) and isinstance(new, list):
+        by_name = [{row["name"]: row for row in rows} for rows in (old, new)]
+        names = sorted(by_name[0].keys() | by_name[1].keys())
+        changed = [name for name in names if by_name[0].get(name) != by_name[1].get(name)]
+        found.append(f"inputs: {', '.join(changed[:5])}" + (f" and {len(changed) - 5} more" if len(changed) > 5 else ""))
+    else:
+        found.append(f"{where}: it has {_short(old)}, this run {_short(new)}")
+
+
+def _short(value: Any) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,137 @@
+"""A data set's folder, whole or not at all.
+
+Files are written into a staging folder beside it, under ROOT/.cook/, and fsynced; one rename publishes it. Over an
+older result the two folders are exchanged in one step where the kernel can; else by two renames, and what a kill
+between them leaves is put back by the next cook. A lock keeps two runs from cooking the same data set into one ROOT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cook.errors import OutputError
+
+WORK = ".cook"  # ROOT/.cook: staging folders and locks, gone when nothing is being cooked
+
+
+@contextlib.contextmanager
+def staging(root: Path, name: str) -> Iterator[Path]:
+    """An empty folder to write a data set into, for the time of a with block, alone. Raises OutputError.
+
+    What is left in it when the block ends is removed.
+    """
+    work = root / WORK
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{root}: cannot be written: {exc.strerror or exc}") from exc
+    with locked(work / f"{name}.lock", f"{root / name}: another run is cooking this data set into this folder"):
+        folder = work / name
+        try:
+            recover(root, name)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            yield folder
+        except OSError as exc:
+            raise OutputError(f"{exc.filename or folder}: cannot be written: {exc.strerror or exc}") from exc
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        work.rmdir()  # unless another data set is being cooked
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
+    """Hold a lock for a with block; the system frees it when the process ends, however it ends.
+
+    Another process that holds it is waited for, or makes this raise OutputError(busy).
+    """
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)  # another run removed it, empty, just now
+            continue
+        except OSError as exc:
+            raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as exc:
+            os.close(handle)
+            raise OutputError(busy) from exc
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                break
+        os.close(handle)  # its owner removed the file between our open and our lock: what we locked is nobody's
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file and fsync it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Make a folder's names durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(folder: Path, root: Path, name: str) -> None:
+    """Put a staged folder, files fsynced, in the place of ROOT/name. Raises OSError."""
+    target = root / name
+    sync_folder(folder)
+    if not os.path.lexists(target):
+        os.rename(folder, target)
+    elif not exchange(folder, target):
+        os.rename(target, _aside(root, name))
+        os.rename(folder, target)
+        shutil.rmtree(_aside(root, name), ignore_errors=True)
+    sync_folder(root)
+
+
+def _aside(root: Path, name: str) -> Path:
+    """Where an older result waits while two renames replace it."""
+    return root / WORK / f"{name}.old"
+
+
+def recover(root: Path, name: str) -> None:
+    """Put an older result back that a kill between two renames left aside; drop it if its successor is in place."""
+    aside = _aside(root, name)
+    if not aside.exists():
+        return
+    if os.path.lexists(root / name):
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.rename(aside, root / name)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False where the system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "linux" and hasattr(libc, "renameat2"):
+        at_fdcwd, rename_exchange = -100, 2  # linux/fcntl.h, linux/fs.h
+        return bool(libc.renameat2(at_fdcwd, paths[0], at_fdcwd, paths[1], rename_exchange) == 0)
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        rename_swap = 2  # sys/stdio.h
+        return bool(libc.renamex_np(*paths, rename_swap) == 0)
+    return False
