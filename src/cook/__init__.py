@@ -1,0 +1,90 @@
+"""cook: question-answer data over contexts -> packed training sequences with loss masks, on disk, for any base model.
+
+    sources    where shards come from: a local folder, the bundled sample         -> shard files
+      |
+    load       JSONL -> Entry, strict, with shard and line
+      |
+    format     Entry + templates -> input text, output text                       (pure)
+      |
+    tokenize   texts -> ids in spool files, through an engine (engines/);         one part of a shard a job
+      |        overlong: examples longer than a sequence -> several that fit
+      |
+    pack       example lengths -> plan: which examples make which sequence        (pure; sees lengths only)
+      |
+    store      plan + tokens -> Parquet, manifest, card; and back                 one output file a job
+      |
+    pipeline   recipe -> the stages over an executor (executors) -> summary
+      |
+    cli        parse, call one library function, print
+
+Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `catalog`
+(the 35 data sets), `hub` (files from the Hugging Face Hub), `errors` (all under CookError).
+
+    >>> from cook import Recipe, run
+    >>> summary = run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=tmp))  # doctest: +SKIP
+
+does from Python what `cook --dataset squad --tokenizer llama3 --source sample` does from a shell.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cook._version import __version__
+    from cook.errors import (
+        BadLines,
+        CookError,
+        InputError,
+        OutputError,
+        OutputExists,
+        Problem,
+        RecipeError,
+        SeveralFailed,
+        SourceError,
+        TokenizerError,
+        TooLong,
+    )
+    from cook.pipeline import Preview, Result, Summary, preview, run
+    from cook.recipe import Recipe, read_config
+
+__all__ = [
+    "BadLines",
+    "CookError",
+    "InputError",
+    "OutputError",
+    "OutputExists",
+    "Preview",
+    "Problem",
+    "Recipe",
+    "RecipeError",
+    "Result",
+    "SeveralFailed",
+    "SourceError",
+    "Summary",
+    "TokenizerError",
+    "TooLong",
+    "__version__",
+    "preview",
+    "read_config",
+    "run",
+]
+
+# Modules are imported when a name is first asked for: `import cook` costs nothing that is not used.
+_MODULES = {
+    "_version": ("__version__",),
+    "pipeline": ("Preview", "Result", "Summary", "preview", "run"),
+    "recipe": ("Recipe", "read_config"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

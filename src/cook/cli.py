@@ -1,0 +1,329 @@
+"""The command: parse, call one library function, print. Only click is imported at the top; `--help` stays fast.
+
+Standard output is for data (`--json`, `--dry-run`, `list`); progress, summary, warnings and errors go to standard error.
+Exit codes: 0 done; 1 a CookError; 2 usage; 3 input rejected; 130, 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from cook.pipeline import Preview, Summary
+    from cook.recipe import Recipe
+
+PRESET_NAMES = ("llama3", "llama2", "mistral")
+HELP_WIDTH = 100
+
+
+class GroupedOption(click.Option):
+    """An option under a heading of the help."""
+
+    def __init__(self, *args: Any, heading: str = "Other", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+class CookGroup(click.Group):
+    """Prints options by heading, and turns a CookError into its message and exit code."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click."""
+        headings: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                headings.setdefault(getattr(param, "heading", "Other"), []).append(record)
+        for heading, records in headings.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+        self.format_commands(ctx, formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See click."""
+        from cook.errors import CookError
+
+        warnings.showwarning = _show_warning
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            return super().invoke(ctx)
+        except CookError as exc:
+            _fail(exc)
+        except KeyboardInterrupt:
+            click.echo("cook: interrupted", err=True)
+            sys.exit(130)
+
+
+def _terminated(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal handler's signature
+    click.echo("cook: terminated", err=True)
+    sys.exit(143)
+
+
+def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG001 - warnings.showwarning's
+    click.echo(f"cook: warning: {message}", err=True)
+
+
+def _fail(error: Exception) -> NoReturn:
+    """Print an error, and the summary of what was cooked beside it; exit with its code."""
+    from cook.errors import SeveralFailed
+
+    if isinstance(error, SeveralFailed) and error.summary.results:
+        _print_summary(error.summary)
+    for line in str(error).splitlines():
+        click.echo(f"cook: {line}", err=True)
+    sys.exit(getattr(error, "exit_code", 1))
+
+
+def _complete_datasets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    from click.shell_completion import CompletionItem
+
+    from cook.catalog import ALL, CATALOG
+
+    names = [ALL, *(data_set.name for data_set in CATALOG)]
+    return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
+
+
+def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    from click.shell_completion import CompletionItem
+
+    presets = [CompletionItem(name) for name in PRESET_NAMES if name.startswith(incomplete)]
+    return presets or [CompletionItem(incomplete, type="file")]
+
+
+def _option(heading: str, *names: str, **settings: Any) -> Callable[[Any], Any]:
+    return click.option(*names, cls=GroupedOption, heading=heading, **settings)
+
+
+WHAT, SEQUENCES, TEXT, RUN = "What to cook", "Sequences", "Text", "Run"
+
+# The settings of a recipe, each None unless given: then the configuration file's holds, then the recipe's default.
+RECIPE_OPTIONS = (
+    _option(WHAT, "-d", "--dataset", "datasets", multiple=True, metavar="NAME", shell_complete=_complete_datasets,
+            help="Data set, any case; repeatable; all: every one that the source holds."),
+    _option(WHAT, "-t", "--tokenizer", metavar="NAME", shell_complete=_complete_tokenizers,
+            help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
+    _option(WHAT, "-s", "--source", metavar="SOURCE",
+            help="Folder laid out DATASET/shard/*.jsonl[.gz|.zst]; sample; hub.  [hub]"),
+    _option(WHAT, "-o", "--output", metavar="ROOT", help="Folder that gets a folder a data set.  [cooked/TOKENIZER]"),
+    _option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
+    _option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(["best-fit", "best-fit-decreasing", "in-order", "none"]),
+            help="best-fit, best-fit-decreasing, in-order (the published recipe), none.  [best-fit]"),
+    _option(SEQUENCES, "--overlong", metavar="HOW", type=click.Choice(["split", "truncate", "drop", "error"]),
+            help="An example over the length: split by pairs, truncate contexts, drop, error.  [split]"),
+    _option(SEQUENCES, "--max-dropped", type=float, metavar="SHARE",
+            help="Largest share of a data set's pairs that may be lost to length.  [0.05]"),
+    _option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
+    _option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each data set."),
+    _option(TEXT, "--bos", metavar="TOKEN", help="Opens an input; none: no BOS.  [the tokenizer's]"),
+    _option(TEXT, "--eos", metavar="TOKEN", help="Closes an output.  [the tokenizer's]"),
+    _option(TEXT, "--context-template", metavar="TEXT", help="[' <CON> {context} </CON>']"),
+    _option(TEXT, "--pair-template", metavar="TEXT", help="['<QUE> {question} <ANS> {answer} </END>']"),
+    _option(TEXT, "--delimiter", metavar="TEXT", help="After the context and between pairs.  [two newlines]"),
+    _option(RUN, "--jobs", type=int, metavar="N", help="Processes.  [usable cores]"),
+    _option(RUN, "--overwrite", is_flag=True, default=None, help="Replace a result of another recipe or other inputs."),
+)  # fmt: skip
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that make a recipe, for a command that takes one."""
+    for option in reversed(RECIPE_OPTIONS):
+        command = option(command)
+    return command
+
+
+EPILOG = """\b
+Examples:
+  cook --dataset squad --tokenizer llama3 --source sample
+  cook -d squad -d QED -t llama3 -s my/collection -o cooked --max-length 8192
+  cook --config recipe.yaml --dry-run
+"""
+
+
+@click.group(
+    cls=CookGroup,
+    invoke_without_command=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
+)
+@recipe_options
+@_option(RUN, "--config", metavar="FILE", type=click.Path(dir_okay=False), help="YAML recipe; flags win over it.")
+@_option(RUN, "--dry-run", is_flag=True, help="Print the resolved recipe and its shards; cook nothing.")
+@_option(RUN, "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@_option(RUN, "-q", "--quiet", is_flag=True, help="No progress, no summary.")
+@click.version_option(package_name="instruct-cook", prog_name="cook")
+@click.pass_context
+def main(
+    ctx: click.Context, config: str | None, dry_run: bool, as_json: bool, quiet: bool, **settings: Any
+) -> None:
+    """Cook question-answer data over contexts into packed training sequences with loss masks.
+
+    Each entry becomes an example: BOS and its context, then its question-answer pairs and EOS. Whole examples of one
+    data set are joined into sequences; loss falls on the pairs alone. The result is Parquet with input_ids, labels and
+    loss_mask, for datasets.load_dataset and any trainer.
+    """
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
+    if ctx.invoked_subcommand is not None:
+        if given or config:
+            raise click.UsageError(f"these options are for cooking, not for `cook {ctx.invoked_subcommand}`")
+        return
+    if not given and not config:
+        click.echo(ctx.get_help())
+        return
+    _cook(ctx, _recipe(config, given), dry_run, as_json, quiet)
+
+
+def _recipe(config: str | None, given: dict[str, Any]) -> Recipe:
+    from cook.recipe import Recipe, read_config
+
+    settings = (read_config(config) if config else {}) | given
+    for name, flag in (("datasets", "--dataset"), ("tokenizer", "--tokenizer")):
+        if name not in settings:
+            raise click.UsageError(f"pass {flag}" + (f", or set {name} in {config}" if config else ""))
+    return Recipe(**settings)
+
+
+def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    from cook.pipeline import preview, run
+
+    if dry_run:
+        _print_preview(preview(recipe), as_json)
+        return
+    from cook.progress import bars
+
+    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
+        summary = run(recipe, progress)
+    if not quiet:
+        _print_summary(summary)
+    if as_json:
+        _print_json(_summary_json(summary))
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
+@click.option("-s", "--source", metavar="SOURCE", help="List what this folder or sample holds, not the catalog.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_(what: str, source: str | None, as_json: bool) -> None:
+    """List the data sets of the catalog or of a source, or the tokenizers that work offline."""
+    from cook import listing
+
+    if what == "tokenizers" and source:
+        raise click.UsageError("--source goes with datasets")
+    rows = listing.tokenizers() if what == "tokenizers" else listing.datasets(source)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_table(rows, sys.stdout)
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _print_table(rows: list[dict[str, Any]], file: Any) -> None:
+    """Rows of equal keys as a table; never cut, however narrow the terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    for name in rows[0] if rows else ():
+        numbers = all(isinstance(row[name], int) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numbers else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row.values()))
+    console = Console(file=file, highlight=False, soft_wrap=True, width=None if file.isatty() else 500)
+    console.print(table)
+
+
+def _print_preview(ready: Preview, as_json: bool) -> None:
+    shards = {name: [str(shard.path) for shard in found] for name, found in ready.shards.items()}
+    settings = ready.recipe.as_dict() | {
+        "datasets": list(ready.shards),
+        "output": str(ready.root),
+        "bos": ready.tokenizer.bos or "none",
+        "eos": ready.tokenizer.eos,
+    }
+    if as_json:
+        _print_json({"recipe": settings, "shards": shards})
+        return
+    import yaml
+
+    recipe = {key: value for key, value in settings.items() if value is not None}
+    click.echo(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).rstrip())
+    for name, found in ready.shards.items():
+        size = sum(shard.size for shard in found)
+        click.echo(f"# {name}: {len(found)} shards, {size:,} bytes")
+        for path in shards[name]:
+            click.echo(f"#   {path}")
+
+
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    return {
+        "root": str(summary.root),
+        "tokenizer": summary.tokenizer,
+        "seconds": round(summary.seconds, 3),
+        "data_sets": [
+            {
+                "name": result.name,
+                "folder": str(result.folder),
+                "up_to_date": result.up_to_date,
+                "seconds": round(result.seconds, 3),
+                "counts": result.counts,
+                "figures": result.manifest["figures"],
+                "outputs": result.manifest["outputs"],
+            }
+            for result in summary.results
+        ],
+    }
+
+
+def _print_summary(summary: Summary) -> None:
+    rows = []
+    for result in summary.results:
+        counts, figures = result.counts, result.manifest["figures"]
+        rows.append(
+            {
+                "data set": result.name,
+                **{key: counts[key] for key in ("entries", "pairs", "examples", "sequences", "tokens")},
+                "trained": f"{figures['trained_share']:.1%}",
+                "full": f"{figures['utilisation']:.1%}",
+                "seconds": "up to date" if result.up_to_date else f"{result.seconds:.2f}",
+            }
+        )
+    _print_table(rows, sys.stderr)
+    for result in summary.results:
+        for line in _left_out(result.counts):
+            click.echo(f"{result.name}: {line}", err=True)
+    click.echo(f"{len(summary.results)} data sets in {summary.seconds:.2f} s: {summary.root}", err=True)
+    if summary.results:
+        name = summary.results[0].name
+        click.echo(f'load_dataset({str(summary.root)!r}, {name!r}, split="train")', err=True)
+
+
+REASONS = {
+    "no_pairs": "without pairs",
+    "blank_question": "with a blank question",
+    "blank_answer": "with a blank answer",
+    "overlong": "too long for a sequence",
+}
+
+
+def _left_out(counts: dict[str, Any]) -> list[str]:
+    """What was split, cut or left out, in words."""
+    lines = []
+    if counts["split"]:
+        cut = f", {counts['truncated']:,} of them with a cut context" if counts["truncated"] else ""
+        lines.append(f"{counts['split']:,} entries too long for a sequence made into several examples{cut}")
+    for kind in ("entries", "pairs"):
+        for reason, count in counts[f"skipped_{kind}"].items():
+            lines.append(f"{count:,} {kind} left out: {REASONS[reason]} (skipped.jsonl)")
+    return lines

@@ -1,0 +1,36 @@
+"""What there is: the data sets of the catalog or of a source, and the tokenizers that work offline, as rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cook import catalog, sources
+
+
+def datasets(source: str | None) -> list[dict[str, Any]]:
+    """The catalog's data sets with their licences, or those that a source holds with their size. Raises SourceError."""
+    if source is None:
+        return [{"name": row.name, "licence": row.licence, "asks": row.duty} for row in catalog.CATALOG]
+    opened = sources.open_source(source)
+    rows = []
+    for name in opened.names():
+        shards = opened.shards(name)
+        rows.append({"name": name, "shards": len(shards), "bytes": sum(shard.size for shard in shards)})
+    return rows
+
+
+def tokenizers() -> list[dict[str, Any]]:
+    """The presets."""
+    from cook.engines.bundled import PRESETS
+
+    return [
+        {
+            "name": preset.name,
+            "also": ", ".join(preset.aliases),
+            "models": preset.models,
+            "vocabulary": preset.vocab_size,
+            "bos": preset.bos,
+            "eos": preset.eos,
+        }
+        for preset in PRESETS.values()
+    ]

@@ -1,0 +1,29 @@
+"""Progress bars: bytes of shards tokenized, then tokens written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+UNITS = {"tokenize": "B", "gather": "tokens"}
+
+
+@contextlib.contextmanager
+def bars(shown: bool) -> Iterator[Callable[[str, int], None] | None]:
+    """A callback for `run` that moves a bar a stage on standard error; None where nothing is shown."""
+    if not shown:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with contextlib.ExitStack() as stack:
+        made: dict[str, tqdm[None]] = {}
+
+        def progress(stage: str, amount: int) -> None:
+            if stage not in made:
+                made[stage] = stack.enter_context(
+                    tqdm(desc=stage, unit=UNITS[stage], unit_scale=True, leave=False, dynamic_ncols=True)
+                )
+            made[stage].update(amount)
+
+        yield progress
