@@ -48,10 +48,12 @@ if TYPE_CHECKING:
     )
     from cook.pipeline import Preview, Result, Summary, preview, run
     from cook.recipe import Recipe, read_config
+    from cook.store.reader import Cooked, Sequence, read_cooked
 
 __all__ = [
     "BadLines",
     "CookError",
+    "Cooked",
     "InputError",
     "OutputError",
     "OutputExists",
@@ -60,6 +62,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Result",
+    "Sequence",
     "SeveralFailed",
     "SourceError",
     "Summary",
@@ -68,6 +71,7 @@ __all__ = [
     "__version__",
     "preview",
     "read_config",
+    "read_cooked",
     "run",
 ]
 
@@ -76,6 +80,7 @@ _MODULES = {
     "_version": ("__version__",),
     "pipeline": ("Preview", "Result", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),
+    "store.reader": ("Cooked", "Sequence", "read_cooked"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

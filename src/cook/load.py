@@ -165,11 +165,12 @@ def _diagnose(path: str, line: Line) -> list[Problem]:
     def problem(field: str, what: str) -> Problem:
         return Problem(path, line.number, field, what)
 
+    raw = line.text.rstrip(b"\r\n")  # else a line that is cut off would seem to go on
     try:
-        row = orjson.loads(line.text)
+        row = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
         try:
-            text = line.text.decode()
+            text = raw.decode()
         except UnicodeDecodeError as bad:
             return [problem("", f"is not UTF-8: {bad.reason} at byte {bad.start + 1} of the line")]
         wrong = f"is not JSON: {exc.msg} at column {exc.colno}"

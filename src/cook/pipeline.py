@@ -41,6 +41,7 @@ from cook.pack import Plan, plan
 from cook.recipe import Recipe
 from cook.sources import Shard, Source, sha256_of
 from cook.store import card, manifest, parquet, publish
+from cook.store.reader import read_cooked
 from cook.tokenizer import Tokenizer, resolve
 
 SKIPPED_NAME = "skipped.jsonl"
@@ -202,22 +203,17 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
     if not (folder / manifest.NAME).exists():
         raise OutputExists(f"{folder}: is there already, and is not cook's: move it away, or cook to another --output")
     try:
-        old = manifest.read(folder)
+        old = read_cooked(folder, hashes=False).manifest
         differing = manifest.differences(old, head)
-        damaged = [
-            f"{output['name']} is missing or not of its size"
-            for output in old["outputs"]
-            if not (folder / output["name"]).is_file() or (folder / output["name"]).stat().st_size != output["bytes"]
-        ]
     except OutputError as exc:
-        old, differing, damaged = {}, [], [str(exc)]
-    if not differing and not damaged:
+        old, differing = {}, str(exc).splitlines()
+    if not differing:
         return old
     if recipe.overwrite:
         return None
     raise OutputExists(
         f"{folder}: another result is there already; pass --overwrite to replace it, or another --output\n  "
-        + "\n  ".join(damaged + differing)
+        + "\n  ".join(differing)
     )
 
 

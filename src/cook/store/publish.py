@@ -102,20 +102,20 @@ def publish(folder: Path, root: Path, name: str) -> None:
     if not os.path.lexists(target):
         os.rename(folder, target)
     elif not exchange(folder, target):
-        os.rename(target, _aside(root, name))
+        os.rename(target, aside(root, name))
         os.rename(folder, target)
-        shutil.rmtree(_aside(root, name), ignore_errors=True)
+        shutil.rmtree(aside(root, name), ignore_errors=True)
     sync_folder(root)
 
 
-def _aside(root: Path, name: str) -> Path:
+def aside(root: Path, name: str) -> Path:
     """Where an older result waits while two renames replace it."""
     return root / WORK / f"{name}.old"
 
 
 def recover(root: Path, name: str) -> None:
     """Put an older result back that a kill between two renames left aside; drop it if its successor is in place."""
-    aside = _aside(root, name)
+    aside = aside(root, name)
     if not aside.exists():
         return
     if os.path.lexists(root / name):

@@ -1,0 +1,66 @@
+"""Fixtures that many tests use. No test reaches the network, and none writes outside its temporary folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import settings
+from reference import MODELS, write_model
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+settings.register_profile("cook", deadline=None, derandomize=True)
+settings.load_profile("cook")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+COLLECTION = SHARED / "data" / "collection"
+needs_collection = pytest.mark.skipif(not COLLECTION.is_dir(), reason="the real shards are not here")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COOK_CACHE", str(tmp_path_factory.getbasetemp() / "cook-cache"))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder for each model, with tokenizer.json and tokenizer_config.json."""
+    root = tmp_path_factory.mktemp("models")
+    return {name: write_model(root / name, name) for name in MODELS}
+
+
+@pytest.fixture
+def cook(tmp_path: Path) -> Callable[..., Result]:
+    """Run the command in a temporary folder: `cook("-d", "squad", …)`."""
+    from cook.cli import main
+
+    def invoke(*arguments: str) -> Result:
+        before = Path.cwd()
+        os.chdir(tmp_path)
+        try:
+            return CliRunner().invoke(main, list(arguments))
+        finally:
+            os.chdir(before)
+
+    return invoke
+
+
+def pair(question: str = "Why?", answer: str = "Because.") -> dict[str, str]:
+    return {"Q": question, "A": answer}
+
+
+def entry(context: str = "A context.", *pairs: dict[str, str]) -> dict[str, Any]:
+    return {"context": context, "QA_list": list(pairs) or [pair()]}
+
+
+def write_shard(root: Path, name: str, rows: list[Any], shard: str = "00000.jsonl") -> Path:
+    """Write one shard; a row may be bytes, which are written as they are."""
+    path = root / name / "shard" / shard
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join((row if isinstance(row, bytes) else orjson.dumps(row)) + b"\n" for row in rows))
+    return path
