@@ -40,22 +40,26 @@ from cook.sources import Source, open_source
 
 TOLERANCE = 0.01  # how far from the size asked for the result may be
 FLOOR = 0.02  # of an equal share: what a data set gets at least, however little of the source it is
+SENTENCE, UNUSUAL = 0, -1  # kinds of text
 GROUP = 32  # texts of about one length that stand for each other, at least
 ABOUT = 1.1  # longest to shortest in a group that has GROUP already
+RARE = 8  # rows of a width below this many go together with rows of other rare widths
 TRIES = 1000  # entries met before, one after the other, that show that there is no new one
-SEEN_BITS = 27
+SEEN_BITS = 27  # 2**27 bits are 16 MiB
 UNITS = {"": 0, "k": 1, "m": 2, "g": 3}
 T = TypeVar("T")
 
-# A sentence ends before white space that follows its last mark, or at a line's end.
-SENTENCE_END = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’»)\]]))\s+|(?<=[。！？])|\s*\n\s*")
+# A sentence ends with its line, before white space that follows a mark, or right after a mark that needs none.
+SENTENCE_END = re.compile(
+    r"""\s*\n\s* | (?: (?<=[.!?…]) | (?<=[.!?…]["'”’»)\]]) )\s+ | (?<=[。！？])(?!\Z|[。！？」』）])\s*""", re.VERBOSE
+)
 
 
 class Cut(NamedTuple):
     """A context in pieces: at odd places what can be replaced, at even places what stays."""
 
     pieces: list[str]
-    kinds: list[int]  # of each odd piece, which gives way to one of its kind: 0 for sentences, columns for rows
+    kinds: list[int]  # of each odd piece, which gives way to one of its kind: SENTENCE, or how many columns a row has
 
 
 class Template(NamedTuple):
@@ -119,20 +123,25 @@ def cut(context: str) -> Cut:
     >>> cut("One. Two!").pieces
     ['', 'One.', ' ', 'Two!', '']
     >>> cut("Runners\nPlace | Name\n1 | Ann\n2 | Bo")
-    Cut(pieces=['Runners\nPlace | Name\n', '1 | Ann', '\n', '2 | Bo', ''], kinds=[1, 1])
+    Cut(pieces=['Runners\nPlace | Name\n', '1 | Ann', '\n', '2 | Bo', ''], kinds=[2, 2])
     """
-    lines = context.split("\n")
-    separators = [line.count(" | ") or line.count("\t") for line in lines]
-    header = next((index for index, count in enumerate(separators) if count), 0)
+    body = context.rstrip("\n")
+    lines = body.split("\n")
+    columns = [1 + (line.count(" | ") or line.count("\t")) for line in lines]
+    header = next((index for index, count in enumerate(columns) if count > 1), 0)
     rows = lines[header + 1 :]
-    if not rows or 2 * sum(map(bool, separators)) < len(lines):
-        pieces = ["", *_split(context), ""]
-        return Cut(pieces, [0] * (len(pieces) // 2))
-    pieces = ["\n".join(lines[: header + 1]) + "\n"]
-    for row in rows:
-        pieces += (row, "\n")
-    pieces[-1] = ""
-    return Cut(pieces, separators[header + 1 :])
+    if rows and 2 * sum(count > 1 for count in columns) >= len(lines):
+        pieces = ["\n".join(lines[: header + 1]) + "\n"]
+        for row in rows:
+            pieces += (row, "\n")
+        pieces[-1] = context[len(body) :]
+        return Cut(pieces, columns[header + 1 :])
+    body = context.strip()
+    if not body:
+        return Cut([context], [])
+    before, _, after = context.partition(body)
+    pieces = [before, *_split(body), after]
+    return Cut(pieces, [SENTENCE] * (len(pieces) // 2))
 
 
 def _split(text: str) -> list[str]:
@@ -151,9 +160,9 @@ def _draws(cuts: Sequence[Cut], chance: Callable[[], float]) -> list[list[Callab
     for context, (pieces, kinds) in enumerate(cuts):
         for index, kind in enumerate(kinds):
             places[kind].append((len(pieces[2 * index + 1]), context, index))
-    rare = [kind for kind, found in places.items() if kind and len(found) < GROUP]
-    if rare:  # rows of unusual tables: any of them for any other
-        places[-1] = [place for kind in rare for place in places.pop(kind)]
+    rare = [kind for kind, found in places.items() if kind != SENTENCE and len(found) < RARE]
+    if rare:
+        places[UNUSUAL] = [place for kind in rare for place in places.pop(kind)]
     draws: list[list[Callable[[], str]]] = [[str] * len(kinds) for _, kinds in cuts]
     for kind in sorted(places):
         for group in _groups(sorted(places[kind])):

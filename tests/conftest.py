@@ -11,6 +11,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
+
 from reference import MODELS, write_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -290,6 +291,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self._send(self.server.hub.answer(f"POST {self.path}"), None, unquote(self.path))
+
     def log_message(self, *_: object) -> None:
         """Nothing: the tests read `HubServer.requests`."""
 
@@ -348,6 +353,10 @@ class _Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         self._accepted.append(request)
         super().process_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that ends resets its connections
+            super().handle_error(request, client_address)
 
     def server_close(self) -> None:
         for request in self._accepted:  # those still open: a client in this process keeps them alive

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import MODELS, model_json
 
+from conftest import SHARED
 from cook.engines import Engine, probe
 from cook.engines.bundled import PRESETS, find_preset, vocabulary_fingerprint
 from cook.engines.hf import HfEngine
@@ -19,6 +18,7 @@ from cook.errors import TokenizerError
 from cook.format import Formatter
 from cook.recipe import Recipe
 from cook.tokenizer import load_engine, resolve
+from reference import MODELS, model_json
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 FORMAT = Formatter(Recipe(datasets="squad", tokenizer="llama3"))
@@ -99,19 +99,42 @@ def pieces() -> st.SearchStrategy[str]:
     """Pieces that tell tokenizers apart: specials of all presets, agent tokens, spaces, digits, scripts, anything."""
     specials = [token for preset in PRESETS.values() for token, _ in preset.specials[:16]]
     agents = ["<|user|>", "<|think|>", "<|/think|>", "<|pad|>", "<|im_start|>", "<|", "|>", "<s", "s>"]
-    common = [" ", "  ", "\n", "\n\n", " \n ", "\t", "'s", "1", "1234", "é", "e\u0301", "▁", "日本", "👩‍👩‍👧", "\x00", "\r\n", "ß"]
+    common = [
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        " \n ",
+        "\t",
+        "'s",
+        "1",
+        "1234",
+        "é",
+        "e\u0301",
+        "▁",
+        "日本",
+        "👩‍👩‍👧",
+        "\x00",
+        "\r\n",
+        "ß",
+    ]
     any_text = st.text(st.characters(codec="utf-8"), max_size=8)
-    return st.sampled_from(specials + agents + common) | any_text | st.sampled_from(["the", " and", "Word", "end.", "x" * 20])
+    return (
+        st.sampled_from(specials + agents + common)
+        | any_text
+        | st.sampled_from(["the", " and", "Word", "end.", "x" * 20])
+    )
 
 
 @settings(max_examples=150)
 @given(st.lists(st.lists(pieces(), max_size=12).map("".join), max_size=4))
 @pytest.mark.parametrize("name", MODELS)
 def test_every_engine_gives_the_ids_of_the_reference(name, models, texts):
-    ids, offsets = engine(name, models).encode(texts)
     known, known_offsets = reference(name).encode(texts)
-    assert offsets.tolist() == known_offsets.tolist()
-    assert ids.tolist() == known.tolist()
+    for made in (engine(name, models), resolved(str(models[name]))):  # a preset, and the same from its tokenizer.json
+        ids, offsets = made.encode(texts)
+        assert offsets.tolist() == known_offsets.tolist()
+        assert ids.tolist() == known.tolist()
 
 
 @settings(max_examples=100)

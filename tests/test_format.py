@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from cook.format import Formatter, compile_template
 from cook.recipe import Recipe
 
-TEXT = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(["{context}", "{question}", "{answer}", "{0}", "}{"])
+TEXT = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(
+    ["{context}", "{question}", "{answer}", "{0}", "}{"]
+)
 
 
 def formatter(**settings: str) -> Formatter:
@@ -32,7 +34,9 @@ def test_nothing_is_stripped():
 
 
 def test_templates_may_turn_repeat_and_hold_braces():
-    fmt = formatter(pair_template="{{A}}: {answer} {answer} ({question}) {x}", context_template="{context}|{context}", delimiter="")
+    fmt = formatter(
+        pair_template="{{A}}: {answer} {answer} ({question}) {x}", context_template="{context}|{context}", delimiter=""
+    )
     assert fmt.output_text([("q", "a")]) == "{{A}}: a a (q) {x}"
     assert fmt.input_text("c") == "c|c"
 

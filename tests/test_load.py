@@ -6,10 +6,10 @@ from pathlib import Path
 import orjson
 import pyarrow as pa
 import pytest
-from conftest import entry, pair
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import entry, pair
 from cook import load
 from cook.errors import Problem, SourceError
 from cook.load import Entry, Line, LineReader, Part, parse

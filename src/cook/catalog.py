@@ -27,36 +27,115 @@ class DataSet(NamedTuple):
 
 CATALOG = (
     DataSet("squad", "CC BY-SA 4.0", "attribution, share alike", "https://rajpurkar.github.io/SQuAD-explorer/"),
-    DataSet("TopiOCQA", "CC BY-NC-SA 4.0", "attribution, non-commercial, share alike", "https://mcgill-nlp.github.io/topiocqa/"),
+    DataSet(
+        "TopiOCQA",
+        "CC BY-NC-SA 4.0",
+        "attribution, non-commercial, share alike",
+        "https://mcgill-nlp.github.io/topiocqa/",
+    ),
     DataSet("HotpotQA", "CC BY-SA 4.0", "attribution, share alike", "https://hotpotqa.github.io/"),
-    DataSet("WikiTableQuestions", "CC BY-SA 4.0", "attribution, share alike", "https://github.com/ppasupat/WikiTableQuestions"),
+    DataSet(
+        "WikiTableQuestions",
+        "CC BY-SA 4.0",
+        "attribution, share alike",
+        "https://github.com/ppasupat/WikiTableQuestions",
+    ),
     DataSet("Quac", "CC BY-SA 4.0", "attribution, share alike", "https://quac.ai/"),
-    DataSet("QED", "CC BY-SA 3.0", "attribution, share alike (stated for the Wikipedia text)", "https://github.com/google-research-datasets/QED"),
-    DataSet("FairyTaleQA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/uci-soe/FairytaleQAData"),
-    DataSet("mctest", "Microsoft Research licence", "Microsoft Research terms: read them; non-commercial research as far as known; cite the paper", "https://mattr1.github.io/mctest/"),
-    DataSet("NarrativeQA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/google-deepmind/narrativeqa"),
-    DataSet("race", "RACE terms", "non-commercial research only; no copying or exploiting for commercial purposes", "https://www.cs.cmu.edu/~glai1/data/race/"),
+    DataSet(
+        "QED",
+        "CC BY-SA 3.0",
+        "attribution, share alike (stated for the Wikipedia text)",
+        "https://github.com/google-research-datasets/QED",
+    ),
+    DataSet(
+        "FairyTaleQA",
+        "Apache 2.0",
+        "keep the licence and notices, mark changes",
+        "https://github.com/uci-soe/FairytaleQAData",
+    ),
+    DataSet(
+        "mctest",
+        "Microsoft Research licence",
+        "Microsoft Research terms: read them; non-commercial research as far as known; cite the paper",
+        "https://mattr1.github.io/mctest/",
+    ),
+    DataSet(
+        "NarrativeQA",
+        "Apache 2.0",
+        "keep the licence and notices, mark changes",
+        "https://github.com/google-deepmind/narrativeqa",
+    ),
+    DataSet(
+        "race",
+        "RACE terms",
+        "non-commercial research only; no copying or exploiting for commercial purposes",
+        "https://www.cs.cmu.edu/~glai1/data/race/",
+    ),
     DataSet("race_c", "non-commercial research", "non-commercial research only", "https://github.com/mrcdata/race-c"),
-    DataSet("ReClor", "not stated", "not stated: ask the authors (data given out through their request form)", "https://whyu.me/reclor/"),
+    DataSet(
+        "ReClor",
+        "not stated",
+        "not stated: ask the authors (data given out through their request form)",
+        "https://whyu.me/reclor/",
+    ),
     DataSet("LogiQA", "not stated", "not stated: ask the authors", "https://github.com/lgw863/LogiQA-dataset"),
-    DataSet("AQUA_RAT_yes_opt", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/google-deepmind/AQuA"),
-    DataSet("TriviaQA", "Apache 2.0", "keep the licence and notices, mark changes; questions and documents are others' copyright", "https://nlp.cs.washington.edu/triviaqa/"),
+    DataSet(
+        "AQUA_RAT_yes_opt",
+        "Apache 2.0",
+        "keep the licence and notices, mark changes",
+        "https://github.com/google-deepmind/AQuA",
+    ),
+    DataSet(
+        "TriviaQA",
+        "Apache 2.0",
+        "keep the licence and notices, mark changes; questions and documents are others' copyright",
+        "https://nlp.cs.washington.edu/triviaqa/",
+    ),
     DataSet("CosmosQA", "CC BY 4.0", "attribution", "https://wilburone.github.io/cosmos/"),
-    DataSet("ECQA", "CDLA-Sharing-1.0", "attribution, share data under the same licence", "https://github.com/dair-iitd/ECQA-Dataset"),
-    DataSet("NLQuAD", "CC BY-NC", "attribution, non-commercial and academic use", "https://github.com/ASoleimaniB/NLQuAD"),
-    DataSet("NewsQA", "MIT (code)", "keep the notice; CNN keeps all rights in the articles: get them from their source", "https://www.microsoft.com/en-us/research/project/newsqa-dataset/"),
+    DataSet(
+        "ECQA",
+        "CDLA-Sharing-1.0",
+        "attribution, share data under the same licence",
+        "https://github.com/dair-iitd/ECQA-Dataset",
+    ),
+    DataSet(
+        "NLQuAD", "CC BY-NC", "attribution, non-commercial and academic use", "https://github.com/ASoleimaniB/NLQuAD"
+    ),
+    DataSet(
+        "NewsQA",
+        "MIT (code)",
+        "keep the notice; CNN keeps all rights in the articles: get them from their source",
+        "https://www.microsoft.com/en-us/research/project/newsqa-dataset/",
+    ),
     DataSet("tweet_qa", "CC BY-SA 4.0", "attribution, share alike", "https://tweetqa.github.io/"),
-    DataSet("quail", "CC BY-NC-SA 4.0", "attribution, non-commercial, share alike", "https://github.com/text-machine-lab/quail"),
+    DataSet(
+        "quail",
+        "CC BY-NC-SA 4.0",
+        "attribution, non-commercial, share alike",
+        "https://github.com/text-machine-lab/quail",
+    ),
     DataSet("dream", "non-commercial research", "non-commercial research only", "https://dataset.org/dream/"),
-    DataSet("multirc", "UIUC research and academic", "academic and research use only, keep the notices, tell the university of derivatives you distribute", "https://cogcomp.seas.upenn.edu/multirc/"),
+    DataSet(
+        "multirc",
+        "UIUC research and academic",
+        "academic and research use only, keep the notices, tell the university of derivatives you distribute",
+        "https://cogcomp.seas.upenn.edu/multirc/",
+    ),
     DataSet("ROPES", "CC BY 4.0", "attribution", "https://allenai.org/data/ropes"),
     DataSet("QuaRTz", "CC BY 4.0", "attribution", "https://allenai.org/data/quartz"),
-    DataSet("CoQA", "mixed, by passage", "by passage: CC-BY-SA-4.0 (literature, Wikipedia), MSR-LA (MCTest stories), RACE terms (exams), Apache-2.0 (CNN news)", "https://stanfordnlp.github.io/coqa/"),
+    DataSet(
+        "CoQA",
+        "mixed, by passage",
+        "by passage: CC-BY-SA-4.0 (literature, Wikipedia), MSR-LA (MCTest stories), RACE terms (exams), Apache-2.0 (CNN news)",
+        "https://stanfordnlp.github.io/coqa/",
+    ),
     DataSet("DoQA", "CC BY-SA 4.0", "attribution, share alike", "http://ixa.eus/node/12931"),
     DataSet("qasper", "CC BY 4.0", "attribution", "https://allenai.org/data/qasper"),
     DataSet("PubMedQA_no_opt", "MIT", "keep the notice", "https://pubmedqa.github.io/"),
     DataSet("PubMedQA_yes_opt", "MIT", "keep the notice", "https://pubmedqa.github.io/"),
-    DataSet("COVID_QA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/deepset-ai/COVID-QA"),
+    DataSet(
+        "COVID_QA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/deepset-ai/COVID-QA"
+    ),
     DataSet("ConvFinQA", "MIT", "keep the notice", "https://github.com/czyssrs/ConvFinQA"),
     DataSet("SpartQA", "MIT", "keep the notice", "https://github.com/HLR/SpartQA_generation"),
     DataSet("bAbI", "CC BY 3.0", "attribution", "https://github.com/facebookarchive/bAbI-tasks"),
@@ -124,7 +203,7 @@ def _unknown(name: str, held: list[str]) -> str:
     if name.lower() in known:
         return f"datasets: {name}: is in the catalog, but this source does not hold it; it holds {_few(held)}"
     names = {n.lower(): n for n in held}
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(names[n] for n in near)}?" if near else f"this source holds {_few(held)}"
     return f"datasets: {name}: no data set of that name; {hint}"
 

@@ -1,6 +1,6 @@
-"""The command: parse, call one library function, print. Only click is imported at the top; `--help` stays fast.
+"""The command: parse, call one library function, print. Only click is imported at the top, for a fast `--help`.
 
-Standard output is for data (`--json`, `--dry-run`, `list`); progress, summary, warnings and errors go to standard error.
+Standard output is for data (`--json`, `--dry-run`, `list`); progress, summary, warnings and errors: standard error.
 Exit codes: 0 done; 1 a CookError; 2 usage; 3 input rejected; 130, 143 interrupted.
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cook.recipe import Recipe
 
 PRESET_NAMES = ("llama3", "llama2", "mistral")
+PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "none")
 HELP_WIDTH = 100
 
 
@@ -50,10 +51,11 @@ class CookGroup(click.Group):
         """See click."""
         from cook.errors import CookError
 
-        warnings.showwarning = _show_warning
         signal.signal(signal.SIGTERM, _terminated)
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except CookError as exc:
             _fail(exc)
         except KeyboardInterrupt:
@@ -113,7 +115,7 @@ RECIPE_OPTIONS = (
             help="Folder laid out DATASET/shard/*.jsonl[.gz|.zst]; sample; hub.  [hub]"),
     _option(WHAT, "-o", "--output", metavar="ROOT", help="Folder that gets a folder a data set.  [cooked/TOKENIZER]"),
     _option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
-    _option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(["best-fit", "best-fit-decreasing", "in-order", "none"]),
+    _option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(PACKINGS),
             help="best-fit, best-fit-decreasing, in-order (the published recipe), none.  [best-fit]"),
     _option(SEQUENCES, "--overlong", metavar="HOW", type=click.Choice(["split", "truncate", "drop", "error"]),
             help="An example over the length: split by pairs, truncate contexts, drop, error.  [split]"),
@@ -159,9 +161,7 @@ Examples:
 @_option(RUN, "-q", "--quiet", is_flag=True, help="No progress, no summary.")
 @click.version_option(package_name="instruct-cook", prog_name="cook")
 @click.pass_context
-def main(
-    ctx: click.Context, config: str | None, dry_run: bool, as_json: bool, quiet: bool, **settings: Any
-) -> None:
+def main(ctx: click.Context, /, config: str | None, dry_run: bool, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Cook question-answer data over contexts into packed training sequences with loss masks.
 
     Each entry becomes an example: BOS and its context, then its question-answer pairs and EOS. Whole examples of one
@@ -303,7 +303,7 @@ def _print_summary(summary: Summary) -> None:
     for result in summary.results:
         for line in _left_out(result.counts):
             click.echo(f"{result.name}: {line}", err=True)
-    click.echo(f"{len(summary.results)} data sets in {summary.seconds:.2f} s: {summary.root}", err=True)
+    click.echo(f"{_several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     if summary.results:
         name = summary.results[0].name
         click.echo(f'load_dataset({str(summary.root)!r}, {name!r}, split="train")', err=True)
@@ -322,8 +322,14 @@ def _left_out(counts: dict[str, Any]) -> list[str]:
     lines = []
     if counts["split"]:
         cut = f", {counts['truncated']:,} of them with a cut context" if counts["truncated"] else ""
-        lines.append(f"{counts['split']:,} entries too long for a sequence made into several examples{cut}")
-    for kind in ("entries", "pairs"):
+        lines.append(f"{_several(counts['split'], 'entry')} too long for a sequence made into several examples{cut}")
+    for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():
-            lines.append(f"{count:,} {kind} left out: {REASONS[reason]} (skipped.jsonl)")
+            lines.append(f"{_several(count, one)} {REASONS[reason]} left out (skipped.jsonl)")
     return lines
+
+
+def _several(count: int, one: str) -> str:
+    """A count with its noun: 1 entry, 2 entries, 3 pairs."""
+    many = one[:-1] + "ies" if one.endswith("y") else one + "s"
+    return f"{count:,} {one if count == 1 else many}"

@@ -47,7 +47,7 @@ class OutputError(CookError):
     """The output folder cannot be written, or what lies in it cannot be read back."""
 
 
-class OutputExists(OutputError):  # noqa: N818 - reads as what it says: the output exists
+class OutputExists(OutputError):
     """A result of another recipe or of other inputs lies where this one would go."""
 
 

@@ -38,7 +38,7 @@ class InProcess(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as exc:  # noqa: BLE001 - it is raised where the result is asked for
+        except Exception as exc:
             future.set_exception(exc)
         return future
 

@@ -1,7 +1,7 @@
-"""Entry + templates -> the text of an input and of an output. Pure; nothing is stripped or normalised.
+r"""Entry + templates -> the text of an input and of an output. Pure; nothing is stripped or normalised.
 
-    input  = BOS + " <CON> {context} </CON>" + "\\n\\n"
-    output = "\\n\\n".join("<QUE> {question} <ANS> {answer} </END>" for each pair) + EOS
+    input  = BOS + " <CON> {context} </CON>" + "\n\n"
+    output = "\n\n".join("<QUE> {question} <ANS> {answer} </END>" for each pair) + EOS
 
 BOS and EOS are no part of these texts: they enter as ids, in `tokenize`. The templates are those of the context-based
 instruction synthesizer (Instruction Pre-Training, arXiv 2406.14491).
@@ -49,5 +49,5 @@ def compile_template(template: str, fields: tuple[str, ...]) -> str:
     pattern = "|".join(re.escape("{" + field + "}") for field in fields)
     parts = re.split(f"({pattern})", template)
     literal = [part.replace("{", "{{").replace("}", "}}") for part in parts]
-    literal[1::2] = ["{%d}" % fields.index(part[1:-1]) for part in parts[1::2]]
+    literal[1::2] = ["{" + str(fields.index(part[1:-1])) + "}" for part in parts[1::2]]
     return "".join(literal)

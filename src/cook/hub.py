@@ -1,6 +1,6 @@
 """Files from the Hugging Face Hub, through its own client, whose cache and environment variables hold.
 
-Every error of the client becomes a CookError with what to do.
+Every error of the client becomes a CookError that says what to do.
 """
 
 from __future__ import annotations
@@ -30,13 +30,21 @@ def tokenizer_file(repo: str, file: str) -> Path | None:
             f"or pass ./{repo} for a folder"
         ) from exc
     except errors.LocalEntryNotFoundError as exc:
-        # The client says this when it cannot reach the Hub, whatever the cause, and the file is not in its cache.
-        cause = f" ({exc.__cause__})" if exc.__cause__ else ""
+        # The client says this whenever it cannot ask the Hub, whatever the cause, and has no such file in its cache. That
+        # a repository lacks a file is in the cache too, but only this call tells: by what is neither a path nor None.
+        if not isinstance(hf.try_to_load_from_cache(repo, file), str | None):
+            return None
+        cause = f" ({_one_line(exc.__cause__)})" if exc.__cause__ else ""
         raise TokenizerError(
             f"{repo}: {file} is not in the local cache and cannot be fetched{cause}; once online, "
             f"`hf download {repo} {file}` puts it there"
         ) from exc
     except errors.EntryNotFoundError:
         return None
-    except (OSError, ValueError) as exc:  # HTTP errors, a full disk; a name that is no repository's
-        raise TokenizerError(f"{repo}: {file} cannot be fetched: {exc}") from exc
+    except Exception as exc:  # transport errors of whichever HTTP library the client uses; OSError of a full disk
+        raise TokenizerError(f"{repo}: {file} cannot be fetched: {_one_line(exc)}; try again") from exc
+
+
+def _one_line(exc: BaseException) -> str:
+    lines = (line.strip() for line in str(exc).splitlines())
+    return "; ".join(line for line in lines if line and not line.startswith("For more information"))

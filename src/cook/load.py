@@ -2,7 +2,7 @@
 
 A line is one JSON object, `{"context": str, "QA_list": [{"Q": str, "A": str}, ...]}`. A byte-order mark, CRLF, blank
 lines and unknown keys are fine. Anything else is a `Problem` that names shard, line and field. Shards are `.jsonl`,
-`.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, so that several processes share it.
+`.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, which several processes share.
 """
 
 from __future__ import annotations
@@ -178,7 +178,9 @@ def _diagnose(path: str, line: Line) -> list[Problem]:
             fields = list(_lone_surrogates(json.loads(text)))
         except (ValueError, RecursionError):
             fields = []
-        return [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in fields] or [problem("", wrong)]
+        return [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in fields] or [
+            problem("", wrong)
+        ]
     return [problem(field, what) for field, what in _misfits(row)]
 
 

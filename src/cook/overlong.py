@@ -1,8 +1,8 @@
 """An example longer than a sequence -> several that fit. Nothing here knows files; it sees one entry's texts.
 
-`split` makes examples greedily and in pair order, each with the whole context and as many pairs as fit; a pair that does
-not fit even alone is lost. `truncate` does the same, and gives such a pair an example of its own, in which the tail of
-the context is cut. Every output and every cut input is encoded anew: pieces of ids differ from ids of pieces.
+`split` makes examples greedily and in pair order, each with the whole context and as many pairs as fit; a pair that
+does not fit even alone is lost. `truncate` does the same, and gives such a pair an example of its own, in which the
+tail of the context is cut. Every output and every cut input is encoded anew: pieces of ids differ from ids of pieces.
 
 An entry is worked on by a generator that yields texts and is sent their ids, so that `run` can encode what many entries
 ask for in one batch.
@@ -60,9 +60,7 @@ def run(steps: Sequence[Steps[T]], encode: Callable[[list[str]], tuple[Ids, Offs
     return [results[index] for index in range(len(steps))]
 
 
-def split(
-    input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity: int
-) -> Steps[Remade]:
+def split(input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity: int) -> Steps[Remade]:
     """Examples of at most `capacity` tokens, BOS and EOS not counted, each with the whole context (`input_ids`)."""
     pieces, unfit, _ = yield from _groups(input_ids, pairs, formatter, capacity)
     return Remade([piece for _, piece in pieces], unfit)

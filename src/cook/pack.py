@@ -38,7 +38,9 @@ class Plan(NamedTuple):
 def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
     """The plan for examples of these lengths, each from 1 to max_length tokens."""
     lengths = np.asarray(lengths, np.int64)
-    assert len(lengths) == 0 or (lengths.min() > 0 and lengths.max() <= max_length), "over-long examples are re-made before"
+    assert len(lengths) == 0 or (lengths.min() > 0 and lengths.max() <= max_length), (
+        "over-long examples are re-made before"
+    )
     windows = [
         _plan_window(lengths[begin : begin + WINDOW], begin, max_length, packing, seed)
         for begin in range(0, len(lengths), WINDOW)
@@ -47,7 +49,9 @@ def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
         return windows[0]
     order = np.concatenate([np.empty(0, np.int64), *[window.order for window in windows]])
     counts = [np.diff(window.starts) for window in windows]
-    return Plan(order, np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([np.empty(0, np.int64), *counts]))]))
+    return Plan(
+        order, np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([np.empty(0, np.int64), *counts]))])
+    )
 
 
 def _plan_window(lengths: Array, begin: int, max_length: int, packing: str, seed: int) -> Plan:
@@ -82,9 +86,9 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
 
     Open sequences with the same room left are one stack. A bit a room says which stacks hold any, in words of 512 bits,
     and a bit a word which words are not 0: so the fullest sequence with room for an example is at the lowest bit from
-    its length up, a few steps whatever max_length is. Of examples of one length, best fit puts as many into one sequence
-    as it holds before it takes the next, so those go in at once. (One flat loop: this is all of the time that a plan
-    takes, and calls would be half of it.)
+    its length up, a few steps whatever max_length is. Of examples of one length, best fit puts as many into one
+    sequence as it holds before it takes the next, so those go in at once. (One flat loop: this is all of the time that
+    a plan takes, and calls would be half of it.)
     """
     stacks: defaultdict[int, list[int]] = defaultdict(list)
     words = [0] * ((max_length >> WORD) + 1)

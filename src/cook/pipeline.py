@@ -123,9 +123,7 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     failures: dict[str, CookError] = {}
     size = sum(shard.size for shards in ready.shards.values() for shard in shards)
     with executor(recipe.jobs or usable_cores(), size) as pool:
-        kitchen = Kitchen(
-            recipe, ready.tokenizer, ready.source, ready.root, pool, progress or (lambda stage, amount: None)
-        )
+        kitchen = Kitchen(recipe, ready.tokenizer, ready.source, ready.root, pool, progress or _silent)
         for name, shards in ready.shards.items():
             try:
                 results.append(_cook(kitchen, name, shards))
@@ -139,6 +137,10 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     if failures:
         raise SeveralFailed(failures, summary)
     return summary
+
+
+def _silent(stage: str, amount: int) -> None:
+    """No progress is shown."""
 
 
 def _cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
@@ -315,9 +317,9 @@ def _refuse(recipe: Recipe, name: str, shards: list[Shard], dough: _Dough) -> No
         cut = "" if recipe.overlong == "truncate" else "cut contexts with --overlong truncate, "
         even = "even with a cut context" if recipe.overlong == "truncate" else "even alone with their context"
         raise TooLong(
-            f"{name}: {lost:,} of {lost + kept:,} pairs ({share:.1%}) do not fit in {recipe.max_length:,} tokens {even}; "
-            f"at most {recipe.max_dropped:.1%} may be lost. {where} Raise --max-length, {cut}or accept the loss with "
-            f"--max-dropped {_ceil(share)}."
+            f"{name}: {lost:,} of {lost + kept:,} pairs ({share:.1%}) do not fit in {recipe.max_length:,} tokens "
+            f"{even}; at most {recipe.max_dropped:.1%} may be lost. {where} "
+            f"Raise --max-length, {cut}or accept the loss with --max-dropped {_ceil(share)}."
         )
     if not kept:
         raise InputError(f"{name}: no example is left of {dough.total('entries'):,} entries: nothing to write")
@@ -377,7 +379,11 @@ def _file_job(
 
 
 def _accounts(
-    recipe: Recipe, dough: _Dough, placed: npt.NDArray[np.void], lengths: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64]
+    recipe: Recipe,
+    dough: _Dough,
+    placed: npt.NDArray[np.void],
+    lengths: npt.NDArray[np.int64],
+    tokens: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
     """The manifest's counts and figures."""
     skipped = dough.skipped()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 UNITS = {"tokenize": "B", "gather": "tokens"}
 
@@ -17,7 +18,7 @@ def bars(shown: bool) -> Iterator[Callable[[str, int], None] | None]:
     from tqdm import tqdm
 
     with contextlib.ExitStack() as stack:
-        made: dict[str, tqdm[None]] = {}
+        made: dict[str, Any] = {}
 
         def progress(stage: str, amount: int) -> None:
             if stage not in made:

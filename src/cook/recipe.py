@@ -177,7 +177,10 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The settings in a YAML file. Raises RecipeError for a file that cannot be read, is no mapping, or has unknown keys."""
+    """The settings in a YAML file.
+
+    Raises RecipeError for a file that cannot be read, is no mapping, or has unknown keys.
+    """
     import yaml
 
     try:
@@ -196,7 +199,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
             near = difflib.get_close_matches(re.sub(r"\W", "_", str(key)), CHECKS, n=1, cutoff=0.5)
             problems.append(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     if "bos" in settings and settings["bos"] is None:
-        problems.append(f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS")
+        problems.append(
+            f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS"
+        )
     if problems:
         raise RecipeError("\n".join([*problems, f"keys: {', '.join(CHECKS)}"]))
     return dict(settings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from importlib import resources
 from pathlib import Path
@@ -63,7 +64,7 @@ class Source:
         """The shards of a data set, in the order that they are read in. Raises SourceError."""
         folder = self.root / data_set / "shard"
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(shard_name(entry.name)))
+            entries = sorted(os.scandir(folder), key=lambda entry: (os.fsencode(shard_name(entry.name)), entry.name))
             shards = [
                 Shard(entry.name, Path(entry.path), entry.stat().st_size, entry.stat().st_mtime_ns)
                 for entry in entries
@@ -73,7 +74,7 @@ class Source:
             raise SourceError(f"{folder}: cannot be read: {exc.strerror or exc}") from exc
         if not shards:
             raise SourceError(f"{folder}: holds no shard; a shard's name ends in {', '.join(SUFFIXES)}")
-        for one, other in zip(shards, shards[1:], strict=False):
+        for one, other in itertools.pairwise(shards):
             if shard_name(one.name) == shard_name(other.name):
                 raise SourceError(f"{folder}: {one.name} and {other.name} are the same shard twice; remove one")
         return shards

@@ -196,8 +196,8 @@ def _checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], 
 
 def _starts(table: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     """The token that each example starts at, if they lie one after the other."""
-    totals = table["input"].astype(np.int64) + table["output"]
-    return np.cumsum(totals) - totals
+    totals: npt.NDArray[np.int64] = table["input"].astype(np.int64) + table["output"]
+    return np.asarray(np.cumsum(totals) - totals, np.int64)
 
 
 def _write(spool: IO[bytes], ids: Ids, offsets: Offsets, tokenizer: Tokenizer) -> int:

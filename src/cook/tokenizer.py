@@ -157,9 +157,7 @@ def _find(name: str) -> _Source:
     if preset := find_preset(name):
         config = {"bos_token": preset.bos, "eos_token": preset.eos}
         specials = dict(preset.specials)
-        return _Source(
-            preset.name, preset, None, preset.fingerprint, specials, specials, preset.vocab_size, {**config}
-        )
+        return _Source(preset.name, preset, None, preset.fingerprint, specials, specials, preset.vocab_size, {**config})
     path = Path(name).expanduser()
     if path.is_dir():
         return _from_file(path.resolve().name, path / "tokenizer.json", path / "tokenizer_config.json")

@@ -51,7 +51,8 @@ PRESETS = {
     for preset in (
         Preset(
             "llama3", ("llama3.1", "llama3.2", "llama3.3"), "Llama 3, 3.1, 3.2, 3.3", "llama3", 128_000, 128_256,
-            "<|begin_of_text|>", "<|end_of_text|>", _llama3_specials(), "affbe8250adf15f2f48617202fe432c99d288a7ae822781111a1f99643e830f0",
+            "<|begin_of_text|>", "<|end_of_text|>", _llama3_specials(),
+            "affbe8250adf15f2f48617202fe432c99d288a7ae822781111a1f99643e830f0",
         ),
         Preset(
             "llama2", (), "Llama 2, and models with its tokenizer", "llama2", 32_000, 32_000,
@@ -112,7 +113,9 @@ def byte_level_json(
     letters = _byte_letters()
     names = ["".join([letters[byte] for byte in token]) for token in tokens]
     ranks = {token: rank for rank, token in enumerate(tokens)}
-    merges = [[names[left], names[right]] for token in tokens if len(token) > 1 for left, right in _halves(token, ranks)]
+    merges = [
+        [names[left], names[right]] for token in tokens if len(token) > 1 for left, right in _halves(token, ranks)
+    ]
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return _document(

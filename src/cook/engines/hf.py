@@ -40,7 +40,7 @@ class HfEngine:
         spans = np.array(self._call([text], "encode_batch")[0].offsets, np.int64).reshape(-1, 2)
         if not len(spans):
             return spans[:, 0]
-        # Tokens that share a character (its bytes are several tokens) all get its whole span: only the last one ends it.
+        # Tokens that share a character (its bytes are several tokens) all get its whole span: only the last ends it.
         ends = spans[:, 1]
         is_end = np.append(spans[1:, 0] >= ends[:-1], True)
         return np.unique(ends[is_end])

@@ -50,7 +50,9 @@ def probe_ids(engine: Engine) -> list[list[int]]:
 
 def known_ids(preset: str) -> list[list[int]]:
     """The ids of TEXTS by the reference, for a preset."""
-    table: dict[str, list[list[int]]] = orjson.loads(resources.files("cook.engines").joinpath("probe.json").read_bytes())
+    table: dict[str, list[list[int]]] = orjson.loads(
+        resources.files("cook.engines").joinpath("probe.json").read_bytes()
+    )
     return table[preset]
 
 

@@ -25,7 +25,9 @@ class SplintrEngine:
     name = "splintr"
     version: str = splintr.__version__
 
-    def __init__(self, tokenizer: splintr.AnyTokenizer, recognises: Sequence[str] = (), space_added: bool = False) -> None:
+    def __init__(
+        self, tokenizer: splintr.AnyTokenizer, recognises: Sequence[str] = (), space_added: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
         self._special = re.compile("|".join(map(re.escape, recognises))) if recognises else None
         self._exact_bytes = bool(recognises)  # bundled vocabularies have no normalizer that token_ends must see through
@@ -49,23 +51,27 @@ class SplintrEngine:
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Offsets]:
         """See Engine."""
-        texts = list(texts)
         special = self._special
-        marked = [i for i, text in enumerate(texts) if special.search(text)] if special else []
+        # Texts that the batch call would get wrong; from a tokenizer.json it prepends its space even to the empty text.
+        apart = [i for i, text in enumerate(texts) if not text or (special and special.search(text))]
         with engine_errors(f"splintr {self.version} failed on a text"):
-            apart = [np.array(self._tokenizer.encode_ordinary(texts[i]), np.uint32) for i in marked]
-            for i in marked:
-                texts[i] = ""
-            raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(texts)
+            if not apart:
+                raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(texts)
+            else:
+                one_by_one = [self._tokenizer.encode_ordinary(texts[i]) if texts[i] else [] for i in apart]
+                leave = set(apart)
+                raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(
+                    [text for i, text in enumerate(texts) if i not in leave]
+                )
         ids, offsets = np.frombuffer(raw_ids, np.uint32), np.frombuffer(raw_offsets, np.uint64).astype(np.int64)
-        if not marked:
+        if not apart:
             return ids, offsets
-        lengths = np.diff(offsets)
-        lengths[marked] = [len(a) for a in apart]
-        cuts = np.split(ids, offsets[marked])  # "" encodes to nothing: each cut is where its text's ids belong
-        ids = np.concatenate([cuts[0], *[part for pair in zip(apart, cuts[1:], strict=True) for part in pair]])
-        np.cumsum(lengths, out=offsets[1:])
-        return ids, offsets
+        arrays = [np.array(row, np.uint32) for row in one_by_one]
+        before = np.array(apart) - np.arange(len(apart))  # texts of the batch before each of them
+        cuts = np.split(ids, offsets[before])
+        merged = [cuts[0], *(part for pair in zip(arrays, cuts[1:], strict=True) for part in pair)]
+        lengths = np.insert(np.diff(offsets), before, [len(array) for array in arrays])
+        return np.concatenate(merged), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
     def token_ends(self, text: str) -> Offsets | None:
         """See Engine. Known on bundled vocabularies alone, from the bytes of each token."""

@@ -5,7 +5,6 @@ It is made anew, under a lock, from the manifests that are there. A README.md th
 
 from __future__ import annotations
 
-import contextlib
 import json
 import warnings
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from cook import catalog
 from cook.errors import OutputError
 from cook.store import manifest
-from cook.store.publish import WORK, locked, sync_folder, write_bytes
+from cook.store.publish import WORK, locked, sync_folder, tidy, write_bytes
 
 NAME = "README.md"
 MARK = "<!-- written by cook: changes here are lost at the next run -->"
@@ -52,8 +51,7 @@ def write(root: Path) -> None:
             sync_folder(root)
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
-    with contextlib.suppress(OSError):
-        (root / WORK).rmdir()  # unless something is being cooked
+    tidy(root)
 
 
 def card(manifests: dict[str, dict[str, Any]]) -> str:
@@ -66,7 +64,10 @@ def card(manifests: dict[str, dict[str, Any]]) -> str:
         for split in sorted({output["split"] for output in found["outputs"] if "split" in output}):
             yaml += [f"  - split: {split}", f"    path: {json.dumps(f'{name}/{split}-*.parquet')}"]
     yaml.append("---")
-    table = ["| data set | sequences | tokens | trained | max length | packing |", "| --- | --- | --- | --- | --- | --- |"]
+    table = [
+        "| data set | sequences | tokens | trained | max length | packing |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for name, found in manifests.items():
         counts, recipe = found["counts"], found["recipe"]
         table.append(
@@ -93,9 +94,9 @@ def card(manifests: dict[str, dict[str, Any]]) -> str:
             f'sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {example}, split="train")',
             "```",
             "",
-            "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` (tokens "
-            "of each example), `source_shard` and `source_line` (where each example came from). `cook.json` beside the "
-            "files says what they were made of.",
+            "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` "
+            "(tokens of each example), `source_shard` and `source_line` (where each example came from). `cook.json` "
+            "beside the files says what they were made of.",
             "",
             "## Licences",
             "",

@@ -74,7 +74,9 @@ def _differences(where: str, old: Any, new: Any, found: list[str]) -> None:
         by_name = [{row["name"]: row for row in rows} for rows in (old, new)]
         names = sorted(by_name[0].keys() | by_name[1].keys())
         changed = [name for name in names if by_name[0].get(name) != by_name[1].get(name)]
-        found.append(f"inputs: {', '.join(changed[:5])}" + (f" and {len(changed) - 5} more" if len(changed) > 5 else ""))
+        found.append(
+            f"inputs: {', '.join(changed[:5])}" + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        )
     else:
         found.append(f"{where}: it has {_short(old)}, this run {_short(new)}")
 

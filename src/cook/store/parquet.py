@@ -18,6 +18,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +121,9 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
     examples = job.examples[starts[0] : starts[-1]]
     lengths = examples["input"] + examples["output"]
     begin = examples["at"] * 4
-    pieces = zip(examples["file"].tolist(), begin.tolist(), (begin + lengths.astype(np.int64) * 4).tolist(), strict=True)
+    pieces = zip(
+        examples["file"].tolist(), begin.tolist(), (begin + lengths.astype(np.int64) * 4).tolist(), strict=True
+    )
     ids = np.frombuffer(b"".join([spools[file][a:b] for file, a, b in pieces]), np.int32)
     mask = np.tile(np.array([0, 1], np.int8), len(examples))
     mask = np.repeat(mask, np.column_stack([examples["input"], examples["output"]]).ravel())
@@ -143,7 +146,9 @@ def _lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> p
     return pa.ListArray.from_arrays(places, items)
 
 
-def read_columns(path: str | os.PathLike[str]) -> Iterator[dict[str, tuple[npt.NDArray[np.integer], npt.NDArray[np.int32]]]]:
+def read_columns(
+    path: str | os.PathLike[str],
+) -> Iterator[dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int32]]]]:
     """The row groups of a file: for each column its values, flat, and the offsets of the rows in them.
 
     Raises OutputError.
@@ -157,7 +162,7 @@ def read_columns(path: str | os.PathLike[str]) -> Iterator[dict[str, tuple[npt.N
         raise OutputError(f"{path}: cannot be read: {exc}") from exc
 
 
-def _flat(column: pa.ListArray) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.int32]]:
+def _flat(column: pa.ListArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0)
     offsets = np.frombuffer(column.offsets.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
@@ -176,5 +181,3 @@ def row_tokens(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) ->
 def file_names(count: int, split: str = "train") -> list[str]:
     """The names of a split's output files."""
     return [f"{split}-{index:05}-of-{count:05}.parquet" for index in range(count)]
-
-

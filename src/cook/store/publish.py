@@ -32,19 +32,27 @@ def staging(root: Path, name: str) -> Iterator[Path]:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"{root}: cannot be written: {exc.strerror or exc}") from exc
-    with locked(work / f"{name}.lock", f"{root / name}: another run is cooking this data set into this folder"):
-        folder = work / name
-        try:
-            recover(root, name)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            yield folder
-        except OSError as exc:
-            raise OutputError(f"{exc.filename or folder}: cannot be written: {exc.strerror or exc}") from exc
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with locked(work / f"{name}.lock", f"{root / name}: another run is cooking this data set into this folder"):
+            folder = work / name
+            try:
+                recover(root, name)
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                yield folder
+            except OSError as exc:
+                raise OutputError(f"{exc.filename or folder}: cannot be written: {exc.strerror or exc}") from exc
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        tidy(root)
+
+
+def tidy(root: Path) -> None:
+    """Remove the folder of staging folders and locks unless something is being cooked, and a root that is empty."""
     with contextlib.suppress(OSError):
-        work.rmdir()  # unless another data set is being cooked
+        (root / WORK).rmdir()
+        root.rmdir()
 
 
 @contextlib.contextmanager
@@ -115,13 +123,13 @@ def aside(root: Path, name: str) -> Path:
 
 def recover(root: Path, name: str) -> None:
     """Put an older result back that a kill between two renames left aside; drop it if its successor is in place."""
-    aside = aside(root, name)
-    if not aside.exists():
+    older = aside(root, name)
+    if not older.exists():
         return
     if os.path.lexists(root / name):
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(older, ignore_errors=True)
     else:
-        os.rename(aside, root / name)
+        os.rename(older, root / name)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -1,0 +1,29 @@
+"""Write tests/data/fingerprints.json anew: what the sample is cooked to, with each packing strategy.
+
+    python scripts/renew_fingerprints.py
+
+Run it when a change of ids, masks or boundaries is meant, and say why in the commit.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import orjson
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from test_regression import FILE, PACKINGS, fingerprints
+
+
+def main() -> None:
+    """Cook the sample once a strategy."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = {packing: fingerprints(packing, Path(folder) / packing) for packing in PACKINGS}
+    old = orjson.loads(FILE.read_bytes()) if FILE.exists() else {}
+    FILE.write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    changed = [f"{p}/{name}" for p, found in made.items() for name in found if old.get(p, {}).get(name) != found[name]]
+    print(f"{FILE}: {len(changed)} changed {' '.join(changed)}")
+
+
+if __name__ == "__main__":
+    main()

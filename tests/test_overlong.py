@@ -1,0 +1,156 @@
+"""Over-long examples re-made: held against a plain greedy reference, with a tokenizer whose tokens one can count."""
+
+import re
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cook.format import Formatter
+from cook.overlong import Piece, Remade, run, split, truncate
+from cook.recipe import Recipe
+
+# A token a word, or a mark; spaces cost nothing. Templates without marks: "c: words" / "q words a words" / "|".
+FORMAT = Formatter(
+    Recipe(
+        datasets="squad", tokenizer="llama3", context_template="c {context} .", pair_template="q {question} a {answer}",
+        delimiter=" | ",
+    )
+)  # fmt: skip
+
+
+def encode(texts):
+    found = [re.findall(r"\w+|[^\w\s]", text) for text in texts]
+    offsets = np.cumsum([0, *map(len, found)])
+    words = [word for tokens in found for word in tokens]
+    return np.array([sum(word.encode()) for word in words], np.uint32), offsets
+
+
+def token_ends(text):
+    return np.array([match.end() for match in re.finditer(r"\w+|[^\w\s]", text)])
+
+
+def count(text):
+    return len(encode([text])[0])
+
+
+def ids(text):
+    return encode([text])[0].tolist()
+
+
+def remake(policy, context, pairs, capacity) -> Remade:
+    inputs = encode([FORMAT.input_text(context)])[0]
+    if policy == "split":
+        steps = split(inputs, pairs, FORMAT, capacity)
+    else:
+        steps = truncate(inputs, context, pairs, FORMAT, capacity, token_ends)
+    return run([steps], encode)[0]
+
+
+def lists(piece: Piece):
+    return piece.input_ids.tolist(), piece.output_ids.tolist(), piece.pairs, piece.cut
+
+
+def test_split_by_hand():
+    # "c x y . |" is 5 tokens; a pair "q one a two" is 4; two pairs and the delimiter 9; so 14 hold context and two.
+    pairs = [("one", "two"), ("three", "four"), ("five", "six")]
+    made = remake("split", "x y", pairs, 14)
+    whole = ids("c x y . | ")
+    assert [lists(piece) for piece in made.pieces] == [
+        (whole, ids("q one a two | q three a four"), 2, False),
+        (whole, ids("q five a six"), 1, False),
+    ]
+    assert made.lost == []
+
+
+def test_split_loses_a_pair_that_does_not_fit_alone_and_keeps_the_rest_together():
+    pairs = [("one", "two"), ("long " * 9, "x"), ("three", "four")]
+    made = remake("split", "x y", pairs, 14)
+    assert [lists(piece)[1:] for piece in made.pieces] == [(ids("q one a two | q three a four"), 2, False)]
+    assert made.lost == [1]
+
+
+def test_split_loses_all_when_the_context_alone_is_too_long():
+    made = remake("split", "x " * 50, [("one", "two"), ("three", "four")], 14)
+    assert made == Remade([], [0, 1])
+
+
+def test_truncate_by_hand():
+    # 14 tokens, of which the pair needs 4 and the frame "c . |" 3: 7 words of the context remain.
+    made = remake("truncate", "a b d e f g h i j k", [("one", "two")], 14)
+    assert [lists(piece) for piece in made.pieces] == [(ids("c a b d e f g h . | "), ids("q one a two"), 1, True)]
+    assert made.lost == []
+
+
+def test_truncate_never_cuts_to_nothing():
+    made = remake("truncate", "a b d e f g h i j k", [("long " * 9, "x")], 14)
+    assert made == Remade([], [0])
+
+
+def test_truncate_cuts_only_for_pairs_that_need_it():
+    pairs = [("one", "two"), ("w " * 8, "x"), ("three", "four")]
+    made = remake("truncate", "a b d e", pairs, 16)
+    assert [(piece.pairs, piece.cut) for piece in made.pieces] == [(2, False), (1, True)]
+    assert made.lost == []
+
+
+WORDS = st.lists(st.sampled_from(["a", "bb", "ccc", "é", ","]), min_size=1, max_size=8).map(" ".join)
+PAIRS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=10)
+
+
+def greedy(context, pairs, capacity) -> tuple[list[list[int]], list[int]]:
+    room = capacity - count(FORMAT.input_text(context))
+    groups: list[list[int]] = []
+    lost = []
+    for index, pair in enumerate(pairs):
+        if count(FORMAT.output_text([pair])) > room:
+            lost.append(index)
+        elif groups and count(FORMAT.output_text([pairs[i] for i in [*groups[-1], index]])) <= room:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups, lost
+
+
+@given(WORDS, PAIRS, st.integers(5, 60))
+def test_split_is_greedy_in_pair_order(context, pairs, capacity):
+    groups, lost = greedy(context, pairs, capacity)
+    made = remake("split", context, pairs, capacity)
+    whole = ids(FORMAT.input_text(context))
+    assert made.lost == lost
+    assert [lists(piece) for piece in made.pieces] == [
+        (whole, ids(FORMAT.output_text([pairs[i] for i in group])), len(group), False) for group in groups
+    ]
+
+
+@given(WORDS, PAIRS, st.integers(5, 60))
+def test_truncate_keeps_every_pair_that_any_context_leaves_room_for(context, pairs, capacity):
+    groups, unfit = greedy(context, pairs, capacity)
+    made = remake("truncate", context, pairs, capacity)
+    assert sum(piece.pairs for piece in made.pieces) + len(made.lost) == len(pairs)
+    assert [piece.pairs for piece in made.pieces if not piece.cut] == [len(group) for group in groups]
+    ends = [end - len("c ") for end in token_ends(FORMAT.input_text(context))]
+    heads = [context[:end] for end in ends if 0 < end < len(context)]
+    expected = []
+    for index in unfit:
+        room = capacity - count(FORMAT.output_text([pairs[index]]))
+        fitting = [head for head in heads if count(FORMAT.input_text(head)) <= room]
+        if fitting:
+            expected.append((ids(FORMAT.input_text(fitting[-1])), ids(FORMAT.output_text([pairs[index]])), 1, True))
+    assert [lists(piece) for piece in made.pieces if piece.cut] == expected
+    assert len(made.lost) == len(unfit) - len(expected)
+
+
+def test_many_entries_share_each_round():
+    rounds = []
+
+    def counted(texts):
+        rounds.append(len(texts))
+        return encode(texts)
+
+    inputs = encode([FORMAT.input_text("x y")])[0]
+    pairs = [(f"w{i}", "x") for i in range(4)]
+    made = run([split(inputs, pairs, FORMAT, 14) for _ in range(50)], counted)
+    assert len(made) == 50
+    assert rounds[0] == 200
+    assert len(rounds) <= 8

@@ -1,0 +1,219 @@
+"""On disk and back: the Parquet, the manifest, the card, and a folder that appears whole or not at all."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import entry, write_shard
+from cook import OutputError, Recipe, read_cooked, run
+from cook.store import card, manifest, parquet, publish
+from cook.store.card import CardWarning
+
+EXAMPLES = st.lists(
+    st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=9), st.integers(1, 9), st.integers(0, 3)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(EXAMPLES, st.data())
+def test_what_is_gathered_is_what_was_spooled(tmp_path_factory, made, data):
+    """Examples of any ids in several spool files, in any order and grouping, come back as they were."""
+    folder = tmp_path_factory.mktemp("store")
+    spools: list[list[int]] = [[], [], [], []]
+    table = np.zeros(len(made), parquet.PLACED)
+    for index, (ids, outputs, file) in enumerate(made):
+        outputs = min(outputs, len(ids))  # noqa: PLW2901
+        table[index] = (file, len(spools[file]), len(ids) - outputs, outputs, index % 3, index + 1)
+        spools[file] += ids
+    for file, ids in enumerate(spools):
+        np.array(ids, np.int32).tofile(folder / f"{file}.spool")
+    order = data.draw(st.permutations(range(len(made))))
+    ends = sorted({*data.draw(st.lists(st.integers(1, len(made)))), len(made)})
+    starts = np.array([0, *ends])
+    paths = tuple(str(folder / f"{file}.spool") for file in range(4))
+    path = folder / "train.parquet"
+    done = parquet.write_file(parquet.FileJob(str(path), paths, table[list(order)], starts))
+    assert done.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    found = pq.read_table(path).to_pylist()
+    assert (done.rows, done.tokens) == (len(found), sum(len(ids) for ids, _, _ in made))
+    for row, begin, end in zip(found, starts[:-1], starts[1:], strict=True):
+        examples = [(made[i][0], min(made[i][1], len(made[i][0])), i) for i in order[begin:end]]
+        assert row["input_ids"] == [token for ids, _, _ in examples for token in ids]
+        assert row["loss_mask"] == [int(at >= len(ids) - out) for ids, out, _ in examples for at in range(len(ids))]
+        assert row["labels"] == [t if m else -100 for t, m in zip(row["input_ids"], row["loss_mask"], strict=True)]
+        assert row["seq_lengths"] == [len(ids) for ids, _, _ in examples]
+        assert row["source_shard"] == [i % 3 for _, _, i in examples]
+        assert row["source_line"] == [i + 1 for _, _, i in examples]
+
+
+@given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 60))
+def test_rows_are_split_in_order_and_within_the_most(tokens, most):
+    ranges = parquet.split_rows(np.array(tokens, np.int64), most)
+    assert [row for first, last in ranges for row in range(first, last)] == list(range(len(tokens)))
+    for first, last in ranges:
+        assert sum(tokens[first:last]) <= most or last == first + 1
+
+
+@pytest.fixture
+def cooked(tmp_path) -> Path:
+    write_shard(tmp_path, "set", [entry(f"context {i}") for i in range(20)])
+    run(Recipe(datasets="set", tokenizer="llama3", source=tmp_path, output=tmp_path / "out"))
+    return tmp_path / "out" / "set"
+
+
+def test_columns_and_types(cooked):
+    schema = pq.read_schema(cooked / "train-00000-of-00001.parquet")
+    assert {field.name: str(field.type) for field in schema} == {
+        "input_ids": "list<element: int32>",
+        "labels": "list<element: int32>",
+        "loss_mask": "list<element: int8>",
+        "seq_lengths": "list<element: int32>",
+        "source_shard": "list<element: int32>",
+        "source_line": "list<element: int32>",
+    }
+    column = pq.ParquetFile(cooked / "train-00000-of-00001.parquet").metadata.row_group(0).column(0)
+    assert (column.compression, column.has_dictionary_page) == ("ZSTD", False)
+
+
+def test_the_manifest_by_its_fields(cooked):
+    data = (cooked / "cook.json").read_bytes()
+    found = orjson.loads(data)
+    sealed = found.pop("sha256")
+    assert sealed == hashlib.sha256(manifest.canonical(found)).hexdigest()
+    assert manifest.seal(found) == data
+    assert found["format_version"] == 1
+    assert found["recipe"] == {
+        "max_length": 4096, "packing": "best-fit", "overlong": "split", "seed": 0, "limit": None, "delimiter": "\n\n",
+        "context_template": " <CON> {context} </CON>", "pair_template": "<QUE> {question} <ANS> {answer} </END>",
+    }  # fmt: skip
+    assert found["source"] == {"kind": "local"}
+    shard = cooked.parents[1] / "set" / "shard" / "00000.jsonl"
+    digest = hashlib.sha256(shard.read_bytes()).hexdigest()
+    assert found["inputs"] == [{"name": "00000.jsonl", "bytes": shard.stat().st_size, "sha256": digest}]
+    (output,) = found["outputs"]
+    assert output["sha256"] == hashlib.sha256((cooked / output["name"]).read_bytes()).hexdigest()
+    assert set(found["versions"]) == {"cook", "numpy", "pyarrow"}
+    assert {key: found["tokenizer"][key] for key in ("name", "bos_id", "eos_id", "pad_id")} == {
+        "name": "llama3", "bos_id": 128000, "eos_id": 128001, "pad_id": 128001,
+    }  # fmt: skip
+
+
+def refused(cooked: Path) -> str:
+    with pytest.raises(OutputError) as caught:
+        read_cooked(cooked)
+    return str(caught.value)
+
+
+def test_the_reader_refuses_what_is_not_whole(cooked):
+    parquet_file = cooked / "train-00000-of-00001.parquet"
+    data = parquet_file.read_bytes()
+    parquet_file.write_bytes(data[:-1])
+    assert "its manifest says" in refused(cooked)
+    parquet_file.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
+    assert "its sha256 is not the one in its manifest" in refused(cooked)
+    parquet_file.unlink()
+    assert "is missing" in refused(cooked)
+    text = (cooked / "cook.json").read_bytes()
+    for damaged, message in (
+        (text.replace(b'"seed": 0', b'"seed": 1'), "is damaged: its sha256"),
+        (text[:-20], "is damaged: not JSON"),
+        (text.replace(b'"format_version": 1', b'"format_version": 2'), "is of format version 2, this cook reads 1"),
+        (b"{}", "is not a manifest of cook"),
+    ):
+        (cooked / "cook.json").write_bytes(damaged)
+        assert message in refused(cooked)
+    (cooked / "cook.json").unlink()
+    assert "is not cooked: it has no cook.json" in refused(cooked)
+
+
+def test_the_card_names_every_data_set_with_its_duty(cooked):
+    root = cooked.parent
+    run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=root))
+    text = (root / "README.md").read_text()
+    assert text.index('config_name: "set"') < text.index('config_name: "squad"')
+    assert "- [squad](https://rajpurkar.github.io/SQuAD-explorer/): CC BY-SA 4.0 (attribution, share alike)" in text
+    assert "- set: not of the collection" in text
+    assert "cheng-etal-2024-instruction" in text
+
+
+def test_a_readme_of_someone_else_is_left_alone(cooked):
+    readme = cooked.parent / "README.md"
+    readme.write_text("mine")
+    with pytest.warns(CardWarning, match="cook did not write it"):
+        card.write(cooked.parent)
+    assert readme.read_text() == "mine"
+
+
+def test_the_card_is_the_same_when_nothing_changed(cooked):
+    readme = cooked.parent / "README.md"
+    before = readme.stat().st_mtime_ns
+    card.write(cooked.parent)
+    assert readme.stat().st_mtime_ns == before
+
+
+def staged(root: Path, text: str) -> None:
+    with publish.staging(root, "set") as folder:
+        out = folder / "out"
+        out.mkdir()
+        publish.write_bytes(out / "file", text.encode())
+        publish.publish(out, root, "set")
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_publishing_over_an_older_result(tmp_path, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(publish, "exchange", lambda one, other: False)
+    for text in ("first", "second"):
+        staged(tmp_path, text)
+        assert (tmp_path / "set" / "file").read_text() == text
+        assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_failure_leaves_the_older_result(tmp_path):
+    staged(tmp_path, "first")
+    with pytest.raises(RuntimeError), publish.staging(tmp_path, "set") as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert (tmp_path / "set" / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_kill_between_two_renames_is_recovered(cooked):
+    root = cooked.parent
+    (root / publish.WORK).mkdir()
+    os.rename(cooked, publish.aside(root, "set"))
+    assert len(list(read_cooked(cooked).sequences())) == 1  # the reader finds it
+    publish.recover(root, "set")  # and the next cook puts it back
+    assert cooked.is_dir()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cook.store import publish
+with publish.staging(Path(sys.argv[1]), "set"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_at_once_and_a_killed_one(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match="another run is cooking this data set"):
+            staged(tmp_path, "x")
+        holder.kill()
+    staged(tmp_path, "x")  # a lock is never stuck, and what was left is cleared
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
