@@ -30,7 +30,7 @@ def tokenizer_file(repo: str, file: str) -> Path | None:
             f"or pass ./{repo} for a folder"
         ) from exc
     except errors.LocalEntryNotFoundError as exc:
-        # The client says this whenever it cannot ask the Hub, whatever the cause, and has no such file in its cache. That
+        # The client says this whenever it cannot ask the Hub, whatever the cause, and lacks it in its cache. That
         # a repository lacks a file is in the cache too, but only this call tells: by what is neither a path nor None.
         if not isinstance(hf.try_to_load_from_cache(repo, file), str | None):
             return None

@@ -100,12 +100,17 @@ class Preview:
     shards: dict[str, list[Shard]]
 
 
-def preview(recipe: Recipe) -> Preview:
-    """Resolve a recipe: its source, tokenizer, data sets, shards and output. Raises CookError."""
+def _resolve(recipe: Recipe) -> tuple[Source, list[str], Tokenizer, Path]:
+    """The source that a recipe names, the data sets, the tokenizer, and ROOT."""
     source = sources.open_source(recipe.source)
     names = catalog.select(recipe.datasets, source.names())
     tokenizer = resolve(recipe)
-    root = Path(recipe.output) if recipe.output else Path("cooked") / tokenizer.folder_name
+    return source, names, tokenizer, Path(recipe.output) if recipe.output else Path("cooked") / tokenizer.folder_name
+
+
+def preview(recipe: Recipe) -> Preview:
+    """Resolve a recipe: its source, tokenizer, data sets, shards and output. Raises CookError."""
+    source, names, tokenizer, root = _resolve(recipe)
     return Preview(recipe, tokenizer, source, root, {name: source.shards(name) for name in names})
 
 
@@ -118,22 +123,28 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
     begun = time.perf_counter()
-    ready = preview(recipe)
+    source, names, tokenizer, root = _resolve(recipe)
     results: list[Result] = []
     failures: dict[str, CookError] = {}
-    size = sum(shard.size for shards in ready.shards.values() for shard in shards)
+    shards: dict[str, list[Shard]] = {}
+    for name in names:
+        try:
+            shards[name] = source.shards(name)
+        except CookError as exc:
+            failures[name] = exc
+    size = sum(shard.size for found in shards.values() for shard in found)
     with executor(recipe.jobs or usable_cores(), size) as pool:
-        kitchen = Kitchen(recipe, ready.tokenizer, ready.source, ready.root, pool, progress or _silent)
-        for name, shards in ready.shards.items():
+        kitchen = Kitchen(recipe, tokenizer, source, root, pool, progress or _silent)
+        for name, found in shards.items():
             try:
-                results.append(_cook(kitchen, name, shards))
+                results.append(_cook(kitchen, name, found))
             except CookError as exc:
                 failures[name] = exc
     if any(not result.up_to_date for result in results):
-        card.write(ready.root)
-    summary = Summary(ready.root, ready.tokenizer.name, results, time.perf_counter() - begun)
-    if len(ready.shards) == 1 and failures:
-        raise next(iter(failures.values()))
+        card.write(root)
+    summary = Summary(root, tokenizer.name, results, time.perf_counter() - begun)
+    if len(names) == 1 and failures:
+        raise failures[names[0]]
     if failures:
         raise SeveralFailed(failures, summary)
     return summary
