@@ -1,6 +1,8 @@
 """Write docs/cli.md: the help of each command, as it is.
 
     python scripts/renew_cli_docs.py
+
+A test holds the page to the command.
 """
 
 from pathlib import Path
