@@ -7,11 +7,13 @@
         assert ("HEAD", f"/datasets/owner/name/resolve/{commit}/train.jsonl", 200, 0) in hub.requests
 
 It answers what downloads and listings ask: a revision's information, its tree in pages, its files whole or by range.
+It takes uploads from whoever has a token, any: a new repository, and commits of files sent whole, as none goes to LFS.
 It never announces xet. An address that it does not know gets 501, so that a test sees what the client began to call.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -38,7 +40,7 @@ Fault = Literal[
 
 _API = re.compile(
     r"/api/(?P<kind>model|dataset)s/(?P<repo>[^/]+/[^/]+)"
-    r"(?:/(?P<verb>revision|tree)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?"
+    r"(?:/(?P<verb>revision|tree|preupload|commit)/(?P<revision>[^/]+)(?:/(?P<path>.+))?)?"
 )
 _FILE = re.compile(r"(?:/(?P<kind>dataset)s)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 _HARNESSES = "/api/agent-harnesses"  # for its User-Agent the client asks it, once a day and cache folder
@@ -156,6 +158,10 @@ class HubServer:
             self._branches[kind, repo, revision] = commit
         return commit
 
+    def files(self, repo: str, *, kind: Kind = "model", revision: str = "main") -> dict[str, bytes]:
+        """What a revision holds, by path; nothing if there is no such repository or revision."""
+        return {path: blob.data for path, blob in (self._find(kind, repo, revision)[1] or {}).items()}
+
     def fault(
         self, kind: Fault, path_part: str = "", times: int | None = None, *, method: Method | None = None
     ) -> None:
@@ -210,18 +216,66 @@ class HubServer:
         if not match:
             return _error(501, "", f"{target}: this Hub for tests does not know the address")
         asked = {key: unquote(value) for key, value in match.groupdict().items() if value}
-        kind, repo, revision = asked.get("kind", "model"), asked["repo"], asked.get("revision", "main")
-        with self._lock:
-            commits = self._commits.get((kind, repo), {})
-            commit = self._branches.get((kind, repo, revision), revision)
-            files, wanted = commits.get(commit), asked.get("path", "")
+        kind, repo, wanted = asked.get("kind", "model"), asked["repo"], asked.get("path", "")
+        commit, files, missing = self._find(kind, repo, asked.get("revision", "main"))
         if files is None:
-            return _ERRORS["revision_not_found" if commits else "not_found"]
+            return missing
         if match.re is _FILE:
             return _file(commit, files.get(wanted))
         if asked.get("verb") == "tree":
             return self._tree(target, files, f"{wanted}/" if wanted else "", parse_qs(query))
         return _json(_info(repo, commit, files, "blobs" in parse_qs(query)))
+
+    def answer_post(self, target: str, body: bytes, token: bool) -> _Reply:
+        """What a Hub in good health replies to a POST; token: whether the client sent one."""
+        path = target.partition("?")[0]
+        match = _API.fullmatch(path)
+        verb = (match and match["verb"]) or path
+        if verb not in ("/api/repos/create", "/api/validate-yaml", "preupload", "commit"):
+            return _error(501, "", f"POST {target}: this Hub for tests does not know the address")
+        if not token:
+            return _ERRORS["unauthorized"]
+        if match:
+            kind: Kind = "dataset" if match["kind"] == "dataset" else "model"
+            return self._upload(verb, kind, match["repo"], unquote(match["revision"]), body)
+        if verb == "/api/validate-yaml":
+            return _json({"errors": [], "warnings": []})
+        asked = json.loads(body)
+        return self._create(asked.get("type", "model"), f"{asked['organization']}/{asked['name']}")
+
+    def _create(self, kind: Kind, repo: str) -> _Reply:
+        """An empty repository; of one that is there already the Hub says so, with its address."""
+        there = self._find(kind, repo, "main")[1] is not None
+        if not there:
+            self.add(repo, {}, kind=kind)
+        return _json({"url": self._page(kind, repo)})._replace(status=409 if there else 200)
+
+    def _upload(self, verb: str, kind: Kind, repo: str, revision: str, body: bytes) -> _Reply:
+        """To preupload: each file is to be sent whole. To commit: the files sent, one a line, beside those there."""
+        _, files, missing = self._find(kind, repo, revision)
+        if files is None:
+            return missing
+        if verb == "preupload":
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            return _json({"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]})
+        rows = [json.loads(line) for line in body.splitlines()]
+        if unknown := {row["key"] for row in rows} - {"header", "file"}:
+            return _error(501, "", f"this Hub for tests does not know how to commit: {', '.join(sorted(unknown))}")
+        sent = {row["value"]["path"]: base64.b64decode(row["value"]["content"]) for row in rows if row["key"] == "file"}
+        held = {path: blob.data for path, blob in files.items()} | sent
+        lfs = [path for path, blob in files.items() if blob.sha256 and path not in sent]
+        commit = self.add(repo, held, kind=kind, revision=revision, lfs=lfs)
+        return _json({"success": True, "commitOid": commit, "commitUrl": f"{self._page(kind, repo)}/commit/{commit}"})
+
+    def _page(self, kind: Kind, repo: str) -> str:
+        return f"{self.url}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+
+    def _find(self, kind: str, repo: str, revision: str) -> tuple[str, dict[str, _Blob] | None, _Reply]:
+        """The commit that a revision is and its files; None and what to answer if there is none."""
+        with self._lock:
+            commits = self._commits.get((kind, repo), {})
+            commit = self._branches.get((kind, repo, revision), revision)
+            return commit, commits.get(commit), _ERRORS["revision_not_found" if commits else "not_found"]
 
     def _tree(self, target: str, files: dict[str, _Blob], prefix: str, options: dict[str, list[str]]) -> _Reply:
         entries = _entries(files, prefix, recursive=options.get("recursive") in (["true"], ["True"], ["1"]))
@@ -292,8 +346,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        self._send(self.server.hub.answer(f"POST {self.path}"), None, unquote(self.path))
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        token = self.headers.get("Authorization", "").startswith("Bearer ")
+        self._send(self.server.hub.answer_post(self.path, body, token), None, unquote(self.path))
 
     def log_message(self, *_: object) -> None:
         """Nothing: the tests read `HubServer.requests`."""

@@ -10,13 +10,14 @@ from cook.format import Formatter
 from cook.overlong import Piece, Remade, run, split, truncate
 from cook.recipe import Recipe
 
-# A token a word, or a mark; spaces cost nothing. Templates without marks: "c: words" / "q words a words" / "|".
-FORMAT = Formatter(
-    Recipe(
-        datasets="squad", tokenizer="llama3", context_template="c {context} .", pair_template="q {question} a {answer}",
-        delimiter=" | ",
-    )
-)  # fmt: skip
+
+# A token a word, or a mark; spaces cost nothing. "<words ." / "q words a words" / "|": a delimiter of one token.
+def formatter(delimiter: str = " | ") -> Formatter:
+    templates = {"context_template": "<{context} .", "pair_template": "q {question} a {answer}"}
+    return Formatter(Recipe(datasets="squad", tokenizer="llama3", delimiter=delimiter, **templates))
+
+
+FORMAT = formatter()
 
 
 def encode(texts):
@@ -38,12 +39,12 @@ def ids(text):
     return encode([text])[0].tolist()
 
 
-def remake(policy, context, pairs, capacity) -> Remade:
-    inputs = encode([FORMAT.input_text(context)])[0]
+def remake(policy, context, pairs, capacity, fmt=FORMAT) -> Remade:
+    inputs = encode([fmt.input_text(context)])[0]
     if policy == "split":
-        steps = split(inputs, pairs, FORMAT, capacity)
+        steps = split(inputs, pairs, fmt, capacity)
     else:
-        steps = truncate(inputs, context, pairs, FORMAT, capacity, token_ends)
+        steps = truncate(inputs, context, pairs, fmt, capacity, token_ends)
     return run([steps], encode)[0]
 
 
@@ -52,10 +53,10 @@ def lists(piece: Piece):
 
 
 def test_split_by_hand():
-    # "c x y . |" is 5 tokens; a pair "q one a two" is 4; two pairs and the delimiter 9; so 14 hold context and two.
+    # "< x y . |" is 5 tokens; a pair "q one a two" is 4; two pairs and the delimiter 9; so 14 hold context and two.
     pairs = [("one", "two"), ("three", "four"), ("five", "six")]
     made = remake("split", "x y", pairs, 14)
-    whole = ids("c x y . | ")
+    whole = ids("< x y . | ")
     assert [lists(piece) for piece in made.pieces] == [
         (whole, ids("q one a two | q three a four"), 2, False),
         (whole, ids("q five a six"), 1, False),
@@ -76,9 +77,9 @@ def test_split_loses_all_when_the_context_alone_is_too_long():
 
 
 def test_truncate_by_hand():
-    # 14 tokens, of which the pair needs 4 and the frame "c . |" 3: 7 words of the context remain.
+    # 14 tokens, of which the pair needs 4 and the frame "< . |" 3: 7 words of the context remain.
     made = remake("truncate", "a b d e f g h i j k", [("one", "two")], 14)
-    assert [lists(piece) for piece in made.pieces] == [(ids("c a b d e f g h . | "), ids("q one a two"), 1, True)]
+    assert [lists(piece) for piece in made.pieces] == [(ids("<a b d e f g h . | "), ids("q one a two"), 1, True)]
     assert made.lost == []
 
 
@@ -98,45 +99,48 @@ WORDS = st.lists(st.sampled_from(["a", "bb", "ccc", "é", ","]), min_size=1, max
 PAIRS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=10)
 
 
-def greedy(context, pairs, capacity) -> tuple[list[list[int]], list[int]]:
-    room = capacity - count(FORMAT.input_text(context))
+def greedy(context, pairs, capacity, fmt) -> tuple[list[list[int]], list[int]]:
+    room = capacity - count(fmt.input_text(context))
     groups: list[list[int]] = []
     lost = []
     for index, pair in enumerate(pairs):
-        if count(FORMAT.output_text([pair])) > room:
+        if count(fmt.output_text([pair])) > room:
             lost.append(index)
-        elif groups and count(FORMAT.output_text([pairs[i] for i in [*groups[-1], index]])) <= room:
+        elif groups and count(fmt.output_text([pairs[i] for i in [*groups[-1], index]])) <= room:
             groups[-1].append(index)
         else:
             groups.append([index])
     return groups, lost
 
 
-@given(WORDS, PAIRS, st.integers(5, 60))
-def test_split_is_greedy_in_pair_order(context, pairs, capacity):
-    groups, lost = greedy(context, pairs, capacity)
-    made = remake("split", context, pairs, capacity)
-    whole = ids(FORMAT.input_text(context))
+FORMATS = st.sampled_from([" ", " | ", " - - - "]).map(formatter)  # delimiters of no, one and three tokens
+
+
+@given(WORDS, PAIRS, st.integers(5, 60), FORMATS)
+def test_split_is_greedy_in_pair_order(context, pairs, capacity, fmt):
+    groups, lost = greedy(context, pairs, capacity, fmt)
+    made = remake("split", context, pairs, capacity, fmt)
+    whole = ids(fmt.input_text(context))
     assert made.lost == lost
     assert [lists(piece) for piece in made.pieces] == [
-        (whole, ids(FORMAT.output_text([pairs[i] for i in group])), len(group), False) for group in groups
+        (whole, ids(fmt.output_text([pairs[i] for i in group])), len(group), False) for group in groups
     ]
 
 
-@given(WORDS, PAIRS, st.integers(5, 60))
-def test_truncate_keeps_every_pair_that_any_context_leaves_room_for(context, pairs, capacity):
-    groups, unfit = greedy(context, pairs, capacity)
-    made = remake("truncate", context, pairs, capacity)
+@given(WORDS, PAIRS, st.integers(5, 60), FORMATS)
+def test_truncate_keeps_every_pair_that_any_context_leaves_room_for(context, pairs, capacity, fmt):
+    groups, unfit = greedy(context, pairs, capacity, fmt)
+    made = remake("truncate", context, pairs, capacity, fmt)
     assert sum(piece.pairs for piece in made.pieces) + len(made.lost) == len(pairs)
     assert [piece.pairs for piece in made.pieces if not piece.cut] == [len(group) for group in groups]
-    ends = [end - len("c ") for end in token_ends(FORMAT.input_text(context))]
+    ends = [end - len("<") for end in token_ends(fmt.input_text(context))]
     heads = [context[:end] for end in ends if 0 < end < len(context)]
     expected = []
     for index in unfit:
-        room = capacity - count(FORMAT.output_text([pairs[index]]))
-        fitting = [head for head in heads if count(FORMAT.input_text(head)) <= room]
+        room = capacity - count(fmt.output_text([pairs[index]]))
+        fitting = [head for head in heads if count(fmt.input_text(head)) <= room]
         if fitting:
-            expected.append((ids(FORMAT.input_text(fitting[-1])), ids(FORMAT.output_text([pairs[index]])), 1, True))
+            expected.append((ids(fmt.input_text(fitting[-1])), ids(fmt.output_text([pairs[index]])), 1, True))
     assert [lists(piece) for piece in made.pieces if piece.cut] == expected
     assert len(made.lost) == len(unfit) - len(expected)
 

@@ -193,8 +193,9 @@ def test_a_kill_between_two_renames_is_recovered(cooked):
     (root / publish.WORK).mkdir()
     os.rename(cooked, publish.aside(root, "set"))
     assert len(list(read_cooked(cooked).sequences())) == 1  # the reader finds it
-    publish.recover(root, "set")  # and the next cook puts it back
-    assert cooked.is_dir()
+    with publish.staging(root, "set"):  # and the next cook puts it back
+        assert cooked.is_dir()
+    assert not (root / publish.WORK).exists()
 
 
 HOLD = """
