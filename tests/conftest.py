@@ -25,7 +25,8 @@ needs_collection = pytest.mark.skipif(not COLLECTION.is_dir(), reason="the real 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COOK_CACHE", str(tmp_path_factory.getbasetemp() / "cook-cache"))
+    """A cache of its own for each test: what one encodes, none finds."""
+    monkeypatch.setenv("COOK_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="session")

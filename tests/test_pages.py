@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import orjson
 import pyarrow.parquet as pq
 import pytest
@@ -33,7 +34,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 BLOCK = re.compile(r"^(<!-- run by CI -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 LONG_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-OTHER_TOOLS = re.compile(r"\b(?:hf|pip|make|mkdir)\b[^\n&|;]*")  # a command of theirs, with its flags
+OTHER_TOOLS = re.compile(r"\b(?:hf|pip|make)\b[^\n&|;]*")  # a command of theirs, with its flags
 
 COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
 MODEL = "Qwen/Qwen3-0.6B-Base"
@@ -51,11 +52,12 @@ class Block(NamedTuple):
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    return [
-        Block(bool(mark), language, body, f"{page.name}:{text.count(chr(10), 0, found.start(3)) + 1}")
-        for found in BLOCK.finditer(text)
-        for mark, language, body in [found.groups()]
+    found = [
+        Block(bool(block[1]), block[2], block[3], f"{page.name}:{text.count(chr(10), 0, block.start(3)) + 1}")
+        for block in BLOCK.finditer(text)
     ]
+    assert text.count("```") == 2 * len(found), f"{page.name}: a block opens or closes in a way that no test knows"
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +106,16 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     folder = tmp_path_factory.mktemp("reader")
     own = write_model(folder / "my" / "model", "qwen3")
     sample = importlib.resources.files("cook") / "sample"
-    shards = {f"{name}/shard/{shard.name}": shard.read_bytes()
-              for name in ("squad", "race") for shard in (sample / name / "shard").iterdir()}  # fmt: skip
+    shards = [(name, shard) for name in ("squad", "race") for shard in (sample / name / "shard").iterdir()]
+    collection = {f"{name}/shard/{shard.name}": shard.read_bytes() for name, shard in shards}
     with HubServer() as hub:
         hub.add(MODEL, {path.name: path.read_bytes() for path in own.iterdir()} | {"model.safetensors": b"weights"})
-        hub.add(COLLECTION, shards | {"README.md": b"# The collection\n"}, kind="dataset")
+        hub.add(COLLECTION, collection | {"README.md": b"# The collection\n"}, kind="dataset")
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         cache = str(tmp_path_factory.getbasetemp() / "cook-cache")
-        reader = Reader(folder, hub, hub.environment(folder / "home", PATH=path, COOK_CACHE=cache))
+        reader = Reader(
+            folder, hub, hub.environment(folder / "home", PATH=path, HOME=str(folder / "home"), COOK_CACHE=cache)
+        )
         for block in blocks(README):
             if not block.by_ci:
                 reader.follow(block)
@@ -122,7 +126,7 @@ def test_the_readme_runs_as_it_stands(reader):
     roots = {str(path.parent.relative_to(reader.folder / "cooked")) for path in reader.folder.rglob("cook.json")}
     assert roots == {
         "llama3/squad",
-        "llama3/manuals",
+        "mine/manuals",
         "real/squad",
         "Qwen--Qwen3-0.6B-Base/squad",
         "model/squad",
@@ -136,9 +140,97 @@ def test_the_readme_runs_as_it_stands(reader):
     assert made["recipe/race"]["recipe"]["max_length"] == 1024, "the flag did not win over recipe.yaml"
     assert made["recipe/race"]["recipe"]["packing"] == "in-order"
     assert made["model/squad"]["tokenizer"]["eos"] == "<|im_end|>"
+    assert len(CONFIGS) == 2, "the README says that configs/ has two"
 
 
 def test_only_what_is_needed_is_fetched(reader):
-    """`--include "squad/*"` leaves the other data sets, and a Hub id costs no weights."""
-    fetched = {found[0] for request in reader.hub.requests if (found := re.search(r"(?<=/)[^/]+/[^/]+/resolve/.*", request.path))}
-    raise SystemExit(fetched)
+    """`--include "squad/*"` leaves the other data sets, and a model's id costs no weights."""
+    fetched = [
+        found[0]
+        for request in reader.hub.requests
+        if (found := re.search(rf"({COLLECTION}|{MODEL})/resolve/.+", request.path))
+    ]
+    assert {re.sub(r"/resolve/[^/]+", "", path) for path in fetched} == {
+        f"{COLLECTION}/squad/shard/00000.jsonl",
+        f"{COLLECTION}/squad/shard/00001.jsonl",
+        f"{MODEL}/tokenizer.json",
+        f"{MODEL}/tokenizer_config.json",
+    }
+
+
+def test_make_does_nothing_for_what_is_there(reader):
+    manifests = [reader.folder / "cooked" / "make" / name / "cook.json" for name in ("squad", "race")]
+    before = [path.stat().st_mtime_ns for path in manifests]
+    assert "Nothing to be done" in reader.shell("make -j2", "README.md, the Makefile again", LC_ALL="C")
+    assert [path.stat().st_mtime_ns for path in manifests] == before
+
+
+def test_an_uploaded_root_is_a_data_set_repository(reader):
+    root = reader.folder / "cooked" / "llama3"
+    uploaded = reader.hub.files(UPLOADED, kind="dataset")
+    assert {"README.md", "squad/cook.json", "squad/train-00000-of-00001.parquet"} <= set(uploaded)
+    assert uploaded == {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    code = f"from datasets import load_dataset; print(len(load_dataset({UPLOADED!r}, 'squad', split='train')))"
+    rows = pq.read_metadata(root / "squad" / "train-00000-of-00001.parquet").num_rows
+    assert int(reader.run(sys.executable, "-c", code, place="load_dataset").stdout) == rows > 0
+
+
+def test_the_completion_is_a_script(reader):
+    assert "complete " in (reader.folder / "home" / ".cook-complete.bash").read_text()
+    reader.run("bash", "-n", "home/.cook-complete.bash", place=".cook-complete.bash")
+
+
+def test_the_cli_page_is_renewed():
+    spec = importlib.util.spec_from_file_location("renew_cli_docs", ROOT / "scripts" / "renew_cli_docs.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == script.page(), "docs/cli.md is old: run `python scripts/renew_cli_docs.py`"
+
+
+def options(command):
+    """Every name of every option, --help included."""
+    params = command.get_params(click.Context(command))
+    return {name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("-")}
+
+
+def test_every_option_is_on_the_cli_page():
+    sections = re.split(r"^## ", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    told = {heading: body for heading, _, body in (section.partition("\n") for section in sections)}
+    for heading, command in (("cook", main), ("cook list", main.commands["list"])):
+        missing = options(command) - set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told[heading]))
+        assert not missing, f"docs/cli.md: {heading}: lacks {missing}"
+
+
+def code_of(page):
+    """The code of a page: its fenced blocks and spans, or a recipe's comments."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".yaml":
+        return "\n".join(re.findall(r"#.*", text))
+    spans = re.findall(r"`([^`]+)`", BLOCK.sub("", text))
+    return "\n".join([*(block.text for block in blocks(page)), *spans])
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CONFIGS], ids=lambda path: path.name)
+def test_every_flag_that_a_page_mentions_exists(page):
+    mentioned = set(LONG_FLAG.findall(OTHER_TOOLS.sub("", code_of(page))))
+    unknown = mentioned - options(main) - options(main.commands["list"])
+    assert not unknown, f"{page.name}: cook has no {', '.join(sorted(unknown))}"
+    assert mentioned or page.name == "licences.md", "no flag was found, so this test sees nothing"
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_a_recipe_to_start_from_runs_by_its_comment(cook, config):
+    assert read_config(config)
+    [command] = re.findall(r"^# cook (.+)", config.read_text(encoding="utf-8"), re.MULTILINE)
+    arguments = shlex.split(command)
+    assert f"configs/{config.name}" in arguments
+    done = cook(*(str(config) if argument == f"configs/{config.name}" else argument for argument in arguments))
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_relative_link_leads_to_a_file(page):
+    links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert links or page != README, "no link was found, so this test sees nothing"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cook.recipe import Recipe
 
 PRESET_NAMES = ("llama3", "llama2", "mistral")
+ENGINES = ("auto", "splintr", "fastokens", "hf")
 PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "none")
 HELP_WIDTH = 100
 
@@ -128,7 +129,11 @@ RECIPE_OPTIONS = (
     _option(TEXT, "--context-template", metavar="TEXT", help="[' <CON> {context} </CON>']"),
     _option(TEXT, "--pair-template", metavar="TEXT", help="['<QUE> {question} <ANS> {answer} </END>']"),
     _option(TEXT, "--delimiter", metavar="TEXT", help="After the context and between pairs.  [two newlines]"),
+    _option(RUN, "--engine", metavar="NAME", type=click.Choice(ENGINES),
+            help="auto, splintr, fastokens, hf: all give the same ids.  [auto: the faster for the size]"),
     _option(RUN, "--jobs", type=int, metavar="N", help="Processes.  [usable cores]"),
+    _option(RUN, "--cache", metavar="DIR", help="Folder that keeps tokens between runs.  [$COOK_CACHE, ~/.cache/cook]"),
+    _option(RUN, "--no-cache", "cache", flag_value="none", help="Keep no tokens, and use none."),
     _option(RUN, "--overwrite", is_flag=True, default=None, help="Replace a result of another recipe or other inputs."),
 )  # fmt: skip
 

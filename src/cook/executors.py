@@ -1,6 +1,6 @@
-"""Where a stage's work runs: in this process for small jobs, in a pool of processes for larger ones.
+"""Where a stage's work runs: in threads of this process for small jobs, in a pool of processes for larger ones.
 
-Both are standard `concurrent.futures` executors; whatever keeps that contract and pickles functions fits as well.
+All are standard `concurrent.futures` executors; whatever keeps that contract and pickles functions fits as well.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,25 +47,41 @@ class InProcess(Executor):
 def executor(jobs: int, size: int) -> Iterator[Executor]:
     """An executor for `size` bytes of input on `jobs` cores, for a with block.
 
-    In-process, an engine's own threads use the cores; in a pool each process is one. Workers are spawned, never forked:
-    an engine that has encoded hangs in a forked child.
+    One job runs in this thread. A small input is cooked by threads of this process: what takes time (engines, Parquet,
+    hashes) lets others run. A larger one by as many processes: spawned, never forked, since an engine that has encoded
+    hangs in a forked child.
     """
     if jobs == 1 or size < POOL_BYTES:
         # Read by splintr when its first batch is encoded; who set it already keeps what they set.
         os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
-        with InProcess() as inside:
+        with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, _cancelled(inside):
             yield inside
         return
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    try:
+    with pool, _cancelled(pool):
         yield pool
+
+
+@contextlib.contextmanager
+def coordinators(jobs: int) -> Iterator[Executor]:
+    """An executor for the threads that each see a data set through: two, so that one's last file idles no core."""
+    with InProcess() if jobs == 1 else ThreadPoolExecutor(2, "cook-data-set") as threads, _cancelled(threads):
+        yield threads
+
+
+@contextlib.contextmanager
+def _cancelled(pool: Executor) -> Iterator[None]:
+    """When the block is left by an error, what has not begun is dropped, and worker processes are ended."""
+    try:
+        yield
     except BaseException:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for worker in list((getattr(pool, "_processes", None) or {}).values()):
+            worker.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
-    pool.shutdown()
 
 
 def _start_worker() -> None:
     """One thread a process; the terminal's Ctrl-C is for the parent, which ends its workers."""
-    os.environ["RAYON_NUM_THREADS"] = "1"
+    os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)

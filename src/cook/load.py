@@ -26,12 +26,19 @@ BOM = b"\xef\xbb\xbf"
 
 
 class Entry(NamedTuple):
-    """A row of a shard. Its pairs are as written, blank ones included."""
+    """A row of a shard."""
 
     line: int  # 1-based, counted from the start of the part
     start: int  # its first byte, counted from the start of the (decompressed) shard
     context: str
-    pairs: list[Pair]
+    pairs: list[Pair]  # those of which neither side is empty or white space
+    blank: list[tuple[int, bool]]  # the indices of the others, and whether it is their question that is blank
+
+    def place(self, kept: int) -> int:
+        """Where in QA_list the pair stands that is `pairs[kept]`."""
+        for blank, _ in self.blank:
+            kept += blank <= kept
+        return kept
 
 
 class Part(NamedTuple):
@@ -150,13 +157,20 @@ def parse(path: str, line: Line) -> Entry | list[Problem]:
     try:
         row = orjson.loads(line.text)
         context, rows = row["context"], row["QA_list"]
-        pairs = [(pair["Q"], pair["A"]) for pair in rows]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        pairs = []
+        for pair in rows:
+            question, answer = pair["Q"], pair["A"]
+            if not (question.isspace() + answer.isspace()) and question and answer:  # + so that both must be text
+                pairs.append((question, answer))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return _diagnose(path, line)
-    right = type(context) is str and type(rows) is list
-    for question, answer in pairs:
-        right = right and type(question) is str and type(answer) is str
-    return Entry(line.number, line.start, context, pairs) if right else _diagnose(path, line)
+    if type(context) is not str or type(rows) is not list:
+        return _diagnose(path, line)
+    blank = []
+    if len(pairs) < len(rows):
+        sides = [(not pair["Q"].strip(), not pair["A"].strip()) for pair in rows]
+        blank = [(index, question) for index, (question, answer) in enumerate(sides) if question or answer]
+    return Entry(line.number, line.start, context, pairs, blank)
 
 
 def _diagnose(path: str, line: Line) -> list[Problem]:

@@ -7,7 +7,6 @@ published. One that fails does not stop the others.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import os
 import time
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook import catalog, sources
+from cook import cache, catalog, sources, spool
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.errors import (
@@ -35,7 +34,7 @@ from cook.errors import (
     SourceError,
     TooLong,
 )
-from cook.executors import executor, usable_cores
+from cook.executors import coordinators, executor, usable_cores
 from cook.load import parts_of
 from cook.pack import Plan, plan
 from cook.recipe import Recipe
@@ -85,6 +84,7 @@ class Kitchen:
     tokenizer: Tokenizer
     source: Source
     root: Path
+    cache: Path | None
     pool: Executor
     progress: Progress
 
@@ -100,18 +100,17 @@ class Preview:
     shards: dict[str, list[Shard]]
 
 
-def _resolve(recipe: Recipe) -> tuple[Source, list[str], Tokenizer, Path]:
-    """The source that a recipe names, the data sets, the tokenizer, and ROOT."""
-    source = sources.open_source(recipe.source)
-    names = catalog.select(recipe.datasets, source.names())
-    tokenizer = resolve(recipe)
-    return source, names, tokenizer, Path(recipe.output) if recipe.output else Path("cooked") / tokenizer.folder_name
+def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
+    return Path(recipe.output) if recipe.output else Path("cooked") / tokenizer.folder_name
 
 
 def preview(recipe: Recipe) -> Preview:
     """Resolve a recipe: its source, tokenizer, data sets, shards and output. Raises CookError."""
-    source, names, tokenizer, root = _resolve(recipe)
-    return Preview(recipe, tokenizer, source, root, {name: source.shards(name) for name in names})
+    source = sources.open_source(recipe.source)
+    names = catalog.select(recipe.datasets, source.names())
+    tokenizer = resolve(recipe)
+    shards = {name: source.shards(name) for name in names}
+    return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards)
 
 
 def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
@@ -123,7 +122,8 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
     begun = time.perf_counter()
-    source, names, tokenizer, root = _resolve(recipe)
+    source = sources.open_source(recipe.source)
+    names = catalog.select(recipe.datasets, source.names())
     results: list[Result] = []
     failures: dict[str, CookError] = {}
     shards: dict[str, list[Shard]] = {}
@@ -133,11 +133,16 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
         except CookError as exc:
             failures[name] = exc
     size = sum(shard.size for found in shards.values() for shard in found)
-    with executor(recipe.jobs or usable_cores(), size) as pool:
-        kitchen = Kitchen(recipe, tokenizer, source, root, pool, progress or _silent)
-        for name, found in shards.items():
+    jobs = recipe.jobs or usable_cores()
+    # The pool is inside: an interrupt ends its work first, and so lets the coordinators clean up and end.
+    with cache.opened(recipe.cache) as folder, coordinators(jobs) as cooks, executor(jobs, size) as pool:
+        tokenizer = resolve(recipe, size // jobs)
+        root = _root(recipe, tokenizer)
+        kitchen = Kitchen(recipe, tokenizer, source, root, folder, pool, progress or _silent)
+        cooking = {name: cooks.submit(_cook, kitchen, name, found) for name, found in shards.items()}
+        for name, result in cooking.items():
             try:
-                results.append(_cook(kitchen, name, found))
+                results.append(result.result())
             except CookError as exc:
                 failures[name] = exc
     if any(not result.up_to_date for result in results):
@@ -163,10 +168,12 @@ def _cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
     if old is not None:
         return Result(name, folder, old, True, time.perf_counter() - begun)
     with publish.staging(kitchen.root, name) as staged:
-        out, spools = staged / "out", staged / "spools"
+        out = staged / "out"
         out.mkdir()
-        spools.mkdir()
-        dough = _tokenize(kitchen, shards, spools)
+        digests = [row["sha256"] for row in head["inputs"]]
+        # With a limit parts are not whole, and so not for the cache.
+        spools = staged if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
+        dough = _tokenize(kitchen, shards, digests, spools)
         _refuse(kitchen.recipe, name, shards, dough)
         made = head | _gather(kitchen, dough, out)
         made["outputs"] += _write_skipped(out, shards, dough)
@@ -247,14 +254,14 @@ class _Dough:
         return np.concatenate([part.skipped for part in self.parts])
 
 
-def _tokenize(kitchen: Kitchen, shards: list[Shard], spools: Path) -> _Dough:
+def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path) -> _Dough:
     """Every part of every shard, in parallel; with a limit one after the other, until it is reached."""
-    recipe, numbers = kitchen.recipe, itertools.count()
-    jobs = [
-        (index, stage.Job(recipe, kitchen.tokenizer, part, str(spools / f"{next(numbers):06}"), recipe.limit))
-        for index, shard in enumerate(shards)
-        for part in parts_of(shard.path, shard.size)
-    ]
+    recipe, tokenizer = kitchen.recipe, kitchen.tokenizer
+    jobs = []
+    for index, (shard, digest) in enumerate(zip(shards, digests, strict=True)):
+        for lines in parts_of(shard.path, shard.size):
+            names = cache.spool_names(folder, recipe, tokenizer, digest, lines)
+            jobs.append((index, stage.Job(recipe, tokenizer, lines, *names, recipe.limit)))
     results = _limited(kitchen.pool, jobs) if recipe.limit else _results(kitchen.pool, stage.tokenize, jobs)
     dough = _Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0
@@ -263,7 +270,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], spools: Path) -> _Dough:
             if count:
                 break  # the shard before has bad lines, and is read to its end
             base = 0
-        for rows in (part.examples, part.skipped):
+        for rows in (part.whole, part.remade, part.skipped):
             rows["line"] += base
         problems += [problem._replace(line=problem.line + base) for problem in part.problems]
         count += part.problem_count
@@ -291,9 +298,7 @@ def _results(
             except BrokenExecutor as exc:
                 raise CookError(f"a worker died, at the earliest in {job[1]}: {exc}") from exc
     finally:
-        for future in futures:
-            future.cancel()
-        wait(futures)
+        wait([future for future in futures if not future.cancel()])
 
 
 def _limited(
@@ -313,8 +318,8 @@ def _limited(
 def _refuse(recipe: Recipe, name: str, shards: list[Shard], dough: _Dough) -> None:
     """Raise TooLong or InputError where the data set must not be written."""
     skipped = dough.skipped()
-    lost = int(skipped["pairs"][skipped["reason"] == stage.OVERLONG].sum())
-    kept = sum(int(part.examples["pairs"].sum()) for part in dough.parts)
+    lost = int(skipped["pairs"][skipped["reason"] == spool.OVERLONG].sum())
+    kept = sum(int(rows["pairs"].sum()) for part in dough.parts for rows in (part.whole, part.remade))
     worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
     longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
     where = f"The longest example has {longest:,} tokens ({shards[dough.shard_of[worst]].name}:{line})."
@@ -353,7 +358,7 @@ def _gather(kitchen: Kitchen, dough: _Dough, out: Path) -> dict[str, Any]:
     planned = plan(lengths, recipe.max_length, recipe.packing, recipe.seed)
     tokens = parquet.row_tokens(planned.starts, lengths[planned.order])
     ranges = parquet.split_rows(tokens, parquet.FILE_TOKENS)
-    spools = [str(job.spool_path(spool)) for job in dough.jobs for spool in (stage.WHOLE, stage.REMADE)]
+    spools = [spool.ids_path(name) for job in dough.jobs for name in (job.whole, job.remade)]
     jobs = [
         (0, _file_job(out / file_name, spools, placed, planned, *rows))
         for file_name, rows in zip(parquet.file_names(len(ranges)), ranges, strict=True)
@@ -367,15 +372,19 @@ def _gather(kitchen: Kitchen, dough: _Dough, out: Path) -> dict[str, Any]:
 
 def _placed(dough: _Dough) -> npt.NDArray[np.void]:
     """The examples of all parts, in shard order, as PLACED."""
-    table = np.empty(sum(len(part.examples) for part in dough.parts), parquet.PLACED)
+    table = np.empty(sum(len(part.whole) + len(part.remade) for part in dough.parts), parquet.PLACED)
     end = 0
     for index, part in enumerate(dough.parts):
-        begin, end = end, end + len(part.examples)
-        rows = table[begin:end]
-        rows["file"] = 2 * index + part.examples["spool"]
+        first = end
+        for spool_number, examples in enumerate((part.whole, part.remade)):
+            begin, end = end, end + len(examples)
+            table["file"][begin:end] = 2 * index + spool_number
+            for field in ("at", "input", "output", "line"):
+                table[field][begin:end] = examples[field]
+        rows = table[first:end]
         rows["shard"] = dough.shard_of[index]
-        for field in ("at", "input", "output", "line"):
-            rows[field] = part.examples[field]
+        if len(part.remade):
+            table[first:end] = rows[np.argsort(rows["line"], kind="stable")]
     return table
 
 
@@ -401,8 +410,8 @@ def _accounts(
     total, trained = int(tokens.sum()), int(placed["output"].sum(dtype=np.int64))
 
     def by_reason(rows: npt.NDArray[np.void], amounts: npt.NDArray[np.integer]) -> dict[str, int]:
-        sums = np.bincount(rows["reason"], amounts, minlength=len(stage.REASONS)).astype(int)
-        return {reason: int(amount) for reason, amount in zip(stage.REASONS, sums, strict=True) if amount}
+        sums = np.bincount(rows["reason"], amounts, minlength=len(spool.REASONS)).astype(int)
+        return {reason: int(amount) for reason, amount in zip(spool.REASONS, sums, strict=True) if amount}
 
     whole = skipped[skipped["pair"] < 0]
     return {
@@ -442,7 +451,7 @@ def _write_skipped(out: Path, shards: list[Shard], dough: _Dough) -> list[dict[s
         for part, shard in zip(dough.parts, dough.shard_of, strict=True):
             for line, pair, reason, pairs, tokens in part.skipped.tolist():
                 row = {"shard": shards[shard].name, "line": line, "pair": None if pair < 0 else pair}
-                row |= {"reason": stage.REASONS[reason], "pairs": pairs, "tokens": tokens or None}
+                row |= {"reason": spool.REASONS[reason], "pairs": pairs, "tokens": tokens or None}
                 file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
                 rows += 1
         file.flush()

@@ -13,8 +13,11 @@ from cook.errors import RecipeError
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none"]
 Overlong = Literal["split", "truncate", "drop", "error"]
+Engine = Literal["auto", "splintr", "fastokens", "hf"]
 PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "none")
 OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
+ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
+NO_BYTE = ("output", "max_dropped", "engine", "jobs", "cache", "overwrite")  # settings that change no byte of a result
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
 
 
@@ -52,8 +55,12 @@ class Recipe:
     """Between the context block and the first pair, and between pairs."""
     limit: int | None = None
     """Read only the first N entries of each data set."""
+    engine: Engine = "auto"
+    """What encodes: the faster exact one for the size of the job, or the one named. All give the same ids."""
     jobs: int | None = None
     """Processes; None: the cores this process may use."""
+    cache: str | None = None
+    """Folder that keeps tokens between runs; None: COOK_CACHE, else ~/.cache/cook; "none": no cache."""
     overwrite: bool = False
     """Replace a result of another recipe or of other inputs."""
 
@@ -63,7 +70,7 @@ class Recipe:
             object.__setattr__(self, "datasets", (self.datasets,))
         elif isinstance(self.datasets, list):
             object.__setattr__(self, "datasets", tuple(self.datasets))
-        for name in ("tokenizer", "source", "output"):
+        for name in ("tokenizer", "source", "output", "cache"):
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
         if type(self.max_dropped) is int:
@@ -80,9 +87,9 @@ class Recipe:
         """The settings that determine a data set's bytes, as the manifest keeps them.
 
         Left out: `datasets` (each stands alone), `source`, `tokenizer`, `bos` and `eos` (the manifest holds what they
-        resolved to: hashes, fingerprint, ids), `output`, `jobs`, `overwrite` and `max_dropped` (they change no byte).
+        resolved to: hashes, fingerprint, ids); and those that change no byte.
         """
-        left_out = {"datasets", "source", "tokenizer", "bos", "eos", "output", "jobs", "overwrite", "max_dropped"}
+        left_out = {"datasets", "source", "tokenizer", "bos", "eos", *NO_BYTE}
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
 
     def as_dict(self) -> dict[str, Any]:
@@ -171,7 +178,9 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "pair_template": _template("{question}", "{answer}"),
     "delimiter": _text(empty=True),
     "limit": _whole(1, 2**31 - 1, optional=True),
+    "engine": _one_of(ENGINES),
     "jobs": _whole(1, 1024, optional=True),
+    "cache": _text(optional=True),
     "overwrite": _flag,
 }
 

@@ -9,19 +9,27 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import importlib.util
 import re
+import threading
 import warnings
-from functools import cache
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from cook.engines import Engine
+from cook import cache
+from cook.engines import Engine, Offsets
 from cook.engines.bundled import PRESETS, Preset, find_preset, tokenizer_json
 from cook.engines.hf import HfEngine
 from cook.errors import TokenizerError
 from cook.recipe import NO_TOKEN, Recipe
+
+if TYPE_CHECKING:
+    from cook.engines.splintr import SplintrEngine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +44,8 @@ class Tokenizer:
     fingerprint: str
     """sha256 of the vocabulary of a preset, else of the tokenizer.json."""
     engine: str
+    cache: str | None
+    """The cache's folder, for what is slow to make."""
     vocab_size: int
     """Every id is below it."""
     bos: str | None
@@ -71,8 +81,8 @@ class _Source:
     config: dict[str, str | None] | None  # bos_token, eos_token, pad_token; None: nothing says
 
 
-def resolve(recipe: Recipe) -> Tokenizer:
-    """The tokenizer that a recipe names. Raises TokenizerError."""
+def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
+    """The tokenizer that a recipe names, with the engine for `work` bytes of input a process. Raises TokenizerError."""
     source = _find(recipe.tokenizer)
     eos = recipe.eos or (source.config or {}).get("eos_token")
     bos = (source.config or {}).get("bos_token") if recipe.bos is None else recipe.bos
@@ -85,12 +95,14 @@ def resolve(recipe: Recipe) -> Tokenizer:
     eos_id = _one_id(source, "eos", eos)
     pad = (source.config or {}).get("pad_token")
     specials = source.specials | {token: i for token, i in ((bos, bos_id), (eos, eos_id)) if token and i is not None}
+    folder = cache.folder(recipe.cache)
     tokenizer = Tokenizer(
         name=source.name,
         preset=source.preset.name if source.preset else None,
         path=str(source.path) if source.path else None,
         fingerprint=source.fingerprint,
-        engine="splintr",
+        engine=REFERENCE,
+        cache=str(folder) if folder else None,
         vocab_size=source.vocab_size,
         bos=bos,
         bos_id=bos_id,
@@ -99,58 +111,130 @@ def resolve(recipe: Recipe) -> Tokenizer:
         pad_id=source.ids.get(pad, eos_id) if pad else eos_id,
         specials=tuple(sorted(specials.items(), key=lambda item: item[1])),
     )
-    return tokenizer if _trusted(tokenizer) else dataclasses.replace(tokenizer, engine="hf")
+    return dataclasses.replace(tokenizer, engine=_choose(tokenizer, recipe.engine, work))
 
 
-def load_engine(tokenizer: Tokenizer) -> Engine:
-    """The engine that encodes for a tokenizer; loaded once a process."""
-    return _load_engine(tokenizer.engine, tokenizer.preset, tokenizer.path, tokenizer.fingerprint)
+REFERENCE = "hf"
+FAST_WORK = 200 << 20  # bytes a process from which fastokens, 2 s slower to load, is done sooner than splintr
 
 
-def reference_engine(tokenizer: Tokenizer) -> Engine:
-    """Hugging Face tokenizers, for the same tokenizer; loaded once a process."""
-    return _load_engine("hf", tokenizer.preset, tokenizer.path, tokenizer.fingerprint)
+def _choose(tokenizer: Tokenizer, asked: str, work: int) -> str:
+    """The engine for a job: the one asked for, or the fastest for its size, if it is exact for this tokenizer.
+
+    A preset is probed where it is loaded, which takes no time; a tokenizer.json here, by the reference.
+    """
+    has_fastokens = importlib.util.find_spec("fastokens") is not None
+    if asked == "fastokens" and not has_fastokens:
+        raise TokenizerError("--engine fastokens: is not installed; pip install 'instruct-cook[fast]'")
+    wanted: tuple[str, ...] = (asked,)
+    if asked == "auto":
+        wanted = ("fastokens", "splintr") if has_fastokens and work > FAST_WORK else ("splintr",)
+    for engine in wanted:
+        if engine == REFERENCE or tokenizer.preset or _exact(dataclasses.replace(tokenizer, engine=engine)):
+            return engine
+    _warn_of(tokenizer, wanted[-1])
+    return REFERENCE
 
 
-@cache
-def _load_engine(engine: str, preset: str | None, path: str | None, fingerprint: str) -> Engine:
-    from cook.engines.splintr import SplintrEngine
-
-    if preset is not None:
-        found = PRESETS[preset]
-        return SplintrEngine.from_preset(found) if engine == "splintr" else HfEngine(tokenizer_json(found))
-    data = _read(Path(path or ""))
-    if hashlib.sha256(data).hexdigest() != fingerprint:
-        raise TokenizerError(f"{path}: changed while it was in use")
-    return SplintrEngine.from_json(data) if engine == "splintr" else HfEngine(data)
+def _warn_of(tokenizer: Tokenizer, engine: str) -> None:
+    warnings.warn(
+        f"{tokenizer.name}: {engine} does not give the ids of Hugging Face tokenizers, which encode instead, slower",
+        EngineWarning,
+        stacklevel=2,
+    )
 
 
-def _trusted(tokenizer: Tokenizer) -> bool:
-    """Whether the fast engine gives the known ids on the probe texts; warns where it does not."""
+def _exact(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer's engine gives the reference's ids for the probe texts; remembered in the cache."""
     from cook.engines import probe
 
     def agrees() -> bool:
-        if tokenizer.preset:
-            known = probe.known_ids(tokenizer.preset)
-        else:
-            known = probe.probe_ids(reference_engine(tokenizer))
+        known = probe.probe_ids(reference_engine(tokenizer))
         try:
-            return probe.probe_ids(load_engine(tokenizer)) == known
+            return probe.probe_ids(_make(tokenizer)) == known
         except TokenizerError:
             return False
 
-    import splintr
+    if tokenizer.cache is None:
+        return agrees()
+    package = {"splintr": "splintr-rs"}.get(tokenizer.engine, tokenizer.engine)
+    name = f"{tokenizer.fingerprint}-{tokenizer.engine}-{version(package)}"
+    verdict = cache.kept(Path(tokenizer.cache) / "probes" / name, lambda: b"exact" if agrees() else b"differs")
+    return verdict == b"exact"
 
-    key = f"{tokenizer.fingerprint}-splintr-{splintr.__version__}"
-    verdict = agrees() if tokenizer.preset else probe.remembered(key, agrees)
-    if not verdict:
-        warnings.warn(
-            f"{tokenizer.name}: splintr {splintr.__version__} does not give the ids of Hugging Face tokenizers here; "
-            "the slower reference encodes",
-            EngineWarning,
-            stacklevel=2,
-        )
-    return verdict
+
+_engines: dict[tuple[str, str], Engine] = {}
+_loading = threading.Lock()
+
+
+def load_engine(tokenizer: Tokenizer) -> Engine:
+    """The engine that encodes for a tokenizer; loaded once a process. A preset that is not exact gets the reference."""
+    from cook.engines import probe
+
+    key = (tokenizer.engine, tokenizer.fingerprint)
+    with _loading:
+        if key not in _engines:
+            made = _make(tokenizer)
+            probed = tokenizer.preset and tokenizer.engine != REFERENCE
+            if probed and probe.probe_ids(made) != probe.known_ids(tokenizer.preset or ""):
+                _warn_of(tokenizer, tokenizer.engine)
+                made = _make(dataclasses.replace(tokenizer, engine=REFERENCE))
+            _engines[key] = made
+        return _engines[key]
+
+
+def reference_engine(tokenizer: Tokenizer) -> HfEngine:
+    """Hugging Face tokenizers, for the same tokenizer; loaded once a process."""
+    engine = load_engine(dataclasses.replace(tokenizer, engine=REFERENCE))
+    assert isinstance(engine, HfEngine)
+    return engine
+
+
+def _make(tokenizer: Tokenizer) -> Engine:
+    """Load the tokenizer's engine. Raises TokenizerError."""
+    if tokenizer.engine == "splintr":
+        from cook.engines.splintr import SplintrEngine
+
+        if tokenizer.preset:
+            return SplintrEngine.from_preset(PRESETS[tokenizer.preset])
+        return SplintrEngine.from_json(_json(tokenizer))
+    if tokenizer.engine == "fastokens":
+        from cook.engines.fastokens import FastokensEngine
+
+        return FastokensEngine(_json(tokenizer))
+    return HfEngine(_json(tokenizer))
+
+
+def _json(tokenizer: Tokenizer) -> bytes:
+    """The tokenizer.json: of a preset, made or from the cache; else the file, if it is still the one resolved."""
+    if tokenizer.preset is None:
+        data = _read(Path(tokenizer.path or ""))
+        if hashlib.sha256(data).hexdigest() != tokenizer.fingerprint:
+            raise TokenizerError(f"{tokenizer.path}: changed while it was in use")
+        return data
+    preset = PRESETS[tokenizer.preset]
+    if tokenizer.cache is None:
+        return tokenizer_json(preset)
+    return cache.kept(Path(tokenizer.cache) / "tokenizers" / preset.fingerprint, lambda: tokenizer_json(preset))
+
+
+def token_ends(tokenizer: Tokenizer) -> Callable[[str], Offsets]:
+    """A function that says where the tokens of a text end, in characters: the same whichever engine encodes."""
+
+    def ends(text: str) -> Offsets:
+        found = None
+        if tokenizer.preset:
+            found = _bundled(tokenizer.preset).token_ends(text)
+        return reference_engine(tokenizer).token_ends(text) if found is None else found
+
+    return ends
+
+
+@lru_cache
+def _bundled(preset: str) -> SplintrEngine:
+    from cook.engines.splintr import SplintrEngine
+
+    return SplintrEngine.from_preset(PRESETS[preset])
 
 
 def _find(name: str) -> _Source:

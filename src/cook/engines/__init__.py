@@ -1,5 +1,6 @@
 """Engines: what turns texts into token ids, behind one small protocol.
 
+    fastokens   the fastest once it is warm, slow to load, optional; on the tokenizer.json
     splintr     the default: presets from its bundled vocabularies, any other tokenizer from its tokenizer.json
     hf          the reference: Hugging Face tokenizers on the tokenizer.json; what the others are held against
 
@@ -33,10 +34,6 @@ class Engine(Protocol):
 
         `offsets` has one element more than `texts`. Raises TokenizerError.
         """
-        ...
-
-    def token_ends(self, text: str) -> Offsets | None:
-        """Where tokens end in `text`, in characters, ascending, at character boundaries only; None if unknown here."""
         ...
 
 

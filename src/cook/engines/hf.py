@@ -36,7 +36,7 @@ class HfEngine:
         return np.concatenate([*arrays, np.empty(0, np.uint32)]), offsets
 
     def token_ends(self, text: str) -> Offsets:
-        """See Engine."""
+        """Where tokens end in `text`, in characters, ascending, at character borders only."""
         spans = np.array(self._call([text], "encode_batch")[0].offsets, np.int64).reshape(-1, 2)
         if not len(spans):
             return spans[:, 0]

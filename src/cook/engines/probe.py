@@ -2,18 +2,13 @@
 
 A preset is held against ids committed beside this file (`probe.json`, made by `scripts/renew_probe.py` with the
 reference); a tokenizer.json against the reference itself. That costs about a second, so its verdict is kept in the
-user's cache, by the file's fingerprint and the engine's version.
+cache, by the file's fingerprint and the engine's version.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
-import tempfile
-from collections.abc import Callable
 from importlib import resources
-from pathlib import Path
 
 import orjson
 
@@ -54,26 +49,3 @@ def known_ids(preset: str) -> list[list[int]]:
         resources.files("cook.engines").joinpath("probe.json").read_bytes()
     )
     return table[preset]
-
-
-def cache_folder() -> Path:
-    """Where cook keeps what it can make again: COOK_CACHE, else XDG_CACHE_HOME/cook, else ~/.cache/cook."""
-    if set_by_user := os.environ.get("COOK_CACHE"):
-        return Path(set_by_user)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cook"
-
-
-def remembered(key: str, probe: Callable[[], bool]) -> bool:
-    """The verdict of `probe`, kept under `key` in the cache. A cache that cannot be read or written does no harm."""
-    path = cache_folder() / "probes" / f"{key}.json"
-    with contextlib.suppress(OSError, orjson.JSONDecodeError):
-        verdict = orjson.loads(path.read_bytes())
-        if isinstance(verdict, bool):
-            return verdict
-    verdict = probe()
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(orjson.dumps(verdict))
-        os.replace(file.name, path)
-    return verdict

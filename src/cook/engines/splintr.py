@@ -8,6 +8,7 @@ splintr's own with ids beyond the model's, the few texts that hold a special str
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections.abc import Sequence
 
@@ -30,6 +31,7 @@ class SplintrEngine:
     ) -> None:
         self._tokenizer = tokenizer
         self._special = re.compile("|".join(map(re.escape, recognises))) if recognises else None
+        self._signs = _signs(recognises)
         self._exact_bytes = bool(recognises)  # bundled vocabularies have no normalizer that token_ends must see through
         self._space_added = space_added
 
@@ -51,9 +53,8 @@ class SplintrEngine:
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Offsets]:
         """See Engine."""
-        special = self._special
         # Texts that the batch call would get wrong; from a tokenizer.json it prepends its space even to the empty text.
-        apart = [i for i, text in enumerate(texts) if not text or (special and special.search(text))]
+        apart = [i for i, text in enumerate(texts) if not text or self._marked(text)]
         with engine_errors(f"splintr {self.version} failed on a text"):
             if not apart:
                 raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(texts)
@@ -73,8 +74,15 @@ class SplintrEngine:
         lengths = np.insert(np.diff(offsets), before, [len(array) for array in arrays])
         return np.concatenate(merged), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
+    def _marked(self, text: str) -> bool:
+        """Whether a text holds a special string. The signs are a quick first look: most texts hold none."""
+        return any(sign in text for sign in self._signs) and bool(self._special and self._special.search(text))
+
     def token_ends(self, text: str) -> Offsets | None:
-        """See Engine. Known on bundled vocabularies alone, from the bytes of each token."""
+        """Where tokens end in `text`, in characters, ascending, at character borders only.
+
+        From the bytes of each token, on bundled vocabularies; None where that cannot tell.
+        """
         if not self._exact_bytes:
             return None
         utf8 = np.frombuffer(text.encode(), np.uint8)
@@ -86,3 +94,15 @@ class SplintrEngine:
         starts_character = np.append((utf8 & 0xC0) != 0x80, True)
         ends = np.unique(ends[(ends > 0) & starts_character[ends]])
         return np.cumsum(starts_character)[ends] - 1
+
+
+def _signs(tokens: Sequence[str]) -> tuple[str, ...]:
+    """Strings of which every token begins with one: the common beginnings of those that share two letters.
+
+    >>> _signs(["<s>", "</s>", "<|user|>", "<|think|>"])
+    ('<s>', '</s>', '<|')
+    """
+    groups: dict[str, list[str]] = {}
+    for token in tokens:
+        groups.setdefault(token[:2], []).append(token)
+    return tuple(os.path.commonprefix(group) for group in groups.values())  # noqa: RUF071 - by character is meant

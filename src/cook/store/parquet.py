@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from cook.errors import OutputError
 from cook.sources import sha256_of
 
-FILE_TOKENS = 1 << 26  # an output file closes before it would hold more
+FILE_TOKENS = 1 << 24  # an output file closes before it would hold more: one job each, so that all cores write
 ROW_GROUP_TOKENS = 1 << 20
 IGNORE = -100  # the label of a token that bears no loss (PyTorch's ignore_index)
 COLUMNS = {

@@ -1,0 +1,184 @@
+"""The cache: tokens of earlier runs, by what determines them, and which engines were found exact.
+
+    FOLDER/spools/      a spool a part of a shard (see `spool`), and one of its over-long examples a length and policy
+    FOLDER/probes/      verdicts on engines (see `engines.probe`)
+    FOLDER/tokenizers/  the tokenizer.json of presets, for engines that need one
+    FOLDER/lock         held, shared, by every run that uses the folder
+
+A run that finds a part's spool encodes nothing for it: so a second cook with another packing or seed is quick, and an
+interrupted one goes on where it was. When no run uses the folder, what was not used for longest is dropped until the
+rest is within the limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import orjson
+
+from cook import spool
+from cook.errors import OutputError, RecipeError
+from cook.load import Part
+from cook.recipe import Recipe
+
+if TYPE_CHECKING:
+    from cook.tokenizer import Tokenizer
+
+OFF = "none"
+LIMIT = 20 << 30  # bytes; COOK_CACHE_GIB overrides it
+
+
+class CacheWarning(UserWarning):
+    """The cache cannot be used; the run goes on without it."""
+
+
+def folder(setting: str | None) -> Path | None:
+    """The cache's folder for a recipe's `cache`; None where it is off. It need not be there.
+
+    Unless it is named: COOK_CACHE, else XDG_CACHE_HOME/cook, else ~/.cache/cook.
+    """
+    if setting == OFF:
+        return None
+    if named := setting or os.environ.get("COOK_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cook"
+
+
+def limit() -> int:
+    """The most bytes that the cache keeps. Raises RecipeError if COOK_CACHE_GIB is no number."""
+    text = os.environ.get("COOK_CACHE_GIB", "")
+    try:
+        return int(float(text) * (1 << 30)) if text else LIMIT
+    except ValueError as exc:
+        raise RecipeError(f"COOK_CACHE_GIB: must be a number of GiB (it is {text!r})") from exc
+
+
+@contextlib.contextmanager
+def opened(setting: str | None) -> Iterator[Path | None]:
+    """The cache's folder, in use for a with block; None where it is off or cannot be used.
+
+    Raises OutputError for a folder that the user named and that cannot be written.
+    """
+    found, most = folder(setting), limit()
+    if found is None:
+        yield None
+        return
+    try:
+        lock = _lock(found)
+    except OSError as exc:
+        if setting:
+            raise OutputError(f"{found}: the cache cannot be written: {exc.strerror or exc}") from exc
+        warnings.warn(f"{found}: the cache cannot be written; the run goes on without it", CacheWarning, stacklevel=2)
+        yield None
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        try:
+            yield found
+        finally:
+            _tidy(found, lock, most)
+
+
+def _lock(found: Path) -> IO[bytes]:
+    (found / "spools").mkdir(parents=True, exist_ok=True)
+    return (found / "lock").open("ab")
+
+
+def _tidy(found: Path, lock: IO[bytes], most: int) -> None:
+    """Drop what is over the limit and what killed runs left, if no other run uses the folder."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in found.glob("spools/*/*.tmp"):
+            left.unlink()
+        spools = sorted(_spools(found))
+        kept = sum(size for *_, size in spools)
+        for _, name, size in spools:
+            if kept <= most:
+                break
+            for suffix in (".npz", ".ids"):
+                Path(name + suffix).unlink(missing_ok=True)
+            kept -= size
+
+
+def _spools(found: Path) -> Iterator[tuple[int, str, int]]:
+    """(last used, name, bytes) of each spool."""
+    for index in found.glob("spools/*/*.npz"):
+        name = str(index).removesuffix(".npz")
+        with contextlib.suppress(OSError):
+            now = index.stat()
+            yield now.st_mtime_ns, name, now.st_size + Path(spool.ids_path(name)).stat().st_size
+
+
+def info(setting: str | None) -> dict[str, str | int]:
+    """What the cache holds."""
+    found = folder(setting)
+    sizes = [size for *_, size in _spools(found)] if found else []
+    return {"folder": str(found), "spools": len(sizes), "bytes": sum(sizes), "limit": limit()}
+
+
+def clear(setting: str | None) -> int:
+    """Remove the cache's contents; the bytes freed. Raises OutputError while a run uses it."""
+    found = folder(setting)
+    if found is None or not found.is_dir():
+        return 0
+    try:
+        with _lock(found) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            freed = sum(size for *_, size in _spools(found))
+            for name in ("spools", "probes", "tokenizers"):
+                shutil.rmtree(found / name, ignore_errors=True)
+    except BlockingIOError as exc:
+        raise OutputError(f"{found}: a run uses the cache; clear it when it is done") from exc
+    except OSError as exc:
+        raise OutputError(f"{found}: cannot be cleared: {exc.strerror or exc}") from exc
+    return freed
+
+
+def spool_names(found: Path, recipe: Recipe, tokenizer: Tokenizer, digest: str, part: Part) -> tuple[str, str]:
+    """Where a part's tokens lie: whole examples, and those re-made. `digest` is the sha256 of its shard.
+
+    The names hash all that determines the tokens. Not the engine (all give the same ids), jobs, seed or packing;
+    max_length and policy only for what is re-made.
+    """
+    key = {
+        "version": spool.VERSION,
+        "shard": digest,
+        "start": part.start,
+        "end": part.end,
+        "context_template": recipe.context_template,
+        "pair_template": recipe.pair_template,
+        "delimiter": recipe.delimiter,
+        "tokenizer": tokenizer.fingerprint,
+        "bos": tokenizer.bos_id,
+        "eos": tokenizer.eos_id,
+    }
+    return _name(found, key), _name(found, key | {"max_length": recipe.max_length, "overlong": recipe.overlong})
+
+
+def _name(found: Path, key: dict[str, object]) -> str:
+    name = hashlib.sha256(orjson.dumps(key, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return str(found / "spools" / name[:2] / name)
+
+
+def kept(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What `make` gives, kept in a file behind its sha256. One that is damaged, or cannot be written, does no harm."""
+    with contextlib.suppress(OSError):
+        data = path.read_bytes()
+        if data[:32] == hashlib.sha256(data[32:]).digest():
+            return data[32:]
+    data = make()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(hashlib.sha256(data).digest() + data)
+        os.replace(file.name, path)
+    return data

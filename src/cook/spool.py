@@ -1,0 +1,137 @@
+"""A part's tokens on disk, between the stages and, in the cache, between runs.
+
+    NAME.ids   the examples' token ids, one after the other, int32, BOS and EOS in place
+    NAME.npz   what is known of them: EXAMPLE rows, what was left out as SKIPPED rows, counts, and the check of NAME.ids
+
+Each is written under another name and renamed, the index last: what can be loaded is whole. NAME is a hash of all that
+determines the tokens, so that a file that is there is the right one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from cook.errors import OutputError
+
+VERSION = 1  # part of every name: raise it when the files or the rules that they follow change
+
+# One row an example: tokens of its input and output (BOS and EOS counted), its line (from the start of the part), its
+# pairs, at which token of the file it lies, and the byte of the shard that its line starts at.
+EXAMPLE = np.dtype([("input", "i4"), ("output", "i4"), ("line", "i4"), ("pairs", "i4"), ("at", "i8"), ("start", "i8")])
+# One row an entry or pair left out: its line, the pair (from 0; -1: the entry), REASONS[reason], how many pairs go with
+# it, and the tokens of the entry as one example (0: not encoded).
+SKIPPED = np.dtype([("line", "i4"), ("pair", "i4"), ("reason", "u1"), ("pairs", "i4"), ("tokens", "i4")])
+REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong")
+NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG = range(len(REASONS))
+
+Rows = npt.NDArray[np.void]
+
+
+@dataclasses.dataclass
+class Index:
+    """What is known of a spool file's examples."""
+
+    examples: Rows
+    skipped: Rows
+    lines: int = 0
+    """Lines of the part, blank ones too."""
+    entries: int = 0
+    pairs: int = 0
+    truncated: int = 0
+    """Examples with a cut context."""
+
+    def tokens(self) -> int:
+        """How many ids the file holds."""
+        return total(self.examples)
+
+
+COUNTS = ("lines", "entries", "pairs", "truncated")
+
+
+def total(examples: Rows) -> int:
+    """The tokens of examples."""
+    return int(examples["input"].sum(dtype=np.int64) + examples["output"].sum(dtype=np.int64))
+
+
+def ids_path(name: str) -> str:
+    """The file of ids of a spool."""
+    return name + ".ids"
+
+
+class Writer:
+    """Writes ids as they come; keeps their count and check."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.tokens = 0
+        self.check = 0
+
+    def write(self, ids: npt.NDArray[np.int32]) -> None:
+        """Append ids."""
+        self._file.write(ids.data)
+        self.check = zlib.crc32(ids.data, self.check)
+        self.tokens += len(ids)
+
+
+@contextlib.contextmanager
+def writing(name: str) -> Iterator[tuple[Writer, list[Index]]]:
+    """Write a spool: ids through the writer, and one index put into the list before the block ends.
+
+    An empty list, or an error, leaves nothing. Raises OutputError where the files cannot be written.
+    """
+    temporary = f"{name}.{os.getpid()}.tmp"
+    try:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            writer, index = Writer(file), list[Index]()
+            yield writer, index
+        if index:
+            os.replace(temporary, ids_path(name))
+            _save(name, index[0], writer)
+    except OSError as exc:
+        raise OutputError(f"{exc.filename or name}: cannot be written: {exc.strerror or exc}") from exc
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _save(name: str, index: Index, writer: Writer) -> None:
+    temporary = f"{name}.{os.getpid()}.tmp"
+    counts = np.array([*(getattr(index, field) for field in COUNTS), writer.tokens, writer.check], np.int64)
+    with open(temporary, "wb") as file:
+        np.savez(file, examples=index.examples, skipped=index.skipped, counts=counts)
+    os.replace(temporary, name + ".npz")
+
+
+def load(name: str) -> Index | None:
+    """The index of a spool that is whole; None where there is none, or one that is damaged."""
+    try:
+        with np.load(name + ".npz", allow_pickle=False) as file:  # its members have checks of their own
+            examples, skipped, numbers = file["examples"], file["skipped"], file["counts"].tolist()
+        *counts, tokens, check = numbers
+        if examples.dtype != EXAMPLE or skipped.dtype != SKIPPED or len(counts) != len(COUNTS):
+            return None
+        if _check(ids_path(name)) != (tokens * 4, check):
+            return None
+        os.utime(name + ".npz")  # the cache drops first what was not used for longest
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return Index(examples, skipped, *counts)
+
+
+def _check(path: str) -> tuple[int, int]:
+    size = check = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            size += len(block)
+            check = zlib.crc32(block, check)
+    return size, check
