@@ -12,13 +12,13 @@ import os
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import BrokenExecutor, Executor, wait
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+import pyarrow as pa
 
 from cook import cache, catalog, sources, spool
 from cook import tokenize as stage
@@ -139,10 +139,11 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
         tokenizer = resolve(recipe, size // jobs)
         root = _root(recipe, tokenizer)
         kitchen = Kitchen(recipe, tokenizer, source, root, folder, pool, progress or _silent)
-        cooking = {name: cooks.submit(_cook, kitchen, name, found) for name, found in shards.items()}
-        for name, result in cooking.items():
+        largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
+        cooking = {name: cooks.submit(_cook, kitchen, name, shards[name]) for name in largest_first}
+        for name in shards:
             try:
-                results.append(result.result())
+                results.append(cooking[name].result())
             except CookError as exc:
                 failures[name] = exc
     if any(not result.up_to_date for result in results):
@@ -209,7 +210,7 @@ def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
             {"name": shard.name, "bytes": shard.size, "sha256": digest}
             for shard, digest in zip(shards, hashes, strict=True)
         ],
-        "versions": {"cook": __version__} | {name: version(name) for name in ("numpy", "pyarrow")},
+        "versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__},
     }
 
 

@@ -87,12 +87,11 @@ def write_file(job: FileJob) -> FileDone:
     """Write one file and fsync it. Raises OutputError."""
     tokens = row_tokens(job.starts, job.examples["input"].astype(np.int64) + job.examples["output"])
     try:
-        with open(job.path, "wb") as sink:
-            with _mapped(job.spools) as spools, pq.ParquetWriter(sink, SCHEMA, **WRITER) as writer:
-                for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
-                    writer.write_batch(_row_group(job, spools, first, last))
-            sink.flush()
-            os.fsync(sink.fileno())
+        with _mapped(job.spools) as spools, pq.ParquetWriter(job.path, SCHEMA, **WRITER) as writer:
+            for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
+                writer.write_batch(_row_group(job, spools, first, last))
+        with open(job.path, "rb") as written:
+            os.fsync(written.fileno())
     except OSError as exc:
         raise OutputError(f"{job.path}: cannot be written: {exc.strerror or exc}") from exc
     path = Path(job.path)

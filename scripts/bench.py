@@ -1,0 +1,457 @@
+"""Measure cook beside the published recipe and TRL, side by side in one run; prints Markdown tables.
+
+    pip install '.[bench]'
+    python scripts/bench.py --source COLLECTION [--recipe seed_recipe.py] [--only speed,packing,…]
+
+COLLECTION is grown (see grow_collection.py) to the sizes that are measured. Cooking is measured as whole processes,
+cold (no cache unless a row says so), Python's start-up included; sizes are bytes of JSONL. Machines differ and are
+noisy: what counts are the ratios within one run. Sections:
+
+    speed      cook against the published recipe: 25 MB, and larger sizes against the recipe scaled by tokens
+    engine     end to end against the engine alone, encoding the same text in as many processes
+    scaling    seconds against size and against jobs
+    recook     a second cook with the cache: another seed, another length
+    memory     peak anonymous memory of all processes together
+    packing    the plan against TRL's pack_dataset(strategy="bfd") on the same lengths
+    stages     where the time goes, each stage alone on one core
+    codecs     seconds and bytes of Parquet codecs
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+COOK = str(Path(sys.executable).with_name("cook"))
+MB = 1_000_000
+
+
+def table(title: str, rows: list[dict[str, object]]) -> None:
+    """Print rows of equal keys as a Markdown table."""
+    print(f"\n### {title}\n\n| {' | '.join(rows[0])} |\n|{' --- |' * len(rows[0])}")
+    for row in rows:
+        print(f"| {' | '.join(str(cell) for cell in row.values())} |", flush=True)
+
+
+def timed(command: list[str], env: dict[str, str] | None = None) -> float:
+    """Wall seconds of a whole process, which must succeed."""
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | (env or {}))
+    return time.perf_counter() - begun
+
+
+class Bench:
+    """What the sections share: grown collections, a scratch folder, and how cook is run."""
+
+    def __init__(self, source: Path, recipe: Path | None, scratch: Path, repeats: int) -> None:
+        self.source, self.recipe, self.scratch, self.repeats = source, recipe, scratch, repeats
+
+    def grown(self, size: int) -> Path:
+        """The collection grown to `size` bytes."""
+        folder = self.scratch / f"grown-{size // MB}MB"
+        if not folder.exists():
+            script = [sys.executable, str(HERE / "grow_collection.py"), str(self.source), str(folder)]
+            subprocess.run([*script, "--size", str(size)], check=True, capture_output=True)
+        return folder
+
+    def command(self, source: Path, *flags: str) -> list[str]:
+        """A cook of all data sets of a source into a folder that is removed first, without the cache unless said."""
+        out = self.scratch / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        cache = () if any(flag.startswith("--cache") for flag in flags) else ("--no-cache",)
+        common = ["-q", "-d", "all", "-t", "llama3", "-s", str(source), "-o", str(out), "--max-dropped", "1"]
+        return [COOK, *common, *cache, *flags]
+
+    def cook(self, source: Path, *flags: str) -> float:
+        """Median seconds of a cook."""
+        return statistics.median(timed(self.command(source, *flags)) for _ in range(self.repeats))
+
+    def tokens(self) -> int:
+        """The tokens of the last result."""
+        manifests = [json.loads(path.read_bytes()) for path in (self.scratch / "out").glob("*/cook.json")]
+        return sum(found["counts"]["tokens"] for found in manifests)
+
+    # Sections
+
+    def speed(self) -> None:
+        """Against the published recipe."""
+        if self.recipe is None:
+            print("\nspeed: pass --recipe")
+            return
+        from cook.engines.bundled import PRESETS, tokenizer_json
+
+        reference = self.scratch / "llama3.json"
+        reference.write_bytes(tokenizer_json(PRESETS["llama3"]))
+        small = self.grown(25 * MB)
+        names = ",".join(sorted(path.name for path in small.iterdir()))
+        out = ["--tokenizer-json", str(reference), "--out", str(self.scratch / "recipe")]
+        begun = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, str(self.recipe), str(small), names, *out], check=True, capture_output=True, text=True
+        )
+        recipe_seconds = time.perf_counter() - begun
+        recipe_tokens = int(done.stdout.split("tokens ")[1].split()[0])
+        rows = []
+        for size in (25 * MB, 250 * MB, 500 * MB):
+            seconds = self.cook(self.grown(size))
+            tokens = self.tokens()
+            scaled = recipe_seconds * (tokens / recipe_tokens if size > 25 * MB else 1)
+            rows.append(
+                {
+                    "size": f"{size // MB} MB",
+                    "tokens written": f"{tokens:,}",
+                    "cook, s": f"{seconds:.2f}",
+                    "recipe, s": f"{scaled:.1f}" + (" (scaled by tokens)" if size > 25 * MB else ""),
+                    "ratio": f"{scaled / seconds:.1f}",
+                    "MB/s": f"{size / MB / seconds:.0f}",
+                }
+            )
+        table("cook against the published recipe", rows)
+
+    def engine(self) -> None:
+        """End to end against the engine alone."""
+        rows = []
+        for size, engine in ((250 * MB, "splintr"), (250 * MB, "fastokens"), (1000 * MB, "fastokens")):
+            source = self.grown(size)
+            whole = self.cook(source, "--engine", engine, "--jobs", "2")
+            alone, load = engine_alone(source, engine, 2)
+            rows.append(
+                {
+                    "size": f"{size // MB} MB", "engine": engine, "jobs": 2, "end to end, s": f"{whole:.2f}",
+                    "engine alone, s": f"{alone:.2f}", "ratio": f"{whole / alone:.2f}",
+                    "with loading, s": f"{alone + load:.2f}", "ratio to that": f"{whole / (alone + load):.2f}",
+                }
+            )  # fmt: skip
+        table("End to end against the engine alone", rows)
+
+    def scaling(self) -> None:
+        """Seconds against jobs and size."""
+        full, half = self.grown(250 * MB), self.grown(125 * MB)
+        flags = ("--engine", "splintr")
+        one, two = self.cook(full, *flags, "--jobs", "1"), self.cook(full, *flags, "--jobs", "2")
+        small = self.cook(half, *flags, "--jobs", "2")
+        rows = [
+            {"what": "250 MB, 1 job", "s": f"{one:.2f}", "ratio": ""},
+            {"what": "250 MB, 2 jobs", "s": f"{two:.2f}", "ratio": f"{one / two:.2f} times faster"},
+            {"what": "125 MB, 2 jobs", "s": f"{small:.2f}", "ratio": f"double the input: {two / small:.2f} times"},
+        ]
+        table("Scaling", rows)
+
+    def recook(self) -> None:
+        """A second cook with the cache."""
+        source, cache = self.grown(250 * MB), self.scratch / "cache"
+        first, seed, length = [], [], []
+        for _ in range(self.repeats):
+            shutil.rmtree(cache, ignore_errors=True)
+            first.append(timed(self.command(source, "--cache", str(cache))))
+            seed.append(timed(self.command(source, "--cache", str(cache), "--seed", "1")))
+            length.append(timed(self.command(source, "--cache", str(cache), "--max-length", "2048")))
+        base = statistics.median(first)
+        rows = [
+            {"what": what, "s": f"{statistics.median(times):.2f}", "share": f"{statistics.median(times) / base:.2f}"}
+            for what, times in (
+                ("first, filling the cache", first),
+                ("another seed", seed),
+                ("--max-length 2048", length),
+            )
+        ]
+        table("A second cook, 250 MB", rows)
+
+    def memory(self) -> None:
+        """Peak anonymous memory."""
+        rows = []
+        for size in (25 * MB, 250 * MB, 1000 * MB):
+            source = self.grown(size)
+            peak, largest = peak_memory(self.command(source))
+            rows.append(
+                {"size": f"{size // MB} MB", "all processes": f"{peak:.0f} MB", "largest process": f"{largest:.0f} MB"}
+            )
+        table("Peak anonymous memory (RssAnon, every 20 ms)", rows)
+
+    def packing(self) -> None:
+        """The plan against TRL."""
+        import datasets
+        import pyarrow as pa
+        from trl.data_utils import pack_dataset
+
+        from cook.pack import plan
+
+        count, limit = 1_000_000, 2048
+        lengths = np.clip(np.random.default_rng(0).lognormal(np.log(345) - 0.405, 0.9, count).astype(int), 1, limit)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        ids = pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.zeros(offsets[-1], np.int32)))
+        data = datasets.Dataset(pa.table({"input_ids": ids}))
+        begun = time.perf_counter()
+        packed = pack_dataset(data, limit, strategy="bfd", map_kwargs={"batch_size": count})
+        trl_seconds = time.perf_counter() - begun
+        full = lengths.sum() / limit
+        rows = [
+            {"plan": "TRL bfd, one batch", "s": f"{trl_seconds:.2f}", "ratio": "1", "full": f"{full / len(packed):.4%}"}
+        ]
+        for packing in ("best-fit-decreasing", "best-fit", "in-order"):
+            times = []
+            for _ in range(self.repeats):
+                begun = time.perf_counter()
+                made = plan(lengths, limit, packing)
+                times.append(time.perf_counter() - begun)
+            seconds = statistics.median(times)
+            ratio = f"{trl_seconds / seconds:.0f}"
+            rows.append({"plan": packing, "s": f"{seconds:.2f}", "ratio": ratio, "full": f"{full / len(made):.4%}"})
+        table("Packing a million lengths (lognormal, mean 345, limit 2048)", rows)
+
+    def stages(self) -> None:
+        """Where the time goes."""
+        os.environ["RAYON_NUM_THREADS"] = "1"
+        source = self.grown(250 * MB)
+        whole = self.cook(source, "--jobs", "1", "--engine", "splintr")
+        times = stage_seconds(source, self.scratch)
+        total = sum(times.values())
+        rows = [{"stage": stage, "s": f"{s:.2f}", "share": f"{s / total:.0%}"} for stage, s in times.items()]
+        rows.append({"stage": "sum", "s": f"{total:.2f}", "share": "100%"})
+        rows.append({"stage": "the whole process, one job", "s": f"{whole:.2f}", "share": ""})
+        table("Where the time goes: 250 MB, llama3, splintr, each stage alone on one core", rows)
+
+    def codecs(self) -> None:
+        """Parquet codecs on real sequences."""
+        import pyarrow.parquet as pq
+
+        from cook.store.parquet import SCHEMA
+
+        subprocess.run(self.command(self.source), check=True, capture_output=True)
+        files = sorted((self.scratch / "out").glob("*/*.parquet"))
+        batches = [pq.ParquetFile(file).read_row_group(0).combine_chunks().to_batches()[0] for file in files]
+        tokens = sum(len(batch.column(0).values) for batch in batches)
+        rows = []
+        for codec, level in (("none", None), ("snappy", None), ("lz4", None), ("zstd", 1), ("zstd", 3), ("zstd", 9)):
+            times = []
+            path = self.scratch / "codec.parquet"
+            for _ in range(self.repeats):
+                begun = time.perf_counter()
+                settings = {"compression": codec, "compression_level": level, "use_dictionary": False}
+                with pq.ParquetWriter(path, SCHEMA, write_statistics=False, **settings) as writer:
+                    for batch in batches:
+                        writer.write_batch(batch)
+                times.append(time.perf_counter() - begun)
+            seconds, size = statistics.median(times), path.stat().st_size
+            name = codec if level is None else f"{codec} {level}"
+            rows.append(
+                {"codec": name, "ns a token": f"{seconds / tokens * 1e9:.1f}", "bytes a token": f"{size / tokens:.2f}"}
+            )
+        table("Parquet codecs, on the sequences of the real shards, one core", rows)
+
+
+def processes(root: int) -> Iterator[int]:
+    """A process and all below it."""
+    yield root
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{root}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from processes(int(child))
+
+
+def anonymous(pid: int) -> int:
+    """A process's anonymous memory, kB."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1])
+    return 0
+
+
+def peak_memory(command: list[str]) -> tuple[float, float]:
+    """The peak of the sum over processes, and of the largest, in MB."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = largest = 0
+    while process.poll() is None:
+        sizes = [anonymous(pid) for pid in processes(process.pid)]
+        peak, largest = max(peak, sum(sizes)), max(largest, *sizes)
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"{command} failed")
+    return peak / 1024, largest / 1024
+
+
+def texts_of(source: Path, share: int, of: int) -> Iterator[list[str]]:
+    """The formatted texts of every `of`-th part of a source, in batches as cook makes them."""
+    from cook import Recipe
+    from cook.errors import Problem
+    from cook.format import Formatter
+    from cook.load import LineReader, parse, parts_of
+    from cook.tokenize import BATCH
+
+    formatter = Formatter(Recipe(datasets="all", tokenizer="llama3"))
+    shards = sorted(source.glob("*/shard/*.jsonl"))
+    parts = [part for shard in shards for part in parts_of(shard, shard.stat().st_size)]
+    for part in parts[share::of]:
+        texts, size = [], 0
+        for line in LineReader(part):
+            entry = None if isinstance(line, Problem) else parse(part.path, line)
+            if entry is None or isinstance(entry, list):
+                raise SystemExit(f"{part.path}: bad line")
+            texts += [formatter.input_text(entry.context), formatter.output_text(entry.pairs)]
+            size += len(line.text)
+            if size >= BATCH:
+                yield texts
+                texts, size = [], 0
+        yield texts
+
+
+def encode_share(source: Path, engine: str, share: int, of: int) -> tuple[float, float, float]:
+    """In a worker: (seconds to load the engine, when encoding began, when it ended); texts are made outside of both."""
+    from cook import Recipe
+    from cook.tokenizer import load_engine, resolve
+
+    begun = time.perf_counter()
+    made = load_engine(resolve(Recipe(datasets="all", tokenizer="llama3", engine=engine)))
+    load = time.perf_counter() - begun
+    encoding = 0.0
+    for texts in texts_of(source, share, of):
+        begun = time.perf_counter()
+        made.encode(texts)
+        encoding += time.perf_counter() - begun
+    return load, encoding, 0.0
+
+
+def one_thread() -> None:
+    """In a worker: as cook sets it."""
+    os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
+
+
+def engine_alone(source: Path, engine: str, jobs: int) -> tuple[float, float]:
+    """Seconds of the slowest worker to encode its share, the others at work beside it; and to load the engine."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=one_thread) as pool:
+        shares = list(pool.map(encode_share, [source] * jobs, [engine] * jobs, range(jobs), [jobs] * jobs))
+    # Shares differ a little: perfectly divided work is the fairest thing to be held against.
+    return sum(encoding for _, encoding, _ in shares) / jobs, max(load for load, *_ in shares)
+
+
+def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
+    """Each stage alone, over the whole source, batch by batch, through the functions that cook calls."""
+    import pyarrow.parquet as pq
+
+    from cook import Recipe, spool
+    from cook.errors import Problem
+    from cook.format import Formatter
+    from cook.load import LineReader, parse, parts_of
+    from cook.pack import plan
+    from cook.sources import sha256_of
+    from cook.store import parquet
+    from cook.tokenize import BATCH, _table, _with_control_tokens
+    from cook.tokenizer import load_engine, resolve
+
+    recipe = Recipe(datasets="all", tokenizer="llama3", engine="splintr", cache="none")
+    times = dict.fromkeys(
+        (
+            "start-up",
+            "hash",
+            "read and parse",
+            "format",
+            "encode",
+            "control tokens",
+            "spool",
+            "plan",
+            "gather",
+            "write",
+        ),
+        0.0,
+    )
+    clock = time.perf_counter
+
+    @contextlib.contextmanager
+    def counted(stage: str) -> Iterator[None]:
+        begun = clock()
+        yield
+        times[stage] += clock() - begun
+
+    with counted("start-up"):
+        subprocess.run([sys.executable, "-c", "import cook.cli, cook.pipeline, splintr"], check=True)
+    tokenizer = resolve(recipe)
+    engine, formatter = load_engine(tokenizer), Formatter(recipe)
+    for name in sorted(path.name for path in source.iterdir()):
+        tables, path = [], str(scratch / "stage")
+        with spool.writing(path) as (writer, done):
+            for shard in sorted((source / name / "shard").glob("*.jsonl")):
+                with counted("hash"):
+                    sha256_of(shard)
+                for part in parts_of(shard, shard.stat().st_size):
+                    lines = iter(LineReader(part))
+                    more = True
+                    while more:
+                        entries, size = [], 0
+                        with counted("read and parse"):
+                            while size < BATCH and (more := (line := next(lines, None)) is not None):
+                                if not isinstance(line, Problem):
+                                    entries.append(parse(part.path, line))
+                                    size += len(line.text)
+                        if not entries:
+                            continue
+                        with counted("format"):
+                            texts = []
+                            for entry in entries:
+                                texts.append(formatter.input_text(entry.context))
+                                texts.append(formatter.output_text(entry.pairs))
+                        with counted("encode"):
+                            ids, offsets = engine.encode(texts)
+                        with counted("control tokens"):
+                            made = _table(offsets, tokenizer, writer.tokens)
+                            ids = _with_control_tokens(ids, offsets, tokenizer)
+                        with counted("spool"):
+                            writer.write(ids)
+                        tables.append(made)
+            examples = np.concatenate(tables)
+            done.append(spool.Index(examples, np.empty(0, spool.SKIPPED)))
+        fits = examples[examples["input"] + examples["output"] <= recipe.max_length]
+        with counted("plan"):
+            planned = plan(fits["input"].astype(np.int64) + fits["output"], recipe.max_length, recipe.packing)
+        placed = np.zeros(len(fits), parquet.PLACED)
+        for field in ("at", "input", "output", "line"):
+            placed[field] = fits[field]
+        job = parquet.FileJob(
+            str(scratch / "stage.parquet"), (spool.ids_path(path),), placed[planned.order], planned.starts
+        )
+        lengths = job.examples["input"].astype(np.int64) + job.examples["output"]
+        with pq.ParquetWriter(job.path, parquet.SCHEMA, **parquet.WRITER) as out, parquet._mapped(job.spools) as maps:
+            for rows in parquet.split_rows(parquet.row_tokens(job.starts, lengths), parquet.ROW_GROUP_TOKENS):
+                with counted("gather"):
+                    batch = parquet._row_group(job, maps, *rows)
+                with counted("write"):
+                    out.write_batch(batch)
+    return times
+
+
+SECTIONS = ("speed", "engine", "scaling", "recook", "memory", "packing", "stages", "codecs")
+
+
+def main() -> None:
+    """Run the sections asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True, help="the collection that is grown")
+    parser.add_argument("--recipe", type=Path, help="the published recipe's script, for speed")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of which the median counts")
+    parser.add_argument("--scratch", type=Path, help="folder that keeps grown collections between runs")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        scratch = arguments.scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scratch.mkdir(parents=True, exist_ok=True)
+        bench = Bench(arguments.source, arguments.recipe, scratch, arguments.repeats)
+        for section in arguments.only.split(","):
+            getattr(bench, section)()
+
+
+if __name__ == "__main__":
+    main()
