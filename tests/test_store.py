@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,19 @@ def test_a_kill_between_two_renames_is_recovered(cooked):
     with publish.staging(root, "set"):  # and the next cook puts it back
         assert cooked.is_dir()
     assert not (root / publish.WORK).exists()
+
+
+def test_many_at_once_in_one_root_do_not_disturb_each_other(tmp_path):
+    """Folders that one run removes because they are empty are those that another is just making."""
+
+    def many(name: str) -> None:
+        for _ in range(100):
+            with publish.staging(tmp_path / "root", name):
+                pass
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(many, "abcd"))
+    assert not (tmp_path / "root").exists()
 
 
 HOLD = """

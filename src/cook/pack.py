@@ -13,8 +13,9 @@ windows of that many, in shard order.
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -94,8 +95,8 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
     words = [0] * ((max_length >> WORD) + 1)
     full = 0  # words that are not 0
     opened = 0
-    sequence_of: list[int] = []
-    for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
+    sequence_of = array("q")
+    for length, count in _pairs(lengths, counts):
         left = count
         while left:
             word = length >> WORD
@@ -124,7 +125,7 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
                 left = 0
             else:
                 placed = min(left, room // length)
-                sequence_of += [sequence] * placed
+                sequence_of.extend([sequence] * placed)
                 room -= placed * length
                 left -= placed
             if room:
@@ -133,11 +134,18 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
                     words[room >> WORD] |= 1 << (room & 511)
                     full |= 1 << (room >> WORD)
                 stack.append(sequence)
-    return np.array(sequence_of, np.int64)
+    return np.frombuffer(sequence_of, np.int64)
+
+
+def _pairs(lengths: Array, counts: Array) -> Iterator[tuple[int, int]]:
+    """Lengths with their counts as Python integers, which weigh ten times as much as in arrays: some at a time."""
+    for begin in range(0, len(lengths), 1 << 16):
+        end = begin + (1 << 16)
+        yield from zip(lengths[begin:end].tolist(), counts[begin:end].tolist(), strict=True)
 
 
 def _in_order(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
-    sequence_of = []
+    sequence_of = array("q")
     sequence, used = -1, max_length
     for length in lengths.tolist():
         used += length
@@ -145,7 +153,7 @@ def _in_order(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:
             sequence += 1
             used = length
         sequence_of.append(sequence)
-    return np.arange(len(lengths)), np.array(sequence_of, np.int64)
+    return np.arange(len(lengths)), np.frombuffer(sequence_of, np.int64)
 
 
 def _none(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature

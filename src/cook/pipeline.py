@@ -320,7 +320,7 @@ def _refuse(recipe: Recipe, name: str, shards: list[Shard], dough: _Dough) -> No
     """Raise TooLong or InputError where the data set must not be written."""
     skipped = dough.skipped()
     lost = int(skipped["pairs"][skipped["reason"] == spool.OVERLONG].sum())
-    kept = sum(int(rows["pairs"].sum()) for part in dough.parts for rows in (part.whole, part.remade))
+    kept = dough.total("kept_pairs")
     worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
     longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
     where = f"The longest example has {longest:,} tokens ({shards[dough.shard_of[worst]].name}:{line})."
@@ -380,12 +380,13 @@ def _placed(dough: _Dough) -> npt.NDArray[np.void]:
         for spool_number, examples in enumerate((part.whole, part.remade)):
             begin, end = end, end + len(examples)
             table["file"][begin:end] = 2 * index + spool_number
-            for field in ("at", "input", "output", "line"):
+            for field in spool.PLACE.names or ():
                 table[field][begin:end] = examples[field]
         rows = table[first:end]
         rows["shard"] = dough.shard_of[index]
         if len(part.remade):
             table[first:end] = rows[np.argsort(rows["line"], kind="stable")]
+        part.whole = part.remade = table[:0]  # what is in the table now need not be kept
     return table
 
 

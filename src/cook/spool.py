@@ -28,6 +28,8 @@ VERSION = 1  # part of every name: raise it when the files or the rules that the
 # One row an example: tokens of its input and output (BOS and EOS counted), its line (from the start of the part), its
 # pairs, at which token of the file it lies, and the byte of the shard that its line starts at.
 EXAMPLE = np.dtype([("input", "i4"), ("output", "i4"), ("line", "i4"), ("pairs", "i4"), ("at", "i8"), ("start", "i8")])
+# What the plan needs of them, with fewer bytes.
+PLACE = np.dtype([("input", "i4"), ("output", "i4"), ("line", "i4"), ("at", "i8")])
 # One row an entry or pair left out: its line, the pair (from 0; -1: the entry), REASONS[reason], how many pairs go with
 # it, and the tokens of the entry as one example (0: not encoded).
 SKIPPED = np.dtype([("line", "i4"), ("pair", "i4"), ("reason", "u1"), ("pairs", "i4"), ("tokens", "i4")])

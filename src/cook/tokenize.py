@@ -19,7 +19,7 @@ from cook.errors import Problem, SourceError, TokenizerError
 from cook.format import Formatter
 from cook.load import Entry, LineReader, Part, lines_again, parse
 from cook.recipe import Recipe
-from cook.spool import BLANK_ANSWER, BLANK_QUESTION, EXAMPLE, NO_PAIRS, OVERLONG, SKIPPED, Index, Rows
+from cook.spool import BLANK_ANSWER, BLANK_QUESTION, EXAMPLE, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Index, Rows
 from cook.tokenizer import Tokenizer, load_engine, token_ends
 
 BATCH = 2 << 20  # bytes of lines encoded in one call
@@ -47,14 +47,16 @@ class Tokenized:
     """What comes back from a part. Lines are counted from the start of the part."""
 
     whole: Rows
-    """EXAMPLE: those that fit, in the first spool."""
+    """PLACE: the examples that fit, in the first spool."""
     remade: Rows
-    """EXAMPLE: those re-made, in the second."""
+    """PLACE: those re-made, in the second."""
     skipped: Rows
     """SKIPPED, in the order of lines."""
     lines: int = 0
     entries: int = 0
     pairs: int = 0
+    kept_pairs: int = 0
+    """Pairs that are in examples."""
     split: int = 0
     """Over-long entries of which examples were made."""
     truncated: int = 0
@@ -75,7 +77,7 @@ class Tokenized:
 
 def tokenize(job: Job) -> Tokenized:
     """Encode a part's entries into its spools. Raises SourceError, TokenizerError, OutputError; bad lines come back."""
-    nothing = np.empty(0, EXAMPLE)
+    nothing = np.empty(0, PLACE)
     result = Tokenized(nothing, nothing, np.empty(0, SKIPPED))
     index = None if job.limit else spool.load(job.whole)
     result.encoded = index is None
@@ -90,10 +92,18 @@ def tokenize(job: Job) -> Tokenized:
         at = int(totals.argmax())
         result.longest, result.longest_line = int(totals[at]), int(index.examples["line"][at])
     long = totals > job.recipe.max_length
-    result.whole = index.examples[~long] if long.any() else index.examples
+    fitting = index.examples[~long] if long.any() else index.examples
+    result.whole, result.kept_pairs = _places(fitting), int(fitting["pairs"].sum())
     if long.any() and job.recipe.overlong != "error":
         _put_in_place(job, result, index.examples[long])
     return result
+
+
+def _places(examples: Rows) -> Rows:
+    places = np.empty(len(examples), PLACE)
+    for field in PLACE.names or ():
+        places[field] = examples[field]
+    return places
 
 
 def _encode_whole(job: Job, result: Tokenized) -> Index:
@@ -210,7 +220,8 @@ def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
         left_out["pairs"], left_out["tokens"] = rows["pairs"], rows["input"] + rows["output"]
     else:
         index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows)
-        result.remade, left_out = index.examples, index.skipped
+        result.remade, left_out = _places(index.examples), index.skipped
+        result.kept_pairs += int(index.examples["pairs"].sum())
         result.split, result.truncated = index.entries, index.truncated
     skipped = np.concatenate([result.skipped, left_out])
     result.skipped = skipped[np.argsort(skipped["line"], kind="stable")]

@@ -29,7 +29,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     """
     work = root / WORK
     try:
-        work.mkdir(parents=True, exist_ok=True)
+        _ensure(work)
     except OSError as exc:
         raise OutputError(f"{root}: cannot be written: {exc.strerror or exc}") from exc
     try:
@@ -46,6 +46,15 @@ def staging(root: Path, name: str) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
     finally:
         tidy(root)
+
+
+def _ensure(folder: Path) -> None:
+    """Make a folder, and those above it, while other runs may remove them where they are empty (see `tidy`)."""
+    for _ in range(99):
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def tidy(root: Path) -> None:
@@ -65,7 +74,7 @@ def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)  # another run removed it, empty, just now
+            _ensure(path.parent)  # another run removed it, empty, just now
             continue
         except OSError as exc:
             raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
