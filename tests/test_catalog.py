@@ -7,7 +7,7 @@ import pytest
 from conftest import entry, write_shard
 from cook import RecipeError, SourceError
 from cook.catalog import CATALOG, is_safe, select
-from cook.sources import open_source
+from cook.sources import SourceWarning, open_source
 
 PUBLISHED = """
 squad, TopiOCQA, HotpotQA, WikiTableQuestions, Quac, QED, FairyTaleQA, mctest, NarrativeQA, race, race_c,
@@ -27,6 +27,8 @@ def test_names_match_in_any_case_and_once():
     assert select(["SQuAD", "squad", "aqua_rat", "QED"], HELD) == ["squad", "AQUA_RAT_yes_opt", "QED"]
     assert select(["all"], ["b", "A", "a"]) == ["A", "a", "b"]
     assert select(["a"], ["A", "a"]) == ["a"]
+    with pytest.raises(RecipeError, match="AB: is Ab or aB"):
+        select(["AB"], ["Ab", "aB"])
     assert select(["race"], HELD) == ["race"]
 
 
@@ -36,6 +38,7 @@ def test_names_match_in_any_case_and_once():
         ("sqad", "no data set of that name; did you mean squad"),
         ("PubMedQA", "did you mean PubMedQA_no_opt or PubMedQA_yes_opt"),
         ("zzz", "no data set of that name; this source holds AQUA_RAT_yes_opt, COVID_QA"),
+        ("squad,race", "is not one name; repeat --dataset"),
         ("../squad", "cannot name a data set"),
         ("/etc", "cannot name a data set"),
         (".", "cannot name a data set"),
@@ -60,7 +63,8 @@ def test_safe_names(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".cook", "a/b", "a\\b", "-x", "a*", "a[1]", "a ", "a.", "\x00", "x" * 129, "c:d"]
+    "name",
+    ["", "README.md", ".", "..", ".cook", "a/b", "a\\b", "-x", "a*", "a[1]", "a ", "a.", "\x00", "x" * 129],
 )
 def test_unsafe_names(name):
     assert not is_safe(name)
@@ -76,7 +80,8 @@ def test_a_folder_may_hold_more_than_the_catalog(tmp_path):
 def test_shards_in_bytewise_order_of_their_decompressed_names(tmp_path):
     for shard in ("10.jsonl", "9.jsonl", "00001.jsonl", "00001-b.jsonl", "Z.jsonl", "a.jsonl", "notes.txt", ".x.jsonl"):
         write_shard(tmp_path, "set", [entry()], shard)
-    names = [shard.name for shard in open_source(str(tmp_path)).shards("set")]
+    with pytest.warns(SourceWarning, match=r"not read, by their names: notes\.txt$"):
+        names = [shard.name for shard in open_source(str(tmp_path)).shards("set")]
     assert names == ["00001-b.jsonl", "00001.jsonl", "10.jsonl", "9.jsonl", "Z.jsonl", "a.jsonl"]
 
 

@@ -142,6 +142,9 @@ def test_several_with_one_that_fails(cook, tmp_path):
     assert result.exit_code == 3
     assert "1 data set in" in result.stderr
     assert "cook: bad: bad/shard/00000.jsonl:1: is not JSON" in result.stderr
+    found = orjson.loads(cook("-d", "all", "-t", "llama3", "-s", ".", "--json").stdout)
+    assert [row["name"] for row in found["data_sets"]] == ["good"]
+    assert [(row["name"], row["exit_code"]) for row in found["failures"]] == [("bad", 3), ("ugly", 3)]
     assert "cook: ugly: ugly/shard/00000.jsonl:1: is not JSON" in result.stderr
 
 
@@ -158,6 +161,30 @@ def test_warnings_are_one_line(tmp_path):
     (tmp_path / "cooked" / "llama3" / "README.md").write_text("mine")
     done = subprocess.run([COOK, *SQUAD, "-q"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stderr == "cook: warning: cooked/llama3/README.md: cook did not write it, so it is left as it is\n"
+
+
+def test_a_newline_written_as_two_characters_is_told(tmp_path):
+    done = subprocess.run(
+        [COOK, *SQUAD, "--delimiter", r"\n\n", "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.startswith("cook: warning: delimiter: holds a backslash and an n")
+
+
+def test_the_cache_command(cook, tmp_path):
+    assert cook(*SQUAD, "--cache", "kept").exit_code == 0
+    found = orjson.loads(cook("cache", "info", "--cache", "kept", "--json").stdout)
+    assert (found["folder"], found["spools"]) == ("kept", 2)
+    assert found["bytes"] > 40_000
+    assert cook("cache", "clear", "--cache", "kept").stderr == f"{found['bytes']:,} bytes freed\n"
+    assert orjson.loads(cook("cache", "info", "--cache", "kept", "--json").stdout)["spools"] == 0
+
+
+def test_a_terminal_of_80_columns_cuts_no_name(tmp_path):
+    code = f"import pty; pty.spawn([{COOK!r}, 'list', 'datasets'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, check=True
+    )
+    assert all(row.name in done.stdout and row.duty in done.stdout for row in CATALOG)
 
 
 def test_lists(cook):
@@ -234,12 +261,13 @@ def test_help_is_fast():
     assert min(times) < 0.15
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupts(tmp_path, sent, code):
     write_shard(tmp_path, "set", [entry(f"context {i} " + "word " * 400) for i in range(20_000)])
     command = [COOK, "-d", "set", "-t", "llama3", "-s", str(tmp_path), "-o", str(tmp_path / "out")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "out" / ".cook").exists():
+        assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(sent)
     _, error = process.communicate(timeout=10)

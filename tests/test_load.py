@@ -77,6 +77,7 @@ def test_compressed_shards(tmp_path):
         (b"null", ["must be an object, not null"]),
         (b'{"QA_list": []}', ["context: is missing"]),
         (b'{"context": "c"}', ["QA_list: is missing"]),
+        (b'{"context": "c", "qa_list": []}', ["QA_list: is missing (there is qa_list)"]),
         (b"{}", ["context: is missing", "QA_list: is missing"]),
         (b'{"context": 5, "QA_list": []}', ["context: must be text, not a number"]),
         (b'{"context": null, "QA_list": []}', ["context: must be text, not null"]),

@@ -155,7 +155,7 @@ def test_what_split_loses_is_recorded_or_refused(tmp_path):
     huge = entry("word " * 500, pair("q", "a"), pair("", "a"), pair("q", "a"))
     write_shard(tmp_path, "set", [entry("fits"), huge])
     with pytest.raises(
-        TooLong, match=r"set: 2 of 3 pairs \(66\.7%\) do not fit in 100 tokens even alone .*00000.jsonl:2"
+        TooLong, match=r"set: 2 of 3 pairs \(66\.7%\) do not fit in 100 tokens, even alone .*00000.jsonl:2"
     ):
         bake(tmp_path, tmp_path / "out", max_length=100)
     assert not (tmp_path / "out" / "set").exists()
@@ -289,10 +289,50 @@ def test_up_to_date_or_another_result(tmp_path):
     with pytest.raises(OutputExists, match=r"inputs: 00000\.jsonl"):
         bake(tmp_path, out)
     assert bake(tmp_path, out, overwrite=True).counts["entries"] == 2
-    (out / "set" / "train-00000-of-00001.parquet").write_bytes(b"")
-    with pytest.raises(OutputExists, match="has 0 bytes, its manifest says"):
-        bake(tmp_path, out)
-    assert not bake(tmp_path, out, overwrite=True).up_to_date
+    written = out / "set" / "train-00000-of-00001.parquet"
+    data = written.read_bytes()
+    for damaged, message in (
+        (b"", "has 0 bytes, its manifest says"),
+        (data[:99] + b"x" + data[100:], "its sha256 is not"),
+    ):
+        written.write_bytes(damaged)
+        with pytest.raises(OutputExists, match=message):
+            bake(tmp_path, out)
+        assert not bake(tmp_path, out, overwrite=True).up_to_date
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "set"]
+
+
+def test_an_older_result_is_held_to_the_same_limit_of_loss(tmp_path):
+    write_shard(tmp_path, "set", [entry("fits"), entry("word " * 500)])
+    bake(tmp_path, tmp_path / "out", max_length=100, max_dropped=1)
+    with pytest.raises(TooLong, match=r"1 of 2 pairs \(50\.0%\) do not fit"):
+        bake(tmp_path, tmp_path / "out", max_length=100)
+
+
+def test_the_card_is_put_back(tmp_path):
+    write_shard(tmp_path, "set", [entry()])
+    bake(tmp_path, tmp_path / "out")
+    (tmp_path / "out" / "README.md").unlink()
+    assert bake(tmp_path, tmp_path / "out").up_to_date
+    assert "set/train-*.parquet" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_overwriting_spares_what_cook_did_not_write(tmp_path):
+    write_shard(tmp_path, "set", [entry()])
+    bake(tmp_path, tmp_path / "out")
+    (tmp_path / "out" / "set" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExists, match=r"holds what cook did not write, and is not replaced: notes\.txt"):
+        bake(tmp_path, tmp_path / "out", seed=1, overwrite=True)
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path):
+    write_shard(tmp_path, "set", [entry()])
+    work = tmp_path / "out" / ".cook"
+    (work / "other" / "out").mkdir(parents=True)
+    (work / "other" / "out" / "half.parquet").write_bytes(b"x")
+    (work / "other.lock").touch()
+    bake(tmp_path, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "set"]
 
 
 def test_a_folder_that_is_not_cooks_is_never_replaced(tmp_path):

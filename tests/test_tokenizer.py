@@ -79,6 +79,7 @@ def test_the_pad_token_of_the_model(models, tmp_path):
         ("llama3", {"eos": "<|eot|>"}, r"--eos <\|eot\|>: is not one token of llama3; its own is <\|end_of_text\|>"),
         ("lama3", {}, "lama3: no tokenizer of that name; did you mean llama3"),
         ("nothing/at/all", {}, "nothing/at/all: no tokenizer of that name"),
+        ("/nothing", {}, "/nothing: no such folder or file"),
     ],
 )
 def test_wrong_names(tokenizer, settings, message):

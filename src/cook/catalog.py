@@ -165,7 +165,7 @@ def is_safe(name: str) -> bool:
     >>> [is_safe(name) for name in ("squad", "my set", "../x", ".", "/etc", "a/b", "")]
     [True, True, False, False, False, False, False]
     """
-    return 0 < len(name.encode(errors="replace")) <= 128 and not _UNSAFE.search(name)
+    return 0 < len(name.encode(errors="replace")) <= 128 and not _UNSAFE.search(name) and name.lower() != "readme.md"
 
 
 def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
@@ -187,7 +187,10 @@ def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
             continue
         alias = next((full for short, full in ALIASES.items() if short.lower() == name.lower()), name)
         found = exact.get(name) or folded.get(name.lower()) or folded.get(alias.lower())
-        if found:
+        same = [other for other in held if other.lower() == name.lower()]
+        if name not in exact and len(same) > 1:
+            problems.append(f"datasets: {name}: is {' or '.join(same)}? They differ in case alone; write the one meant")
+        elif found:
             chosen[found] = None
         else:
             problems.append(_unknown(name, held))
@@ -199,6 +202,8 @@ def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
 def _unknown(name: str, held: list[str]) -> str:
     if not is_safe(name):
         return f"datasets: {name!r} cannot name a data set: it is a folder's name, without a path"
+    if "," in name:
+        return f"datasets: {name}: is not one name; repeat --dataset, or list them in a recipe"
     known = {n.lower(): n for n in (*BY_NAME, *ALIASES)}
     if name.lower() in known:
         return f"datasets: {name}: is in the catalog, but this source does not hold it; it holds {_few(held)}"

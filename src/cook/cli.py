@@ -17,6 +17,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from cook.errors import CookError
     from cook.pipeline import Preview, Summary
     from cook.recipe import Recipe
 
@@ -52,36 +53,45 @@ class CookGroup(click.Group):
         """See click."""
         from cook.errors import CookError
 
-        signal.signal(signal.SIGTERM, _terminated)
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, _terminated)
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except CookError as exc:
-            _fail(exc)
+            _fail(exc, ctx.params.get("as_json", False))
         except KeyboardInterrupt:
-            click.echo("cook: interrupted", err=True)
+            click.echo(f"cook: interrupted; {AGAIN}", err=True)
             sys.exit(130)
 
 
+AGAIN = "what is cooked is whole; run the same again to go on"
+
+
 def _terminated(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal handler's signature
-    click.echo("cook: terminated", err=True)
-    sys.exit(143)
+    click.echo(f"cook: ended by {signal.Signals(signum).name}; {AGAIN}", err=True)
+    sys.exit(128 + signum)
 
 
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG001 - warnings.showwarning's
     click.echo(f"cook: warning: {message}", err=True)
 
 
-def _fail(error: Exception) -> NoReturn:
-    """Print an error, and the summary of what was cooked beside it; exit with its code."""
+def _fail(error: CookError, as_json: bool) -> NoReturn:
+    """Print an error, and what was cooked beside it; exit with its code."""
     from cook.errors import SeveralFailed
 
-    if isinstance(error, SeveralFailed) and error.summary.results:
-        _print_summary(error.summary)
+    several = error if isinstance(error, SeveralFailed) else None
+    if several and several.summary.results:
+        _print_summary(several.summary)
+    if as_json:
+        failures = several.failures if several else {"": error}
+        told = [{"name": name or None, "error": str(e), "exit_code": e.exit_code} for name, e in failures.items()]
+        _print_json((_summary_json(several.summary) if several else {"data_sets": []}) | {"failures": told})
     for line in str(error).splitlines():
         click.echo(f"cook: {line}", err=True)
-    sys.exit(getattr(error, "exit_code", 1))
+    sys.exit(error.exit_code)
 
 
 def _complete_datasets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
@@ -191,7 +201,12 @@ def _recipe(config: str | None, given: dict[str, Any]) -> Recipe:
     for name, flag in (("datasets", "--dataset"), ("tokenizer", "--tokenizer")):
         if name not in settings:
             raise click.UsageError(f"pass {flag}" + (f", or set {name} in {config}" if config else ""))
-    return Recipe(**settings)
+    recipe = Recipe(**settings)
+    for name in ("context_template", "pair_template", "delimiter"):
+        if "\\n" in getattr(recipe, name):
+            told = f"{name}: holds a backslash and an n; for a newline write $'\\n' in a shell, \"\\n\" in YAML"
+            warnings.warn(told, stacklevel=2)
+    return recipe
 
 
 def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
@@ -227,6 +242,38 @@ def list_(what: str, source: str | None, as_json: bool) -> None:
         _print_table(rows, sys.stdout)
 
 
+@main.group("cache", cls=click.Group)
+def cache_() -> None:
+    """Tokens that are kept between runs."""
+
+
+CACHE_OPTION = click.option("--cache", metavar="DIR", help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]")
+
+
+@cache_.command()
+@CACHE_OPTION
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def info(cache: str | None, as_json: bool) -> None:
+    """Say where the cache lies and what it holds."""
+    from cook.cache import info as look
+
+    found = look(cache)
+    if as_json:
+        _print_json(found)
+    else:
+        for name, value in found.items():
+            click.echo(f"{name:8} {value:,}" if isinstance(value, int) else f"{name:8} {value}")
+
+
+@cache_.command()
+@CACHE_OPTION
+def clear(cache: str | None) -> None:
+    """Remove all that the cache holds."""
+    from cook.cache import clear as empty
+
+    click.echo(f"{empty(cache):,} bytes freed", err=True)
+
+
 def _print_json(value: Any) -> None:
     import orjson
 
@@ -245,7 +292,7 @@ def _print_table(rows: list[dict[str, Any]], file: Any) -> None:
         table.add_column(name.replace("_", " "), justify="right" if numbers else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row.values()))
-    console = Console(file=file, highlight=False, soft_wrap=True, width=None if file.isatty() else 500)
+    console = Console(file=file, highlight=False, soft_wrap=True, width=500)
     console.print(table)
 
 
@@ -309,9 +356,9 @@ def _print_summary(summary: Summary) -> None:
         for line in _left_out(result.counts):
             click.echo(f"{result.name}: {line}", err=True)
     click.echo(f"{_several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
-    if summary.results:
-        name = summary.results[0].name
-        click.echo(f'load_dataset({str(summary.root)!r}, {name!r}, split="train")', err=True)
+    for result in summary.results:
+        place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
+        click.echo(f'load_dataset({place}, split="train")', err=True)
 
 
 REASONS = {
@@ -326,7 +373,7 @@ def _left_out(counts: dict[str, Any]) -> list[str]:
     """What was split, cut or left out, in words."""
     lines = []
     if counts["split"]:
-        cut = f", {counts['truncated']:,} of them with a cut context" if counts["truncated"] else ""
+        cut = f"; {_several(counts['truncated'], 'example')} with a cut context" if counts["truncated"] else ""
         lines.append(f"{_several(counts['split'], 'entry')} too long for a sequence made into several examples{cut}")
     for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():

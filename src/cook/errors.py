@@ -92,4 +92,5 @@ class SeveralFailed(CookError):
     def __init__(self, failures: Mapping[str, CookError], summary: Summary) -> None:
         self.failures, self.summary = dict(failures), summary
         self.exit_code = max(error.exit_code for error in failures.values())
-        super().__init__("\n".join(f"{name}: {error}" for name, error in failures.items()))
+        named = (str(e) if str(e).startswith(f"{name}:") else f"{name}: {e}" for name, e in failures.items())
+        super().__init__("\n".join(named))

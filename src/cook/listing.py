@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cook import catalog, sources
+from cook.errors import SourceError
 
 
 def datasets(source: str | None) -> list[dict[str, Any]]:
@@ -14,8 +15,12 @@ def datasets(source: str | None) -> list[dict[str, Any]]:
     opened = sources.open_source(source)
     rows = []
     for name in opened.names():
-        shards = opened.shards(name)
-        rows.append({"name": name, "shards": len(shards), "bytes": sum(shard.size for shard in shards)})
+        try:
+            shards, problem = opened.shards(name), ""
+        except SourceError as exc:
+            shards, problem = [], str(exc)
+        size = sum(shard.size for shard in shards)
+        rows.append({"name": name, "shards": len(shards), "bytes": size, "problem": problem})
     return rows
 
 

@@ -228,7 +228,8 @@ def _misfits(row: Any) -> Iterator[tuple[str, str]]:
         if key in holder:
             yield from expect(field, holder[key], kind)
         else:
-            yield field, "is missing"
+            near = [other for other in holder if other.lower() == key.lower()]
+            yield field, "is missing" + (f" (there is {near[0]})" if near else "")
 
     yield from expect("", row, dict)
     if type(row) is not dict:

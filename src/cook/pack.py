@@ -139,8 +139,8 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
 
 def _pairs(lengths: Array, counts: Array) -> Iterator[tuple[int, int]]:
     """Lengths with their counts as Python integers, which weigh ten times as much as in arrays: some at a time."""
-    for begin in range(0, len(lengths), 1 << 16):
-        end = begin + (1 << 16)
+    for begin in range(0, len(lengths), 1 << 12):
+        end = begin + (1 << 12)
         yield from zip(lengths[begin:end].tolist(), counts[begin:end].tolist(), strict=True)
 
 

@@ -7,11 +7,13 @@ published. One that fails does not stop the others.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Generator
-from concurrent.futures import BrokenExecutor, Executor, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +48,7 @@ from cook.tokenizer import Tokenizer, resolve
 SKIPPED_NAME = "skipped.jsonl"
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
 T = TypeVar("T")
+WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Summary:
     tokenizer: str
     results: list[Result]
     seconds: float
+    card: bool
+    """Whether ROOT's card names them, so that `load_dataset(ROOT, NAME)` finds them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +151,8 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
                 results.append(cooking[name].result())
             except CookError as exc:
                 failures[name] = exc
-    if any(not result.up_to_date for result in results):
-        card.write(root)
-    summary = Summary(root, tokenizer.name, results, time.perf_counter() - begun)
+    named = card.write(root) if results else False
+    summary = Summary(root, tokenizer.name, results, time.perf_counter() - begun, named)
     if len(names) == 1 and failures:
         raise failures[names[0]]
     if failures:
@@ -167,6 +171,7 @@ def _cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
     head = _head(kitchen, name, shards)
     old = _older(kitchen.recipe, folder, head)
     if old is not None:
+        _refuse_share(kitchen.recipe, name, *_lost_and_kept(old), old["figures"]["longest_entry"], "")
         return Result(name, folder, old, True, time.perf_counter() - begun)
     with publish.staging(kitchen.root, name) as staged:
         out = staged / "out"
@@ -224,13 +229,17 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
     if not (folder / manifest.NAME).exists():
         raise OutputExists(f"{folder}: is there already, and is not cook's: move it away, or cook to another --output")
     try:
-        old = read_cooked(folder, hashes=False).manifest
+        old = read_cooked(folder).manifest
         differing = manifest.differences(old, head)
     except OutputError as exc:
         old, differing = {}, str(exc).splitlines()
     if not differing:
         return old
     if recipe.overwrite:
+        known = {manifest.NAME, SKIPPED_NAME}
+        others = sorted(path.name for path in folder.iterdir() if path.name not in known and path.suffix != ".parquet")
+        if others:
+            raise OutputExists(f"{folder}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
         return None
     raise OutputExists(
         f"{folder}: another result is there already; pass --overwrite to replace it, or another --output\n  "
@@ -288,18 +297,39 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
 
 
 def _results(
-    pool: Executor, work: Callable[[Any], T], jobs: list[tuple[int, Any]]
+    pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
 ) -> Generator[tuple[tuple[int, Any], T], None, None]:
-    """Each job with its result, in order. When the caller stops, those not begun are cancelled and the rest awaited."""
-    futures = [pool.submit(work, job) for _, job in jobs]
+    """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
+
+    When the caller stops, those not begun are cancelled and the rest awaited.
+    """
+    ahead: deque[tuple[tuple[int, Any], Future[T]]] = deque()
+    todo = iter(jobs)
     try:
-        for job, future in zip(jobs, futures, strict=True):
+        while True:
+            for job in itertools.islice(todo, WAITING - len(ahead)):
+                try:
+                    ahead.append((job, pool.submit(work, job[1])))
+                except BrokenExecutor as exc:
+                    raise _died(job[1]) from exc
+            if not ahead:
+                return
+            job, future = ahead.popleft()
             try:
-                yield job, future.result()
+                result = future.result()
             except BrokenExecutor as exc:
-                raise CookError(f"a worker died, at the earliest in {job[1]}: {exc}") from exc
+                raise _died(job[1]) from exc
+            del future
+            yield job, result
     finally:
-        wait([future for future in futures if not future.cancel()])
+        wait([future for _, future in ahead if not future.cancel()])
+
+
+def _died(job: Any) -> CookError:
+    return CookError(
+        f"a worker process died, killed or out of memory, at the earliest at work on {job}. Run again to go on where "
+        "it was, with fewer --jobs if memory is short. (A script must call run under `if __name__ == '__main__':`.)"
+    )
 
 
 def _limited(
@@ -323,23 +353,39 @@ def _refuse(recipe: Recipe, name: str, shards: list[Shard], dough: _Dough) -> No
     kept = dough.total("kept_pairs")
     worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
     longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
-    where = f"The longest example has {longest:,} tokens ({shards[dough.shard_of[worst]].name}:{line})."
+    where = f" ({shards[dough.shard_of[worst]].name}:{line})"
     if recipe.overlong == "error" and longest > recipe.max_length:
         raise TooLong(
-            f"{name}: an example is longer than {recipe.max_length:,} tokens, and --overlong is error. {where} "
-            "Raise --max-length, or pass --overlong split, truncate or drop."
+            f"{name}: an example is longer than {recipe.max_length:,} tokens, and --overlong is error. The longest has "
+            f"{longest:,} tokens{where}. Raise --max-length, or pass --overlong split, truncate or drop."
         )
-    share = lost / (lost + kept) if lost else 0.0
-    if recipe.overlong in ("split", "truncate") and share > recipe.max_dropped:
-        cut = "" if recipe.overlong == "truncate" else "cut contexts with --overlong truncate, "
-        even = "even with a cut context" if recipe.overlong == "truncate" else "even alone with their context"
-        raise TooLong(
-            f"{name}: {lost:,} of {lost + kept:,} pairs ({share:.1%}) do not fit in {recipe.max_length:,} tokens "
-            f"{even}; at most {recipe.max_dropped:.1%} may be lost. {where} "
-            f"Raise --max-length, {cut}or accept the loss with --max-dropped {_ceil(share)}."
-        )
+    _refuse_share(recipe, name, lost, kept, longest, where)
     if not kept:
         raise InputError(f"{name}: no example is left of {dough.total('entries'):,} entries: nothing to write")
+
+
+def _refuse_share(recipe: Recipe, name: str, lost: int, kept: int, longest: int, where: str) -> None:
+    """Raise TooLong where more pairs are lost to length than the recipe allows."""
+    share = lost / (lost + kept) if lost else 0.0
+    if recipe.overlong not in ("split", "truncate") or share <= recipe.max_dropped:
+        return
+    truncates = recipe.overlong == "truncate"
+    ways = ["raise --max-length"]
+    if not truncates:
+        ways.append("cut contexts with --overlong truncate")
+    if kept:
+        ways.append(f"accept the loss with --max-dropped {_ceil(share)}")
+    raise TooLong(
+        f"{name}: {lost:,} of {lost + kept:,} pairs ({share:.1%}) do not fit in {recipe.max_length:,} tokens, even "
+        f"{'with a cut context' if truncates else 'alone with their context'}; at most {recipe.max_dropped:.1%} may be "
+        f"lost. The longest example has {longest:,} tokens{where}. To go on, {', or '.join(ways)}."
+    )
+
+
+def _lost_and_kept(found: dict[str, Any]) -> tuple[int, int]:
+    """The pairs of a cooked data set that were lost to length, and those that are in it, from its manifest."""
+    skipped = found["counts"]["skipped_pairs"]
+    return skipped.get("overlong", 0), found["counts"]["pairs"] - sum(skipped.values())
 
 
 def _ceil(share: float) -> str:
@@ -360,10 +406,10 @@ def _gather(kitchen: Kitchen, dough: _Dough, out: Path) -> dict[str, Any]:
     tokens = parquet.row_tokens(planned.starts, lengths[planned.order])
     ranges = parquet.split_rows(tokens, parquet.FILE_TOKENS)
     spools = [spool.ids_path(name) for job in dough.jobs for name in (job.whole, job.remade)]
-    jobs = [
+    jobs = (
         (0, _file_job(out / file_name, spools, placed, planned, *rows))
         for file_name, rows in zip(parquet.file_names(len(ranges)), ranges, strict=True)
-    ]
+    )
     outputs = []
     for _, done in _results(kitchen.pool, parquet.write_file, jobs):
         outputs.append({"split": "train", **dataclasses.asdict(done)})
@@ -432,6 +478,7 @@ def _accounts(
         "figures": {
             "utilisation": round(total / (len(tokens) * recipe.max_length), 6),
             "trained_share": round(trained / total, 6),
+            "longest_entry": max(part.longest for part in dough.parts),
             "example_tokens": _quantiles(lengths),
             "sequence_tokens": _quantiles(tokens),
             "examples_per_sequence": round(len(placed) / len(tokens), 3),

@@ -193,7 +193,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            settings = yaml.safe_load(file)
     except OSError as exc:
         raise RecipeError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:

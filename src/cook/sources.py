@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
+import warnings
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from cook.load import SUFFIXES, shard_name, unreadable
 SAMPLE = "sample"
 HUB = "hub"
 COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
+
+
+class SourceWarning(UserWarning):
+    """A source holds what is not read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +77,9 @@ class Source:
             ]
         except OSError as exc:
             raise SourceError(f"{folder}: cannot be read: {exc.strerror or exc}") from exc
+        unread = [e.name for e in entries if not e.name.startswith(".") and not e.name.endswith(SUFFIXES)]
+        if shards and unread:
+            warnings.warn(f"{folder}: not read, by their names: {', '.join(unread[:5])}", SourceWarning, stacklevel=2)
         if not shards:
             raise SourceError(f"{folder}: holds no shard; a shard's name ends in {', '.join(SUFFIXES)}")
         for one, other in itertools.pairwise(shards):

@@ -101,7 +101,10 @@ def writing(name: str) -> Iterator[tuple[Writer, list[Index]]]:
             os.replace(temporary, ids_path(name))
             _save(name, index[0], writer)
     except OSError as exc:
-        raise OutputError(f"{exc.filename or name}: cannot be written: {exc.strerror or exc}") from exc
+        raise OutputError(
+            f"{exc.filename or name}: cannot be written: {exc.strerror or exc}. Tokens are kept there between runs: "
+            "--cache DIR keeps them elsewhere, --no-cache beside the output"
+        ) from exc
     finally:
         Path(temporary).unlink(missing_ok=True)
 

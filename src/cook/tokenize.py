@@ -41,6 +41,9 @@ class Job:
     limit: int | None = None
     """Read this many entries at the most."""
 
+    def __str__(self) -> str:
+        return f"{self.part.path}, from byte {self.part.start:,}"
+
 
 @dataclasses.dataclass
 class Tokenized:

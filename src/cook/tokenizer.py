@@ -249,6 +249,8 @@ def _find(name: str) -> _Source:
     if path.exists():
         folder = path.resolve().parent.name if path.name == "tokenizer.json" else path.stem
         return _from_file(folder, path, path.with_name("tokenizer_config.json"))
+    if path.parent != Path() and path.parent.is_dir():  # meant as a path, though it could be a Hub id
+        raise TokenizerError(f"{name}: no such folder or file")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
         from cook import hub
 
@@ -260,7 +262,7 @@ def _find(name: str) -> _Source:
     near = difflib.get_close_matches(name.lower(), known, n=1)
     raise TokenizerError(
         f"{name}: no tokenizer of that name"
-        + (f"; did you mean {near[0]}?" if near else "")
+        + (f"; did you mean {near[0]}?" if near else ".")
         + f" Presets: {', '.join(known)}. Else pass a folder, a tokenizer.json, or a Hub id OWNER/NAME."
     )
 
@@ -297,14 +299,15 @@ def _one_id(source: _Source, which: str, token: str) -> int:
     if found is not None:
         return found
     right = (source.config or {}).get(f"{which}_token")
-    hint = f"; its own is {right}" if right else ""
+    hint = f"; its own is {right}" if right and right != token else ""
+    flag = f"{source.name}: its tokenizer_config.json has {which}_token" if right == token else f"--{which}"
     if token in source.ids:
         raise TokenizerError(
-            f"--{which} {token}: is no special token of {source.name}, so that any text could hold it{hint}"
+            f"{flag} {token}: is no special token of {source.name}, so that any text could hold it{hint}"
         )
     near = difflib.get_close_matches(token, source.specials, n=3, cutoff=0.5)
     hint += f"; near it: {', '.join(near)}" if near and not right else ""
-    raise TokenizerError(f"--{which} {token}: is not one token of {source.name}{hint}")
+    raise TokenizerError(f"{flag} {token}: is not one token of {source.name}{hint}")
 
 
 def _read(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 from cook import catalog
 from cook.errors import OutputError
 from cook.store import manifest
-from cook.store.publish import WORK, locked, sync_folder, tidy, write_bytes
+from cook.store.publish import WORK, locked, sweep, sync_folder, tidy, write_bytes
 
 NAME = "README.md"
 MARK = "<!-- written by cook: changes here are lost at the next run -->"
@@ -34,24 +34,26 @@ def cooked(root: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def write(root: Path) -> None:
-    """Write the card. Raises OutputError; warns, and leaves it alone, if README.md is someone else's."""
+def write(root: Path) -> bool:
+    """Write the card; whether it is cook's. Warns, and leaves it alone, if it is not. Raises OutputError."""
     path = root / NAME
     try:
-        with locked(root / WORK / "card.lock", f"{path}: another run is writing it", wait=True):
+        with locked(root / WORK / ".card.lock", f"{path}: another run is writing it", wait=True):
             if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
                 warnings.warn(f"{path}: cook did not write it, so it is left as it is", CardWarning, stacklevel=2)
-                return
+                return False
             text = card(cooked(root)).encode()
-            if path.exists() and path.read_bytes() == text:
-                return
-            beside = root / WORK / NAME
-            write_bytes(beside, text)
-            beside.replace(path)
-            sync_folder(root)
+            if not path.exists() or path.read_bytes() != text:
+                beside = root / WORK / NAME
+                write_bytes(beside, text)
+                beside.replace(path)
+                sync_folder(root)
+            return True
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
-    tidy(root)
+    finally:
+        sweep(root)
+        tidy(root)
 
 
 def card(manifests: dict[str, dict[str, Any]]) -> str:

@@ -57,6 +57,9 @@ class FileJob:
     starts: npt.NDArray[np.int64]
     """Sequence i holds examples[starts[i]:starts[i + 1]]; one more than there are sequences."""
 
+    def __str__(self) -> str:
+        return self.path
+
 
 @dataclasses.dataclass(frozen=True)
 class FileDone:

@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,12 +65,25 @@ def tidy(root: Path) -> None:
         root.rmdir()
 
 
+def sweep(root: Path) -> None:
+    """Clear what killed runs left of any data set."""
+    for left in (root / WORK).glob("*.lock"):
+        with contextlib.suppress(OutputError, OSError), locked(left, ""):
+            name = left.name.removesuffix(".lock")
+            recover(root, name)
+            shutil.rmtree(root / WORK / name, ignore_errors=True)
+
+
+PATIENCE = 1.0  # seconds: another run's `sweep` may hold a lock for a moment
+
+
 @contextlib.contextmanager
 def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock for a with block; the system frees it when the process ends, however it ends.
 
-    Another process that holds it is waited for, or makes this raise OutputError(busy).
+    Another process that holds it is waited for, or makes this raise OutputError(busy) before long.
     """
+    begun = time.monotonic()
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -82,6 +96,9 @@ def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as exc:
             os.close(handle)
+            if time.monotonic() - begun < PATIENCE:
+                time.sleep(0.01)
+                continue
             raise OutputError(busy) from exc
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), os.stat(path)):
