@@ -1,6 +1,7 @@
 """Engines: the ids of the reference, for every tokenizer, whatever the text."""
 
 import functools
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,16 @@ def engine(name: str, models: dict[str, Path]) -> Engine:
 @functools.cache
 def resolved(tokenizer: str) -> Engine:
     return load_engine(resolve(Recipe(datasets="squad", tokenizer=tokenizer)))
+
+
+@functools.cache
+def fast(name: str) -> tuple[Engine, ...]:
+    """fastokens, where it is installed."""
+    if importlib.util.find_spec("fastokens") is None:
+        return ()
+    from cook.engines.fastokens import FastokensEngine
+
+    return (FastokensEngine(model_json(name)),)
 
 
 bundled = functools.cache(lambda name: SplintrEngine.from_preset(PRESETS[name]))
@@ -131,7 +142,11 @@ def pieces() -> st.SearchStrategy[str]:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_engine_gives_the_ids_of_the_reference(name, models, texts):
     known, known_offsets = reference(name).encode(texts)
-    for made in (engine(name, models), resolved(str(models[name]))):  # a preset, and the same from its tokenizer.json
+    for made in (
+        engine(name, models),
+        resolved(str(models[name])),
+        *fast(name),
+    ):  # a preset; its tokenizer.json; fastokens
         ids, offsets = made.encode(texts)
         assert offsets.tolist() == known_offsets.tolist()
         assert ids.tolist() == known.tolist()

@@ -67,8 +67,8 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
 
 @contextlib.contextmanager
 def coordinators(jobs: int) -> Iterator[Executor]:
-    """An executor for the threads that each see a data set through: two, so that one's last file idles no core."""
-    with InProcess() if jobs == 1 else ThreadPoolExecutor(2, "cook-data-set") as threads, _cancelled(threads):
+    """An executor for the threads that each see a data set through: three, so that no core waits for one."""
+    with InProcess() if jobs == 1 else ThreadPoolExecutor(3, "cook-data-set") as threads, _cancelled(threads):
         yield threads
 
 
@@ -85,11 +85,11 @@ def _cancelled(pool: Executor) -> Iterator[None]:
 
 
 def _give_memory_back() -> None:
-    """Have the allocator give blocks over 1 MB back to the system when they are freed, where it is glibc's."""
+    """Have the allocator give what is over 4 MB back to the system when it is freed, where it is glibc's."""
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for setting in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (malloc.h): left alone they grow with use
-            mallopt(setting, 1 << 20)
+            mallopt(setting, 4 << 20)
 
 
 def _start_worker() -> None:

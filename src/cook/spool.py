@@ -120,7 +120,8 @@ def _save(name: str, index: Index, writer: Writer) -> None:
 def load(name: str) -> Index | None:
     """The index of a spool that is whole; None where there is none, or one that is damaged."""
     try:
-        with np.load(name + ".npz", allow_pickle=False) as file:  # its members have checks of their own
+        # Its members have checks of their own. numpy leaves a file that is no archive open, so it is opened here.
+        with open(name + ".npz", "rb") as archive, np.load(archive, allow_pickle=False) as file:
             examples, skipped, numbers = file["examples"], file["skipped"], file["counts"].tolist()
         *counts, tokens, check = numbers
         if examples.dtype != EXAMPLE or skipped.dtype != SKIPPED or len(counts) != len(COUNTS):

@@ -1,0 +1,168 @@
+"""The cache: found when nothing that matters changed, made anew when it did or is damaged, kept within its limit."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import cook
+from conftest import entry, write_shard
+from cook import OutputError, Recipe, RecipeError, cache, tokenize
+from cook.cache import CacheWarning
+
+
+@pytest.fixture
+def bake(tmp_path, monkeypatch):
+    """Cook a data set of 60 entries, one of them over-long; what was encoded is counted in `bake.encoded`."""
+    long = entry("A long context. " * 20, *[{"Q": f"Question {i}?", "A": f"Answer {i}."} for i in range(30)])
+    write_shard(tmp_path, "set", [*(entry(f"context {i} " + "word " * i) for i in range(59)), long])
+    encoded = Counter()
+    whole, remake = tokenize._encode_whole, tokenize._remake
+    monkeypatch.setattr(tokenize, "_encode_whole", lambda *args: (encoded.update(["whole"]), whole(*args))[1])
+    monkeypatch.setattr(tokenize, "_remake", lambda *args: (encoded.update(["remade"]), remake(*args))[1])
+
+    def run(out: str, **settings) -> dict[str, bytes]:
+        encoded.clear()
+        settings = {"cache": tmp_path / "cache", "max_length": 200, "jobs": 1, "tokenizer": "llama3"} | settings
+        cook.run(Recipe(datasets="set", source=tmp_path, output=tmp_path / out, **settings))
+        return {path.name: path.read_bytes() for path in (tmp_path / out / "set").iterdir()}
+
+    run.encoded = encoded
+    return run
+
+
+def test_another_packing_or_seed_encodes_nothing(bake):
+    bake("one")
+    assert bake.encoded == {"whole": 1, "remade": 1}
+    bake("two", packing="in-order")
+    bake("three", seed=7)
+    assert bake.encoded == {}
+
+
+def test_another_length_encodes_only_what_is_over_long(bake):
+    bake("one")
+    bake("two", max_length=150)
+    assert bake.encoded == {"remade": 1}
+    bake("three", max_length=2000)
+    assert bake.encoded == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"delimiter": "\n"}, {"context_template": "{context}"}, {"pair_template": "{question} {answer}"}, {"bos": "none"},
+     {"eos": "<|eot_id|>"}, {"tokenizer": "mistral"}],
+    ids=str,
+)  # fmt: skip
+def test_what_determines_the_tokens_makes_them_anew(bake, settings):
+    bake("one")
+    bake("two", **settings)
+    assert bake.encoded["whole"] == 1
+
+
+def test_the_same_bytes_with_and_without(bake):
+    fresh = bake("one", cache="none")
+    assert bake("two") == fresh
+    assert bake("three") == fresh
+    assert bake.encoded == {}
+
+
+def test_other_inputs_are_encoded(bake, tmp_path):
+    bake("one")
+    path = tmp_path / "set" / "shard" / "00000.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"context 5 ", b"context 6 "))
+    bake("two")
+    assert bake.encoded["whole"] == 1
+
+
+def spools(folder: Path, suffix: str) -> list[Path]:
+    return sorted(folder.glob(f"spools/*/*{suffix}"))
+
+
+@pytest.mark.parametrize("suffix", [".ids", ".npz"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed", "emptied"])
+def test_a_damaged_spool_is_noticed_and_made_anew(bake, tmp_path, suffix, damage):
+    fresh = bake("one")
+    for path in spools(tmp_path / "cache", suffix):
+        data = path.read_bytes()
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes([data[middle] ^ 64]) + data[middle + 1 :]
+        path.unlink()
+        if damage != "removed":
+            path.write_bytes({"flipped": flipped, "truncated": data[:middle], "emptied": b""}[damage])
+    assert bake("two") == fresh
+    assert bake.encoded == {"whole": 1, "remade": 1}
+
+
+def test_bad_lines_and_limits_leave_nothing(bake, tmp_path):
+    bake("one", limit=3)
+    assert spools(tmp_path / "cache", "") == []
+    write_shard(tmp_path, "set", [entry(), b"{"])
+    with pytest.raises(cook.BadLines):
+        bake("two")
+    assert spools(tmp_path / "cache", "") == []
+
+
+def test_what_was_not_used_for_longest_goes_first(bake, tmp_path, monkeypatch):
+    bake("one")
+    old = spools(tmp_path / "cache", ".npz")[0]
+    os.utime(old, (1, 1))
+    kept = sum(path.stat().st_size for path in spools(tmp_path / "cache", ".*"))
+    monkeypatch.setenv("COOK_CACHE_GIB", str((kept - 1) / (1 << 30)))
+    with cache.opened(str(tmp_path / "cache")):
+        pass
+    left = spools(tmp_path / "cache", ".npz")
+    assert old not in left
+    assert len(left) == 1
+    assert len(spools(tmp_path / "cache", ".ids")) == 1
+
+
+def test_nothing_is_dropped_while_another_run_uses_it(bake, tmp_path, monkeypatch):
+    bake("one")
+    monkeypatch.setenv("COOK_CACHE_GIB", "0")
+    with cache.opened(str(tmp_path / "cache")):
+        with cache.opened(str(tmp_path / "cache")):
+            pass
+        assert len(spools(tmp_path / "cache", ".npz")) == 2
+        with pytest.raises(OutputError, match="a run uses the cache"):
+            cache.clear(str(tmp_path / "cache"))
+    assert spools(tmp_path / "cache", ".npz") == []
+
+
+def test_what_killed_runs_left_is_cleared(tmp_path):
+    left = tmp_path / "cache" / "spools" / "ab" / "abc.123.tmp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with cache.opened(str(tmp_path / "cache")):
+        pass
+    assert not left.exists()
+
+
+def test_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("COOK_CACHE", "/set/by/user")
+    assert cache.folder(None) == Path("/set/by/user")
+    assert cache.folder("named") == Path("named")
+    assert cache.folder("none") is None
+    monkeypatch.delenv("COOK_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache.folder(None) == Path("/xdg/cook")
+    monkeypatch.setenv("COOK_CACHE_GIB", "much")
+    with pytest.raises(RecipeError, match="COOK_CACHE_GIB: must be a number of GiB"):
+        cache.limit()
+
+
+def test_a_cache_that_cannot_be_written(bake, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="the cache cannot be written"):
+        bake("one", cache=tmp_path / "file" / "x")
+    monkeypatch.setenv("COOK_CACHE", str(tmp_path / "file" / "x"))
+    with pytest.warns(CacheWarning, match="the run goes on without it"):
+        assert "cook.json" in bake("two", cache=None)
+
+
+@pytest.mark.parametrize("engine", ["hf", "fastokens", "splintr"])
+def test_the_same_bytes_whatever_the_engine(bake, engine):
+    if engine == "fastokens":
+        pytest.importorskip("fastokens", reason="an extra that is not installed", exc_type=ImportError)
+    auto = bake("one", cache="none")
+    assert bake("two", cache="none", engine=engine) == auto
