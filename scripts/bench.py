@@ -98,23 +98,20 @@ class Bench:
         small = self.grown(25 * MB)
         names = ",".join(sorted(path.name for path in small.iterdir()))
         out = ["--tokenizer-json", str(reference), "--out", str(self.scratch / "recipe")]
-        begun = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, str(self.recipe), str(small), names, *out], check=True, capture_output=True, text=True
-        )
-        recipe_seconds = time.perf_counter() - begun
-        recipe_tokens = int(done.stdout.split("tokens ")[1].split()[0])
+        recipe_seconds = timed([sys.executable, str(self.recipe), str(small), names, *out])
         rows = []
+        first = 0
         for size in (25 * MB, 250 * MB, 500 * MB):
             seconds = self.cook(self.grown(size))
             tokens = self.tokens()
-            scaled = recipe_seconds * (tokens / recipe_tokens if size > 25 * MB else 1)
+            first = first or tokens
+            scaled = recipe_seconds * tokens / first
             rows.append(
                 {
                     "size": f"{size // MB} MB",
                     "tokens written": f"{tokens:,}",
                     "cook, s": f"{seconds:.2f}",
-                    "recipe, s": f"{scaled:.1f}" + (" (scaled by tokens)" if size > 25 * MB else ""),
+                    "recipe, s": f"{scaled:.1f}" + (" (scaled by tokens)" if tokens > first else ""),
                     "ratio": f"{scaled / seconds:.1f}",
                     "MB/s": f"{size / MB / seconds:.0f}",
                 }
