@@ -306,8 +306,8 @@ def texts_of(source: Path, share: int, of: int) -> Iterator[list[str]]:
         yield texts
 
 
-def encode_share(source: Path, engine: str, share: int, of: int) -> tuple[float, float, float]:
-    """In a worker: (seconds to load the engine, when encoding began, when it ended); texts are made outside of both."""
+def encode_share(source: Path, engine: str, share: int, of: int) -> tuple[float, float]:
+    """In a worker: seconds to load the engine, and to encode a share of the texts, which are made outside of both."""
     from cook import Recipe
     from cook.tokenizer import load_engine, resolve
 
@@ -319,7 +319,7 @@ def encode_share(source: Path, engine: str, share: int, of: int) -> tuple[float,
         begun = time.perf_counter()
         made.encode(texts)
         encoding += time.perf_counter() - begun
-    return load, encoding, 0.0
+    return load, encoding
 
 
 def one_thread() -> None:
@@ -333,7 +333,7 @@ def engine_alone(source: Path, engine: str, jobs: int) -> tuple[float, float]:
     with ProcessPoolExecutor(jobs, context, initializer=one_thread) as pool:
         shares = list(pool.map(encode_share, [source] * jobs, [engine] * jobs, range(jobs), [jobs] * jobs))
     # Shares differ a little: perfectly divided work is the fairest thing to be held against.
-    return sum(encoding for _, encoding, _ in shares) / jobs, max(load for load, *_ in shares)
+    return sum(encoding for _, encoding in shares) / jobs, max(load for load, _ in shares)
 
 
 def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:

@@ -271,7 +271,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
     for index, (shard, digest) in enumerate(zip(shards, digests, strict=True)):
         for lines in parts_of(shard.path, shard.size):
             names = cache.spool_names(folder, recipe, tokenizer, digest, lines)
-            jobs.append((index, stage.Job(recipe, tokenizer, lines, *names, recipe.limit)))
+            jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, recipe.limit)))
     results = _limited(kitchen.pool, jobs) if recipe.limit else _results(kitchen.pool, stage.tokenize, jobs)
     dough = _Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0

@@ -19,6 +19,7 @@ from cook.errors import Problem, SourceError, TokenizerError
 from cook.format import Formatter
 from cook.load import Entry, LineReader, Part, lines_again, parse
 from cook.recipe import Recipe
+from cook.sources import Shard
 from cook.spool import BLANK_ANSWER, BLANK_QUESTION, EXAMPLE, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Index, Rows
 from cook.tokenizer import Tokenizer, load_engine, token_ends
 
@@ -34,6 +35,8 @@ class Job:
     recipe: Recipe
     tokenizer: Tokenizer
     part: Part
+    shard: Shard
+    """The part's shard as it was before its sha256 was taken."""
     whole: str
     """The spool of whole examples; see `spool`."""
     remade: str
@@ -66,8 +69,6 @@ class Tokenized:
     longest: int = 0
     """Tokens of the longest entry as one example, and its line."""
     longest_line: int = 0
-    encoded: bool = False
-    """Whether whole examples were encoded, not found."""
     problems: list[Problem] = dataclasses.field(default_factory=list)
     problem_count: int = 0
 
@@ -83,7 +84,6 @@ def tokenize(job: Job) -> Tokenized:
     nothing = np.empty(0, PLACE)
     result = Tokenized(nothing, nothing, np.empty(0, SKIPPED))
     index = None if job.limit else spool.load(job.whole)
-    result.encoded = index is None
     index = index or _encode_whole(job, result)
     if result.problem_count:
         result.lines = index.lines
@@ -135,6 +135,7 @@ def _encode_whole(job: Job, result: Tokenized) -> Index:
             rows.append(table)
         index.lines = reader.lines
         index.examples, index.skipped = np.concatenate(rows), np.concatenate(skipped)
+        _unchanged(job)
         if not result.problem_count:
             done.append(index)
     return index
@@ -251,8 +252,15 @@ def _remake(job: Job, rows: Rows) -> Index:
                 gone.append((line, -1, OVERLONG, 0, total))
             skipped.append(np.array(gone, SKIPPED))
         index.examples, index.skipped = np.concatenate(examples), np.concatenate(skipped)
+        _unchanged(job)
         done.append(index)
     return index
+
+
+def _unchanged(job: Job) -> None:
+    """Raise SourceError if the shard changed: its tokens would be kept under the hash of what it was."""
+    if job.shard.changed():
+        raise SourceError(f"{job.part.path}: changed while it was read; run again")
 
 
 def _remade(job: Job, rows: Rows) -> Iterator[tuple[np.void, list[overlong.Piece], list[int]]]:
