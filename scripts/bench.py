@@ -225,7 +225,7 @@ class Bench:
         """Parquet codecs on real sequences."""
         import pyarrow.parquet as pq
 
-        from cook.store.parquet import SCHEMA
+        from cook.store.parquet import schema
 
         subprocess.run(self.command(self.source), check=True, capture_output=True)
         files = sorted((self.scratch / "out").glob("*/*.parquet"))
@@ -238,7 +238,7 @@ class Bench:
             for _ in range(self.repeats):
                 begun = time.perf_counter()
                 settings = {"compression": codec, "compression_level": level, "use_dictionary": False}
-                with pq.ParquetWriter(path, SCHEMA, write_statistics=False, **settings) as writer:
+                with pq.ParquetWriter(path, schema(), write_statistics=False, **settings) as writer:
                     for batch in batches:
                         writer.write_batch(batch)
                 times.append(time.perf_counter() - begun)
@@ -375,7 +375,7 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
         times[stage] += clock() - begun
 
     with counted("start-up"):
-        subprocess.run([sys.executable, "-c", "import cook.cli, cook.pipeline, splintr"], check=True)
+        subprocess.run([sys.executable, "-c", "import cook.cli, cook.dataset, splintr"], check=True)
     tokenizer = resolve(recipe)
     engine, formatter = load_engine(tokenizer), Formatter(recipe)
     for name in sorted(path.name for path in source.iterdir()):
@@ -421,7 +421,7 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
             str(scratch / "stage.parquet"), (spool.ids_path(path),), placed[planned.order], planned.starts
         )
         lengths = job.examples["input"].astype(np.int64) + job.examples["output"]
-        with pq.ParquetWriter(job.path, parquet.SCHEMA, **parquet.WRITER) as out, parquet._mapped(job.spools) as maps:
+        with pq.ParquetWriter(job.path, parquet.schema(), **parquet.WRITER) as out, parquet._mapped(job.spools) as maps:
             for rows in parquet.split_rows(parquet.row_tokens(job.starts, lengths), parquet.ROW_GROUP_TOKENS):
                 with counted("gather"):
                     batch = parquet._row_group(job, maps, *rows)

@@ -78,7 +78,7 @@ def test_other_inputs_are_encoded(bake, tmp_path):
 def test_a_shard_that_changes_after_it_was_hashed_leaves_no_wrong_tokens(bake, tmp_path, monkeypatch):
     path = tmp_path / "set" / "shard" / "00000.jsonl"
     right = path.read_bytes()
-    hashed = cook.pipeline.sha256_of
+    hashed = cook.dataset.sha256_of
 
     def then_changed(shard: Path) -> str:
         digest = hashed(shard)
@@ -86,10 +86,10 @@ def test_a_shard_that_changes_after_it_was_hashed_leaves_no_wrong_tokens(bake, t
             path.write_bytes(right.replace(b"context 5 ", b"a context "))
         return digest
 
-    monkeypatch.setattr(cook.pipeline, "sha256_of", then_changed)
+    monkeypatch.setattr(cook.dataset, "sha256_of", then_changed)
     with pytest.raises(cook.SourceError, match=r"00000\.jsonl: changed while it was read"):
         bake("one")
-    monkeypatch.setattr(cook.pipeline, "sha256_of", hashed)
+    monkeypatch.setattr(cook.dataset, "sha256_of", hashed)
     path.write_bytes(right)
     assert bake("two") == bake("three", cache="none")
 

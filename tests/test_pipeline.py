@@ -378,14 +378,14 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path):
 
 def test_a_shard_that_changes_while_it_is_read(tmp_path, monkeypatch):
     path = write_shard(tmp_path, "set", [entry()])
-    real = cook.pipeline._gather
+    real = cook.dataset._gather
 
     def meddle(*args):
         with path.open("ab") as file:
             file.write(b"\n")
         return real(*args)
 
-    monkeypatch.setattr(cook.pipeline, "_gather", meddle)
+    monkeypatch.setattr(cook.dataset, "_gather", meddle)
     with pytest.raises(SourceError, match=r"00000\.jsonl: changed while it was read"):
         bake(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out" / "set").exists()

@@ -13,7 +13,9 @@
       |
     store      plan + tokens -> Parquet, manifest, card; and back                 one output file a job
       |
-    pipeline   recipe -> the stages over an executor (executors) -> summary
+    dataset    one data set through the stages (accounts: what was left out)
+      |
+    pipeline   recipe -> its data sets over an executor (executors) -> summary
       |
     cli        parse, call one library function, print
 
@@ -34,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cook._version import __version__
+    from cook.dataset import Result
     from cook.errors import (
         BadLines,
         CookError,
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
         TokenizerError,
         TooLong,
     )
-    from cook.pipeline import Preview, Result, Summary, preview, run
+    from cook.pipeline import Preview, Summary, preview, run
     from cook.recipe import Recipe, read_config
     from cook.store.reader import Cooked, Sequence, read_cooked
 
@@ -79,7 +82,8 @@ __all__ = [
 # Modules are imported when a name is first asked for: `import cook` costs nothing that is not used.
 _MODULES = {
     "_version": ("__version__",),
-    "pipeline": ("Preview", "Result", "Summary", "preview", "run"),
+    "dataset": ("Result",),
+    "pipeline": ("Preview", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),
     "store.reader": ("Cooked", "Sequence", "read_cooked"),
 }

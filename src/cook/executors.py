@@ -50,31 +50,33 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
     """An executor for `size` bytes of input on `jobs` cores, for a with block.
 
     One job runs in this thread. A small input is cooked by threads of this process: what takes time (engines, Parquet,
-    hashes) lets others run. A larger one by as many processes: spawned, never forked, since an engine that has encoded
-    hangs in a forked child.
+    hashes) lets others run. A larger one by as many processes, which begin to start at once: spawned, never forked,
+    since an engine that has encoded hangs in a forked child.
     """
     if jobs == 1 or size < POOL_BYTES:
         # Read by splintr when its first batch is encoded; who set it already keeps what they set.
         os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
-        with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, _cancelled(inside):
+        with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, cancelling(inside):
             yield inside
         return
     _give_memory_back()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    with pool, _cancelled(pool):
+    with pool, cancelling(pool):
+        for _ in range(jobs):
+            pool.submit(int)  # a worker is started when there is work, and none to do it
         yield pool
 
 
 @contextlib.contextmanager
 def coordinators(jobs: int) -> Iterator[Executor]:
     """An executor for the threads that each see a data set through: three, so that no core waits for one."""
-    with InProcess() if jobs == 1 else ThreadPoolExecutor(3, "cook-data-set") as threads, _cancelled(threads):
+    with InProcess() if jobs == 1 else ThreadPoolExecutor(3, "cook-data-set") as threads, cancelling(threads):
         yield threads
 
 
 @contextlib.contextmanager
-def _cancelled(pool: Executor) -> Iterator[None]:
-    """When the block is left by an error, what has not begun is dropped, and worker processes are ended."""
+def cancelling(pool: Executor) -> Iterator[None]:
+    """For a with block: when it is left by an error, what has not begun is dropped, and worker processes are ended."""
     try:
         yield
     except BaseException:
@@ -99,6 +101,7 @@ def _start_worker() -> None:
     _give_memory_back()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    import cook.dataset  # noqa: F401 - while the parent has no work yet
 
 
 def _end_with_parent() -> None:

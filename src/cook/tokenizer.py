@@ -6,6 +6,7 @@ tokenizer.json and tokenizer_config.json alone. BOS and EOS default from the pre
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -182,6 +183,12 @@ def load_engine(tokenizer: Tokenizer) -> Engine:
                 made = _make(dataclasses.replace(tokenizer, engine=REFERENCE))
             _engines[key] = made
         return _engines[key]
+
+
+def warm_up(tokenizer: Tokenizer) -> None:
+    """Load the engine before there is work for it. What goes wrong is told when it is asked to encode."""
+    with contextlib.suppress(TokenizerError):
+        load_engine(tokenizer)
 
 
 def reference_engine(tokenizer: Tokenizer) -> HfEngine:

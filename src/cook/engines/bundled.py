@@ -111,7 +111,7 @@ def byte_level_json(
 ) -> dict[str, Any]:
     """A byte-level BPE tokenizer.json from tokens in the order of their ranks."""
     letters = _byte_letters()
-    names = ["".join([letters[byte] for byte in token]) for token in tokens]
+    names = [token.decode("latin-1").translate(letters) for token in tokens]
     ranks = {token: rank for rank, token in enumerate(tokens)}
     merges = [
         [names[left], names[right]] for token in tokens if len(token) > 1 for left, right in _halves(token, ranks)
@@ -149,9 +149,9 @@ def sentencepiece_json(tokens: list[bytes]) -> dict[str, Any]:
 
 def _halves(token: Any, ranks: dict[Any, int]) -> list[tuple[int, int]]:
     """The ranks of every two tokens that join to `token`, which is text or bytes, in the order that merges stand in."""
-    get = ranks.get
-    cuts = ((get(token[:cut]), get(token[cut:])) for cut in range(1, len(token)))
-    return sorted((left, right) for left, right in cuts if left is not None and right is not None)
+    cuts = range(1, len(token))
+    halves = [(ranks[token[:cut]], ranks[token[cut:]]) for cut in cuts if token[:cut] in ranks and token[cut:] in ranks]
+    return sorted(halves)
 
 
 def _document(specials: tuple[tuple[str, int], ...], **parts: Any) -> dict[str, Any]:

@@ -54,16 +54,16 @@ class SplintrEngine:
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Offsets]:
         """See Engine."""
         # Texts that the batch call would get wrong; from a tokenizer.json it prepends its space even to the empty text.
-        apart = [i for i, text in enumerate(texts) if not text or self._marked(text)]
+        apart = sorted({i for i, text in enumerate(texts) if not text} | self._marked(texts))
         with engine_errors(f"splintr {self.version} failed on a text"):
             if not apart:
                 raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(texts)
             else:
-                one_by_one = [self._tokenizer.encode_ordinary(texts[i]) if texts[i] else [] for i in apart]
                 leave = set(apart)
                 raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(
                     [text for i, text in enumerate(texts) if i not in leave]
-                )
+                )  # first: unlike encode_ordinary, it lets other threads run while what is slow to make is made
+                one_by_one = [self._tokenizer.encode_ordinary(texts[i]) if texts[i] else [] for i in apart]
         ids, offsets = np.frombuffer(raw_ids, np.uint32), np.frombuffer(raw_offsets, np.uint64).astype(np.int64)
         if not apart:
             return ids, offsets
@@ -74,9 +74,12 @@ class SplintrEngine:
         lengths = np.insert(np.diff(offsets), before, [len(array) for array in arrays])
         return np.concatenate(merged), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
-    def _marked(self, text: str) -> bool:
-        """Whether a text holds a special string. The signs are a quick first look: most texts hold none."""
-        return any(sign in text for sign in self._signs) and bool(self._special and self._special.search(text))
+    def _marked(self, texts: Sequence[str]) -> set[int]:
+        """Which texts hold a special string. The signs are a quick first look: most texts hold none."""
+        if self._special is None:
+            return set()
+        signed = {i for sign in self._signs for i, text in enumerate(texts) if sign in text}
+        return {i for i in signed if self._special.search(texts[i])}
 
     def token_ends(self, text: str) -> Offsets | None:
         """Where tokens end in `text`, in characters, ascending, at character borders only.

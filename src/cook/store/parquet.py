@@ -14,36 +14,41 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cook.errors import OutputError
 from cook.sources import sha256_of
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 FILE_TOKENS = 1 << 24  # an output file closes before it would hold more: one job each, so that all cores write
-ROW_GROUP_TOKENS = 1 << 20
+ROW_GROUP_TOKENS = 1 << 18
 IGNORE = -100  # the label of a token that bears no loss (PyTorch's ignore_index)
 COLUMNS = {
-    "input_ids": pa.int32(),
-    "labels": pa.int32(),
-    "loss_mask": pa.int8(),
-    "seq_lengths": pa.int32(),
-    "source_shard": pa.int32(),
-    "source_line": pa.int32(),
-}
-SCHEMA = pa.schema([pa.field(name, pa.list_(kind)) for name, kind in COLUMNS.items()])
+    name: "int8" if name == "loss_mask" else "int32"
+    for name in ("input_ids", "labels", "loss_mask", "seq_lengths", "source_shard", "source_line")
+}  # the type of the elements of each column's lists
 WRITER = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
 
 # An example as a file's work has it: which of the spool files, at which token, tokens of input and output, shard, line.
 PLACED = np.dtype([("file", "i4"), ("at", "i8"), ("input", "i4"), ("output", "i4"), ("shard", "i4"), ("line", "i4")])
+
+
+@functools.cache
+def schema() -> pa.Schema:
+    """The columns, as pyarrow has them; it is imported when it is first needed, beside work that has begun."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(name, pa.list_(pa.type_for_alias(kind))) for name, kind in COLUMNS.items()])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +93,11 @@ def split_rows(tokens: npt.NDArray[np.int64], most: int) -> list[tuple[int, int]
 
 def write_file(job: FileJob) -> FileDone:
     """Write one file and fsync it. Raises OutputError."""
+    import pyarrow.parquet as pq
+
     tokens = row_tokens(job.starts, job.examples["input"].astype(np.int64) + job.examples["output"])
     try:
-        with _mapped(job.spools) as spools, pq.ParquetWriter(job.path, SCHEMA, **WRITER) as writer:
+        with _mapped(job.spools) as spools, pq.ParquetWriter(job.path, schema(), **WRITER) as writer:
             for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
                 writer.write_batch(_row_group(job, spools, first, last))
         with open(job.path, "rb") as written:
@@ -119,6 +126,8 @@ def _mapped(paths: tuple[str, ...]) -> Iterator[list[memoryview]]:
 
 def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) -> pa.RecordBatch:
     """Rows [first, last) as arrays made from buffers, with no Python object a token."""
+    import pyarrow as pa
+
     starts = job.starts[first : last + 1]
     examples = job.examples[starts[0] : starts[-1]]
     lengths = examples["input"] + examples["output"]
@@ -136,11 +145,13 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
         *(_lists(values, by_token) for values in (ids, labels, mask)),
         *(_lists(values, by_example) for values in (lengths, examples["shard"], examples["line"])),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    return pa.RecordBatch.from_arrays(columns, schema=schema())
 
 
 def _lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
     """A list array, from buffers: `pa.array(ndarray)` imports pandas, which takes 0.3 s."""
+    import pyarrow as pa
+
     values = np.ascontiguousarray(values)
     kind = pa.int8() if values.dtype == np.int8 else pa.int32()
     items = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
@@ -155,6 +166,9 @@ def read_columns(
 
     Raises OutputError.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             for index in range(file.num_row_groups):
@@ -164,13 +178,12 @@ def read_columns(
         raise OutputError(f"{path}: cannot be read: {exc}") from exc
 
 
-def _flat(column: pa.ListArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-    if isinstance(column, pa.ChunkedArray):
+def _flat(column: pa.ListArray | pa.ChunkedArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    if hasattr(column, "chunk"):
         column = column.chunk(0)
     offsets = np.frombuffer(column.offsets.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
     values = column.values
-    dtype = np.int8 if values.type == pa.int8() else np.int32
-    flat = np.frombuffer(values.buffers()[1], dtype)[: values.offset + len(values)][values.offset :]
+    flat = np.frombuffer(values.buffers()[1], str(values.type))[: values.offset + len(values)][values.offset :]
     return flat[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 

@@ -1,0 +1,154 @@
+"""What was read, made and left out of a data set: whether that may be written, its counts and figures, and the record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from cook import spool
+from cook import tokenize as stage
+from cook.errors import InputError, TooLong
+from cook.recipe import Recipe
+from cook.sources import Shard, sha256_of
+
+SKIPPED_NAME = "skipped.jsonl"
+
+
+@dataclasses.dataclass
+class Dough:
+    """A tokenized data set: its parts, with lines counted from the start of their shards."""
+
+    jobs: list[stage.Job]
+    parts: list[stage.Tokenized]
+    shard_of: list[int]  # for each part
+
+    def total(self, field: str) -> int:
+        """A count, over all parts."""
+        return sum(getattr(part, field) for part in self.parts)
+
+    def skipped(self) -> npt.NDArray[np.void]:
+        """What was left out, of all parts."""
+        return np.concatenate([part.skipped for part in self.parts])
+
+
+def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None:
+    """Raise TooLong or InputError where the data set must not be written."""
+    skipped = dough.skipped()
+    lost = int(skipped["pairs"][skipped["reason"] == spool.OVERLONG].sum())
+    kept = dough.total("kept_pairs")
+    worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
+    longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
+    where = f" ({shards[dough.shard_of[worst]].name}:{line})"
+    if recipe.overlong == "error" and longest > recipe.max_length:
+        raise TooLong(
+            f"{name}: an example is longer than {recipe.max_length:,} tokens, and --overlong is error. The longest has "
+            f"{longest:,} tokens{where}. Raise --max-length, or pass --overlong split, truncate or drop."
+        )
+    refuse_share(recipe, name, lost, kept, longest, where)
+    if not kept:
+        raise InputError(f"{name}: no example is left of {dough.total('entries'):,} entries: nothing to write")
+
+
+def refuse_share(recipe: Recipe, name: str, lost: int, kept: int, longest: int, where: str) -> None:
+    """Raise TooLong where more pairs are lost to length than the recipe allows."""
+    share = lost / (lost + kept) if lost else 0.0
+    if recipe.overlong not in ("split", "truncate") or share <= recipe.max_dropped:
+        return
+    truncates = recipe.overlong == "truncate"
+    ways = ["raise --max-length"]
+    if not truncates:
+        ways.append("cut contexts with --overlong truncate")
+    if kept:
+        ways.append(f"accept the loss with --max-dropped {_ceil(share)}")
+    raise TooLong(
+        f"{name}: {lost:,} of {lost + kept:,} pairs ({share:.1%}) do not fit in {recipe.max_length:,} tokens, even "
+        f"{'with a cut context' if truncates else 'alone with their context'}; at most {recipe.max_dropped:.1%} may be "
+        f"lost. The longest example has {longest:,} tokens{where}. To go on, {', or '.join(ways)}."
+    )
+
+
+def lost_and_kept(found: dict[str, Any]) -> tuple[int, int]:
+    """The pairs of a cooked data set that were lost to length, and those that are in it, from its manifest."""
+    skipped = found["counts"]["skipped_pairs"]
+    return skipped.get("overlong", 0), found["counts"]["pairs"] - sum(skipped.values())
+
+
+def _ceil(share: float) -> str:
+    """A share as a flag's value that admits it, to three digits.
+
+    >>> _ceil(0.12345)
+    '0.124'
+    """
+    return f"{min(1.0, math.ceil(share * 1000) / 1000):g}"
+
+
+def account(
+    recipe: Recipe,
+    dough: Dough,
+    placed: npt.NDArray[np.void],
+    lengths: npt.NDArray[np.int64],
+    tokens: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    """The manifest's counts and figures."""
+    skipped = dough.skipped()
+    total, trained = int(tokens.sum()), int(placed["output"].sum(dtype=np.int64))
+
+    def by_reason(rows: npt.NDArray[np.void], amounts: npt.NDArray[np.integer]) -> dict[str, int]:
+        sums = np.bincount(rows["reason"], amounts, minlength=len(spool.REASONS)).astype(int)
+        return {reason: int(amount) for reason, amount in zip(spool.REASONS, sums, strict=True) if amount}
+
+    whole = skipped[skipped["pair"] < 0]
+    return {
+        "counts": {
+            "entries": dough.total("entries"),
+            "pairs": dough.total("pairs"),
+            "examples": len(placed),
+            "sequences": len(tokens),
+            "tokens": total,
+            "trained_tokens": trained,
+            "split": dough.total("split"),
+            "truncated": dough.total("truncated"),
+            "skipped_entries": by_reason(whole, np.ones(len(whole), int)),
+            "skipped_pairs": by_reason(skipped, skipped["pairs"]),
+        },
+        "figures": {
+            "utilisation": round(total / (len(tokens) * recipe.max_length), 6),
+            "trained_share": round(trained / total, 6),
+            "longest_entry": max(part.longest for part in dough.parts),
+            "example_tokens": _quantiles(lengths),
+            "sequence_tokens": _quantiles(tokens),
+            "examples_per_sequence": round(len(placed) / len(tokens), 3),
+        },
+    }
+
+
+def _quantiles(values: npt.NDArray[np.int64]) -> dict[str, int]:
+    marks = {"min": 0.0, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
+    found = np.quantile(values, list(marks.values()), method="lower")
+    return {name: int(value) for name, value in zip(marks, found, strict=True)}
+
+
+def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str, Any]]:
+    """Write skipped.jsonl, a line for each entry or pair left out; its row of the manifest's outputs."""
+    rows = 0
+    path = out / SKIPPED_NAME
+    with path.open("wb") as file:
+        for part, shard in zip(dough.parts, dough.shard_of, strict=True):
+            for line, pair, reason, pairs, tokens in part.skipped.tolist():
+                row = {"shard": shards[shard].name, "line": line, "pair": None if pair < 0 else pair}
+                row |= {"reason": spool.REASONS[reason], "pairs": pairs, "tokens": tokens or None}
+                file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+                rows += 1
+        file.flush()
+        os.fsync(file.fileno())
+    if not rows:
+        path.unlink()
+        return []
+    return [{"name": path.name, "rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}]

@@ -1,0 +1,283 @@
+"""One data set through the stages: its shards tokenized part by part, its lengths planned, its folder published."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cook import accounts, cache, spool
+from cook import tokenize as stage
+from cook._version import __version__
+from cook.accounts import Dough
+from cook.errors import BadLines, CookError, OutputError, OutputExists, Problem, SourceError
+from cook.load import parts_of
+from cook.pack import Plan, plan
+from cook.recipe import Recipe
+from cook.sources import Shard, Source, sha256_of
+from cook.store import manifest, parquet, publish
+from cook.store.reader import read_cooked
+from cook.tokenizer import Tokenizer
+
+Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
+T = TypeVar("T")
+WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A data set that is cooked."""
+
+    name: str
+    folder: Path
+    manifest: dict[str, Any]
+    up_to_date: bool
+    """It was there already, by the same recipe from the same inputs; nothing was touched."""
+    seconds: float
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What was read, made and left out; see the manifest."""
+        counts: dict[str, Any] = self.manifest["counts"]
+        return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Kitchen:
+    """What the data sets of one run share."""
+
+    recipe: Recipe
+    tokenizer: Tokenizer
+    source: Source
+    root: Path
+    cache: Path | None
+    pool: Executor
+    progress: Progress
+
+
+def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
+    """Cook one data set, or find it up to date."""
+    begun = time.perf_counter()
+    folder = kitchen.root / name
+    head = _head(kitchen, name, shards)
+    old = _older(kitchen.recipe, folder, head)
+    if old is not None:
+        accounts.refuse_share(kitchen.recipe, name, *accounts.lost_and_kept(old), old["figures"]["longest_entry"], "")
+        return Result(name, folder, old, True, time.perf_counter() - begun)
+    with publish.staging(kitchen.root, name) as staged:
+        out = staged / "out"
+        out.mkdir()
+        digests = [row["sha256"] for row in head["inputs"]]
+        # With a limit parts are not whole, and so not for the cache.
+        spools = staged if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
+        dough = _tokenize(kitchen, shards, digests, spools)
+        accounts.refuse(kitchen.recipe, name, shards, dough)
+        made = head | _versions() | _gather(kitchen, dough, out)
+        made["outputs"] += accounts.write_skipped(out, shards, dough)
+        for shard in shards:
+            if shard.changed():
+                raise SourceError(f"{shard.path}: changed while it was read; run again")
+        publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+        publish.publish(out, kitchen.root, name)
+    return Result(name, folder, made, False, time.perf_counter() - begun)
+
+
+def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
+    """The manifest's fields that are known before anything is cooked; all that determines the bytes, and versions."""
+    tokenizer = kitchen.tokenizer
+    hashes = map(sha256_of, [shard.path for shard in shards])  # in this thread: workers are still starting, or busy
+    return {
+        "format_version": manifest.FORMAT_VERSION,
+        "data_set": name,
+        "recipe": kitchen.recipe.determining(),
+        "tokenizer": {
+            "name": tokenizer.name,
+            "fingerprint": tokenizer.fingerprint,
+            "vocab_size": tokenizer.vocab_size,
+            "bos": tokenizer.bos,
+            "bos_id": tokenizer.bos_id,
+            "eos": tokenizer.eos,
+            "eos_id": tokenizer.eos_id,
+            "pad_id": tokenizer.pad_id,
+            "special_ids": [i for _, i in tokenizer.specials],
+        },
+        "source": kitchen.source.provenance(),
+        "inputs": [
+            {"name": shard.name, "bytes": shard.size, "sha256": digest}
+            for shard, digest in zip(shards, hashes, strict=True)
+        ],
+    }
+
+
+def _versions() -> dict[str, Any]:
+    """The manifest's field of what the bytes may depend on beside the recipe and the inputs."""
+    import pyarrow as pa  # once tokens are made: it takes as long to import as all else
+
+    return {"versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__}}
+
+
+def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of the result that is there already, if it is up to date; None where one may be made.
+
+    Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
+    """
+    if not folder.is_symlink() and not folder.exists():
+        return None
+    if not (folder / manifest.NAME).exists():
+        raise OutputExists(f"{folder}: is there already, and is not cook's: move it away, or cook to another --output")
+    try:
+        old = read_cooked(folder).manifest
+        differing = manifest.differences(old, head)
+    except OutputError as exc:
+        old, differing = {}, str(exc).splitlines()
+    if not differing:
+        return old
+    if recipe.overwrite:
+        known = {manifest.NAME, accounts.SKIPPED_NAME}
+        others = sorted(path.name for path in folder.iterdir() if path.name not in known and path.suffix != ".parquet")
+        if others:
+            raise OutputExists(f"{folder}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
+        return None
+    raise OutputExists(
+        f"{folder}: another result is there already; pass --overwrite to replace it, or another --output\n  "
+        + "\n  ".join(differing)
+    )
+
+
+def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path) -> Dough:
+    """Every part of every shard, in parallel; with a limit one after the other, until it is reached."""
+    recipe, tokenizer = kitchen.recipe, kitchen.tokenizer
+    jobs = []
+    for index, (shard, digest) in enumerate(zip(shards, digests, strict=True)):
+        for lines in parts_of(shard.path, shard.size):
+            names = cache.spool_names(folder, recipe, tokenizer, digest, lines)
+            jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, recipe.limit)))
+    results = _limited(kitchen.pool, jobs) if recipe.limit else _results(kitchen.pool, stage.tokenize, jobs)
+    dough = Dough([], [], [])
+    problems, count, base = list[Problem](), 0, 0
+    for (index, job), part in results:
+        if not dough.shard_of or dough.shard_of[-1] != index:
+            if count:
+                break  # the shard before has bad lines, and is read to its end
+            base = 0
+        for rows in (part.whole, part.remade, part.skipped):
+            rows["line"] += base
+        problems += [problem._replace(line=problem.line + base) for problem in part.problems]
+        count += part.problem_count
+        part.longest_line += base
+        base += part.lines
+        dough.jobs.append(job)
+        dough.parts.append(part)
+        dough.shard_of.append(index)
+        kitchen.progress("tokenize", (job.part.end or shards[index].size) - job.part.start)
+    results.close()
+    if count:
+        raise BadLines(problems[: stage.MAX_PROBLEMS], count)
+    return dough
+
+
+def _results(
+    pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
+) -> Generator[tuple[tuple[int, Any], T], None, None]:
+    """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
+
+    When the caller stops, those not begun are cancelled and the rest awaited.
+    """
+    ahead: deque[tuple[tuple[int, Any], Future[T]]] = deque()
+    todo = iter(jobs)
+    try:
+        while True:
+            for job in itertools.islice(todo, WAITING - len(ahead)):
+                try:
+                    ahead.append((job, pool.submit(work, job[1])))
+                except BrokenExecutor as exc:
+                    raise _died(job[1]) from exc
+            if not ahead:
+                return
+            job, future = ahead.popleft()
+            try:
+                result = future.result()
+            except BrokenExecutor as exc:
+                raise _died(job[1]) from exc
+            del future
+            yield job, result
+    finally:
+        wait([future for _, future in ahead if not future.cancel()])
+
+
+def _died(job: Any) -> CookError:
+    return CookError(
+        f"a worker process died, killed or out of memory, at the earliest at work on {job}. Run again to go on where "
+        "it was, with fewer --jobs if memory is short. (A script must call run under `if __name__ == '__main__':`.)"
+    )
+
+
+def _limited(
+    pool: Executor, jobs: list[tuple[int, stage.Job]]
+) -> Generator[tuple[tuple[int, stage.Job], stage.Tokenized], None, None]:
+    """One part after the other, until the limit on entries is reached."""
+    left = jobs[0][1].limit or 0
+    for index, job in jobs:
+        limited = dataclasses.replace(job, limit=left)
+        part = pool.submit(stage.tokenize, limited).result()
+        yield (index, limited), part
+        left -= part.entries
+        if left <= 0:
+            return
+
+
+def _gather(kitchen: Kitchen, dough: Dough, out: Path) -> dict[str, Any]:
+    """Plan the sequences and write their files; the manifest's outputs, counts and figures."""
+    recipe = kitchen.recipe
+    placed = _placed(dough)
+    lengths = placed["input"].astype(np.int64) + placed["output"]
+    planned = plan(lengths, recipe.max_length, recipe.packing, recipe.seed)
+    tokens = parquet.row_tokens(planned.starts, lengths[planned.order])
+    ranges = parquet.split_rows(tokens, parquet.FILE_TOKENS)
+    spools = [spool.ids_path(name) for job in dough.jobs for name in (job.whole, job.remade)]
+    jobs = (
+        (0, _file_job(out / file_name, spools, placed, planned, *rows))
+        for file_name, rows in zip(parquet.file_names(len(ranges)), ranges, strict=True)
+    )
+    outputs = []
+    for _, done in _results(kitchen.pool, parquet.write_file, jobs):
+        outputs.append({"split": "train", **dataclasses.asdict(done)})
+        kitchen.progress("gather", done.tokens)
+    return {"outputs": outputs, **accounts.account(recipe, dough, placed, lengths, tokens)}
+
+
+def _placed(dough: Dough) -> npt.NDArray[np.void]:
+    """The examples of all parts, in shard order, as PLACED."""
+    table = np.empty(sum(len(part.whole) + len(part.remade) for part in dough.parts), parquet.PLACED)
+    end = 0
+    for index, part in enumerate(dough.parts):
+        first = end
+        for spool_number, examples in enumerate((part.whole, part.remade)):
+            begin, end = end, end + len(examples)
+            table["file"][begin:end] = 2 * index + spool_number
+            for field in spool.PLACE.names or ():
+                table[field][begin:end] = examples[field]
+        rows = table[first:end]
+        rows["shard"] = dough.shard_of[index]
+        if len(part.remade):
+            table[first:end] = rows[np.argsort(rows["line"], kind="stable")]
+        part.whole = part.remade = table[:0]  # what is in the table now need not be kept
+    return table
+
+
+def _file_job(
+    path: Path, spools: list[str], placed: npt.NDArray[np.void], planned: Plan, first: int, last: int
+) -> parquet.FileJob:
+    """The work of writing sequences [first, last)."""
+    starts = planned.starts[first : last + 1]
+    examples = placed[planned.order[starts[0] : starts[-1]]]
+    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
+    return parquet.FileJob(str(path), tuple(spools[file] for file in files), examples, starts - starts[0])
