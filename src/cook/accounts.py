@@ -1,4 +1,4 @@
-"""What was read, made and left out of a data set: whether that may be written, its counts and figures, and the record."""
+"""What was read, made and left out of a data set: whether it may be written, its counts and figures, and the record."""
 
 from __future__ import annotations
 

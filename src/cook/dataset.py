@@ -237,7 +237,7 @@ def _limited(
 def _gather(kitchen: Kitchen, dough: Dough, out: Path) -> dict[str, Any]:
     """Plan the sequences and write their files; the manifest's outputs, counts and figures."""
     recipe = kitchen.recipe
-    placed = _placed(dough)
+    placed = _placed(dough, out.parent / "placed")
     lengths = placed["input"].astype(np.int64) + placed["output"]
     planned = plan(lengths, recipe.max_length, recipe.packing, recipe.seed)
     tokens = parquet.row_tokens(planned.starts, lengths[planned.order])
@@ -254,9 +254,10 @@ def _gather(kitchen: Kitchen, dough: Dough, out: Path) -> dict[str, Any]:
     return {"outputs": outputs, **accounts.account(recipe, dough, placed, lengths, tokens)}
 
 
-def _placed(dough: Dough) -> npt.NDArray[np.void]:
-    """The examples of all parts, in shard order, as PLACED."""
-    table = np.empty(sum(len(part.whole) + len(part.remade) for part in dough.parts), parquet.PLACED)
+def _placed(dough: Dough, path: Path) -> npt.NDArray[np.void]:
+    """The examples of all parts, in shard order, as PLACED: in a mapped file, since they grow with the input."""
+    rows_of_all = sum(len(part.whole) + len(part.remade) for part in dough.parts)
+    table = np.asarray(np.memmap(path, parquet.PLACED, "w+", shape=rows_of_all))
     end = 0
     for index, part in enumerate(dough.parts):
         first = end
