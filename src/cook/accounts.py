@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,16 @@ def refuse_share(recipe: Recipe, name: str, lost: int, kept: int, longest: int, 
     )
 
 
+def refuse_bad_lines(recipe: Recipe, folder: Path, found: dict[str, Any]) -> None:
+    """Raise InputError where a cooked data set, of this manifest, leaves out lines that the recipe would not."""
+    count = found["counts"]["skipped_entries"].get("bad_line", 0)
+    if count and recipe.on_error == "fail":
+        raise InputError(
+            f"{folder.name}: {count:,} lines of its shards are no entries (see {folder / SKIPPED_NAME}), and "
+            "--on-error is fail. Mend them, or pass --on-error skip to keep the result without them."
+        )
+
+
 def lost_and_kept(found: dict[str, Any]) -> tuple[int, int]:
     """The pairs of a cooked data set that were lost to length, and those that are in it, from its manifest."""
     skipped = found["counts"]["skipped_pairs"]
@@ -105,6 +116,9 @@ def account(
         return {reason: int(amount) for reason, amount in zip(spool.REASONS, sums, strict=True) if amount}
 
     whole = skipped[skipped["pair"] < 0]
+    markers: Counter[str] = Counter()
+    for part in dough.parts:
+        markers.update(part.markers)
     return {
         "counts": {
             "entries": dough.total("entries"),
@@ -117,6 +131,8 @@ def account(
             "truncated": dough.total("truncated"),
             "skipped_entries": by_reason(whole, np.ones(len(whole), int)),
             "skipped_pairs": by_reason(skipped, skipped["pairs"]),
+            "special_strings": dough.total("special"),
+            "markers": {marker: count for marker, count in markers.items() if count},
         },
         "figures": {
             "utilisation": round(total / (len(tokens) * recipe.max_length), 6),
@@ -141,9 +157,12 @@ def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str
     path = out / SKIPPED_NAME
     with path.open("wb") as file:
         for part, shard in zip(dough.parts, dough.shard_of, strict=True):
+            wrong = dict(part.bad)
             for line, pair, reason, pairs, tokens in part.skipped.tolist():
                 row = {"shard": shards[shard].name, "line": line, "pair": None if pair < 0 else pair}
                 row |= {"reason": spool.REASONS[reason], "pairs": pairs, "tokens": tokens or None}
+                if line in wrong:
+                    row["problem"] = wrong[line]
                 file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
                 rows += 1
         file.flush()

@@ -124,6 +124,10 @@ RECIPE_OPTIONS = (
             help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
     _option(WHAT, "-s", "--source", metavar="SOURCE",
             help="Folder laid out DATASET/shard/*.jsonl[.gz|.zst]; sample; hub.  [hub]"),
+    _option(WHAT, "--follow-links", is_flag=True, default=None,
+            help="Read what symbolic links lead to outside of the source folder."),
+    _option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
+            help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]"),
     _option(WHAT, "-o", "--output", metavar="ROOT", help="Folder that gets a folder a data set.  [cooked/TOKENIZER]"),
     _option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
     _option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(PACKINGS),
@@ -353,7 +357,7 @@ def _print_summary(summary: Summary) -> None:
         )
     _print_table(rows, sys.stderr)
     for result in summary.results:
-        for line in _left_out(result.counts):
+        for line in _told(result.counts):
             click.echo(f"{result.name}: {line}", err=True)
     click.echo(f"{_several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
@@ -366,11 +370,12 @@ REASONS = {
     "blank_question": "with a blank question",
     "blank_answer": "with a blank answer",
     "overlong": "too long for a sequence",
+    "bad_line": "on lines that are no entries",
 }
 
 
-def _left_out(counts: dict[str, Any]) -> list[str]:
-    """What was split, cut or left out, in words."""
+def _told(counts: dict[str, Any]) -> list[str]:
+    """What was split, cut or left out, and what text may confuse who parses a model's output, in words."""
     lines = []
     if counts["split"]:
         cut = f"; {_several(counts['truncated'], 'example')} with a cut context" if counts["truncated"] else ""
@@ -378,6 +383,11 @@ def _left_out(counts: dict[str, Any]) -> list[str]:
     for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():
             lines.append(f"{_several(count, one)} {REASONS[reason]} left out (skipped.jsonl)")
+    if counts["markers"]:
+        held = ", ".join(f"{marker} in {_several(count, 'entry')}" for marker, count in counts["markers"].items())
+        lines.append(f"template markers in the text itself: {held}")
+    if counts["special_strings"]:
+        lines.append(f"{_several(counts['special_strings'], 'entry')} with the text of a special token, cooked as text")
     return lines
 
 

@@ -70,6 +70,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
     head = _head(kitchen, name, shards)
     old = _older(kitchen.recipe, folder, head)
     if old is not None:
+        accounts.refuse_bad_lines(kitchen.recipe, folder, old)
         accounts.refuse_share(kitchen.recipe, name, *accounts.lost_and_kept(old), old["figures"]["longest_entry"], "")
         return Result(name, folder, old, True, time.perf_counter() - begun)
     with publish.staging(kitchen.root, name) as staged:
@@ -170,6 +171,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
             base = 0
         for rows in (part.whole, part.remade, part.skipped):
             rows["line"] += base
+        part.bad = [(line + base, what) for line, what in part.bad]
         problems += [problem._replace(line=problem.line + base) for problem in part.problems]
         count += part.problem_count
         part.longest_line += base

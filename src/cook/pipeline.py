@@ -49,7 +49,7 @@ def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
 
 def preview(recipe: Recipe) -> Preview:
     """Resolve a recipe: its source, tokenizer, data sets, shards and output. Raises CookError."""
-    source = sources.open_source(recipe.source)
+    source = sources.open_source(recipe.source, recipe.follow_links)
     names = catalog.select(recipe.datasets, source.names())
     from cook.tokenizer import resolve
 
@@ -67,7 +67,7 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
     begun = time.perf_counter()
-    source = sources.open_source(recipe.source)
+    source = sources.open_source(recipe.source, recipe.follow_links)
     names = catalog.select(recipe.datasets, source.names())
     results: list[Result] = []
     failures: dict[str, CookError] = {}

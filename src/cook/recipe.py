@@ -13,11 +13,13 @@ from cook.errors import RecipeError
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none"]
 Overlong = Literal["split", "truncate", "drop", "error"]
+OnError = Literal["fail", "skip"]
 Engine = Literal["auto", "splintr", "fastokens", "hf"]
 PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "none")
 OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
 ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
-NO_BYTE = ("output", "max_dropped", "engine", "jobs", "cache", "overwrite")  # settings that change no byte of a result
+# Settings that change no byte of a result.
+NO_BYTE = ("output", "max_dropped", "on_error", "follow_links", "engine", "jobs", "cache", "overwrite")
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
 
 
@@ -34,6 +36,10 @@ class Recipe:
     """Preset, folder, tokenizer.json, or Hub id."""
     source: str = "hub"
     """"sample", a folder laid out DATASET/shard/*.jsonl, or "hub"."""
+    follow_links: bool = False
+    """Read what symbolic links lead to outside of the source folder."""
+    on_error: OnError = "fail"
+    """What lines that are not entries do: fail the data set, or be left out and recorded."""
     output: str | None = None
     """ROOT, the folder that gets one folder a data set; None: cooked/ + the tokenizer's name."""
     max_length: int = 4096
@@ -166,6 +172,8 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "datasets": _datasets,
     "tokenizer": _text(),
     "source": _text(),
+    "follow_links": _flag,
+    "on_error": _one_of(("fail", "skip")),
     "output": _text(optional=True),
     "max_length": _whole(2, 2**24),
     "packing": _one_of(PACKINGS),

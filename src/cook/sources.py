@@ -52,6 +52,15 @@ class Source:
 
     kind: str  # "local" or "sample"
     root: Path
+    follow_links: bool = True
+    """Whether to read what lies outside of `root`."""
+
+    def _refuse_outside(self, path: Path) -> None:
+        real = path.resolve()
+        if not any(home and real.is_relative_to(home) for home in (self.root.resolve(), _blobs(self.root))):
+            raise SourceError(
+                f"{path}: leads out of the source folder, to {real}; if that is meant, pass --follow-links"
+            )
 
     def provenance(self) -> dict[str, Any]:
         """What the manifest keeps: never a path of this machine."""
@@ -77,6 +86,9 @@ class Source:
             ]
         except OSError as exc:
             raise SourceError(f"{folder}: cannot be read: {exc.strerror or exc}") from exc
+        if not self.follow_links:
+            for shard in shards:
+                self._refuse_outside(shard.path)
         unread = [e.name for e in entries if not e.name.startswith(".") and not e.name.endswith(SUFFIXES)]
         if shards and unread:
             warnings.warn(f"{folder}: not read, by their names: {', '.join(unread[:5])}", SourceWarning, stacklevel=2)
@@ -88,8 +100,17 @@ class Source:
         return shards
 
 
-def open_source(name: str) -> Source:
-    """The source that a recipe names. Raises SourceError."""
+def _blobs(root: Path) -> Path | None:
+    """Where a snapshot in the Hugging Face cache has its files: REPO/snapshots/COMMIT/… links to REPO/blobs/…."""
+    real = root.resolve()
+    return next((folder.parent / "blobs" for folder in real.parents if folder.name == "snapshots"), None)
+
+
+def open_source(name: str, follow_links: bool = False) -> Source:
+    """The source that a recipe names. Raises SourceError.
+
+    Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
+    """
     if name == SAMPLE:
         return Source(SAMPLE, Path(str(resources.files("cook") / SAMPLE)))
     if name == HUB:
@@ -101,7 +122,7 @@ def open_source(name: str) -> Source:
     root = Path(name).expanduser()
     if not root.is_dir():
         raise SourceError(f"{name}: no such folder; a source is a folder laid out DATASET/shard/*.jsonl, or {SAMPLE}")
-    source = Source("local", root)
+    source = Source("local", root, follow_links)
     if not source.names():
         raise SourceError(f"{name}: holds no data set; a source is laid out DATASET/shard/*.jsonl")
     return source

@@ -20,10 +20,11 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from cook.errors import OutputError
 
-VERSION = 1  # part of every name: raise it when the files or the rules that they follow change
+VERSION = 2  # part of every name: raise it when the files or the rules that they follow change
 
 # One row an example: tokens of its input and output (BOS and EOS counted), its line (from the start of the part), its
 # pairs, at which token of the file it lies, and the byte of the shard that its line starts at.
@@ -33,8 +34,8 @@ PLACE = np.dtype([("input", "i4"), ("output", "i4"), ("line", "i4"), ("at", "i8"
 # One row an entry or pair left out: its line, the pair (from 0; -1: the entry), REASONS[reason], how many pairs go with
 # it, and the tokens of the entry as one example (0: not encoded).
 SKIPPED = np.dtype([("line", "i4"), ("pair", "i4"), ("reason", "u1"), ("pairs", "i4"), ("tokens", "i4")])
-REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong")
-NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG = range(len(REASONS))
+REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line")
+NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE = range(len(REASONS))
 
 Rows = npt.NDArray[np.void]
 
@@ -51,13 +52,19 @@ class Index:
     pairs: int = 0
     truncated: int = 0
     """Examples with a cut context."""
+    special: int = 0
+    """Entries whose text holds a special token's; see `marks`."""
+    markers: dict[str, int] = dataclasses.field(default_factory=dict)
+    """For each template marker, the entries whose text holds it."""
+    bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    """Each line that is no entry and was left out, and what is wrong with it."""
 
     def tokens(self) -> int:
         """How many ids the file holds."""
         return total(self.examples)
 
 
-COUNTS = ("lines", "entries", "pairs", "truncated")
+COUNTS = ("lines", "entries", "pairs", "truncated", "special")
 
 
 def total(examples: Rows) -> int:
@@ -113,7 +120,10 @@ def _save(name: str, index: Index, writer: Writer) -> None:
     temporary = f"{name}.{os.getpid()}.tmp"
     counts = np.array([*(getattr(index, field) for field in COUNTS), writer.tokens, writer.check], np.int64)
     with open(temporary, "wb") as file:
-        np.savez(file, examples=index.examples, skipped=index.skipped, counts=counts)
+        texts = orjson.dumps([index.markers, index.bad])
+        np.savez(
+            file, examples=index.examples, skipped=index.skipped, counts=counts, texts=np.frombuffer(texts, np.uint8)
+        )
     os.replace(temporary, name + ".npz")
 
 
@@ -123,6 +133,7 @@ def load(name: str) -> Index | None:
         # Its members have checks of their own. numpy leaves a file that is no archive open, so it is opened here.
         with open(name + ".npz", "rb") as archive, np.load(archive, allow_pickle=False) as file:
             examples, skipped, numbers = file["examples"], file["skipped"], file["counts"].tolist()
+            markers, bad = orjson.loads(file["texts"].tobytes())
         *counts, tokens, check = numbers
         if examples.dtype != EXAMPLE or skipped.dtype != SKIPPED or len(counts) != len(COUNTS):
             return None
@@ -131,7 +142,8 @@ def load(name: str) -> Index | None:
         os.utime(name + ".npz")  # the cache drops first what was not used for longest
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    return Index(examples, skipped, *counts)
+    named = dict(zip(COUNTS, counts, strict=True))
+    return Index(examples, skipped, **named, markers=markers, bad=[(line, what) for line, what in bad])
 
 
 def _check(path: str) -> tuple[int, int]:

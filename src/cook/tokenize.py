@@ -17,15 +17,29 @@ from cook import overlong, spool
 from cook.engines import Engine, Ids, Offsets
 from cook.errors import Problem, SourceError, TokenizerError
 from cook.format import Formatter
-from cook.load import Entry, LineReader, Part, lines_again, parse
+from cook.load import Entry, Line, LineReader, Part, lines_again, parse
+from cook.marks import Marks, markers
 from cook.recipe import Recipe
 from cook.sources import Shard
-from cook.spool import BLANK_ANSWER, BLANK_QUESTION, EXAMPLE, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Index, Rows
-from cook.tokenizer import Tokenizer, load_engine, token_ends
+from cook.spool import (
+    BAD_LINE,
+    BLANK_ANSWER,
+    BLANK_QUESTION,
+    EXAMPLE,
+    NO_PAIRS,
+    OVERLONG,
+    PLACE,
+    SKIPPED,
+    Index,
+    Rows,
+)
+from cook.tokenizer import Tokenizer, load_engine, special_strings, token_ends
 
 BATCH = 2 << 20  # bytes of lines encoded in one call
 REMAKE_BATCH = 1 << 19  # bytes of lines re-made together
-MAX_PROBLEMS = 20  # bad lines named; the rest are counted
+MAX_PROBLEMS = 20  # problems named; the rest are counted
+MAX_BAD = 100_000  # bad lines of a part that are left out; what has more is no shard
+MAX_WHAT = 500  # letters kept of what is wrong with a line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +80,11 @@ class Tokenized:
     split: int = 0
     """Over-long entries of which examples were made."""
     truncated: int = 0
+    special: int = 0
+    """Entries whose text holds a special token's; see `marks`."""
+    markers: dict[str, int] = dataclasses.field(default_factory=dict)
+    bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    """Lines left out because they are no entries, and what is wrong with each."""
     longest: int = 0
     """Tokens of the longest entry as one example, and its line."""
     longest_line: int = 0
@@ -84,11 +103,12 @@ def tokenize(job: Job) -> Tokenized:
     nothing = np.empty(0, PLACE)
     result = Tokenized(nothing, nothing, np.empty(0, SKIPPED))
     index = None if job.limit else spool.load(job.whole)
-    index = index or _encode_whole(job, result)
+    if index is None or (index.bad and job.recipe.on_error == "fail"):
+        index = _encode_whole(job, result)
     if result.problem_count:
         result.lines = index.lines
         return result
-    for field in ("lines", "entries", "pairs", "skipped"):
+    for field in ("lines", "entries", "pairs", "skipped", "special", "markers", "bad"):
         setattr(result, field, getattr(index, field))
     totals = index.examples["input"] + index.examples["output"]
     if len(totals):
@@ -110,13 +130,14 @@ def _places(examples: Rows) -> Rows:
 
 
 def _encode_whole(job: Job, result: Tokenized) -> Index:
-    """Every entry as one example; bad lines go to the result, and then there is no spool."""
+    """Every entry as one example; bad lines are left out, or go to the result, and then there is no spool."""
     encode, formatter = _checked(load_engine(job.tokenizer), job.tokenizer), Formatter(job.recipe)
     reader = LineReader(job.part)
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
+    marks = Marks(markers(job.recipe), special_strings(job.tokenizer))
     rows, skipped = [index.examples], [index.skipped]
     with spool.writing(job.whole) as (writer, done):
-        for batch, left_out in _batches(job, reader, index, result):
+        for batch, left_out in _batches(job, reader, index, result, marks):
             skipped.append(left_out)
             if result.problem_count or not batch:
                 continue
@@ -129,19 +150,36 @@ def _encode_whole(job: Job, result: Tokenized) -> Index:
             table["line"] = [entry.line for entry in batch]
             table["start"] = [entry.start for entry in batch]
             table["pairs"] = [len(entry.pairs) for entry in batch]
-            for empty in np.flatnonzero(table["input"] == 0):
-                result.note(Problem(job.part.path, batch[empty].line, "context", "its input encodes to no token"))
             writer.write(_with_control_tokens(ids, offsets, job.tokenizer))
+            if (table["input"] == 0).any():
+                for empty in np.flatnonzero(table["input"] == 0):
+                    problem = Problem(job.part.path, batch[empty].line, "context", "its input encodes to no token")
+                    _bad_line(job, [problem], index, result)
+                    skipped.append(np.array([(problem.line, -1, BAD_LINE, 0, 0)], SKIPPED))
+                table = table[table["input"] > 0]
             rows.append(table)
         index.lines = reader.lines
-        index.examples, index.skipped = np.concatenate(rows), np.concatenate(skipped)
+        index.special, index.markers = marks.special, marks.by_marker
+        index.examples, index.skipped = np.concatenate(rows), _by_line(np.concatenate(skipped))
         _unchanged(job)
         if not result.problem_count:
             done.append(index)
     return index
 
 
-def _batches(job: Job, reader: LineReader, index: Index, result: Tokenized) -> Iterator[tuple[list[Entry], Rows]]:
+def _bad_line(job: Job, problems: list[Problem], index: Index, result: Tokenized) -> None:
+    """Note what is wrong with a line: for the error, or for the record if bad lines are left out."""
+    if job.recipe.on_error == "skip" and len(index.bad) < MAX_BAD:
+        what = "; ".join(f"{problem.field}: {problem.what}".removeprefix(": ") for problem in problems)
+        index.bad.append((problems[0].line, what if len(what) <= MAX_WHAT else what[:MAX_WHAT] + "…"))
+        return
+    for problem in problems:
+        result.note(problem)
+
+
+def _batches(
+    job: Job, reader: LineReader, index: Index, result: Tokenized, marks: Marks
+) -> Iterator[tuple[list[Entry], Rows]]:
     """The entries of a part in batches, and rows of SKIPPED for what was left out."""
     batch: list[Entry] = []
     skipped: list[tuple[int, int, int, int, int]] = []
@@ -149,15 +187,14 @@ def _batches(job: Job, reader: LineReader, index: Index, result: Tokenized) -> I
     for line in reader:
         if index.entries == job.limit:
             break
-        if isinstance(line, Problem):
-            result.note(line)
-            continue
-        entry = parse(job.part.path, line)
-        if isinstance(entry, list):
-            for problem in entry:
-                result.note(problem)
-            continue
         index.entries += 1
+        entry = [line] if isinstance(line, Problem) else parse(job.part.path, line)
+        if isinstance(entry, list):
+            _bad_line(job, entry, index, result)
+            skipped.append((entry[0].line, -1, BAD_LINE, 0, 0))
+            continue
+        assert isinstance(line, Line)
+        marks.look(line.text, entry)
         index.pairs += len(entry.pairs) + len(entry.blank)
         for at, question in entry.blank:
             skipped.append((entry.line, at, BLANK_QUESTION if question else BLANK_ANSWER, 1, 0))
@@ -173,7 +210,9 @@ def _batches(job: Job, reader: LineReader, index: Index, result: Tokenized) -> I
 
 
 def _checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
-    """The engine's `encode`, with every id checked to be of the model's vocabulary."""
+    """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
+    forbidden = np.zeros(tokenizer.vocab_size, bool)
+    forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
 
     def encode(texts: Sequence[str]) -> tuple[Ids, Offsets]:
         ids, offsets = engine.encode(texts)
@@ -181,6 +220,11 @@ def _checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], 
             raise TokenizerError(
                 f"{engine.name} {engine.version} gave id {highest} for {tokenizer.name}, whose vocabulary has "
                 f"{tokenizer.vocab_size} ids; please report this"
+            )
+        if forbidden[ids].any():
+            raise TokenizerError(
+                f"{engine.name} {engine.version} gave the special token {int(ids[forbidden[ids]][0])} of "
+                f"{tokenizer.name} for ordinary text; please report this, and pass --engine hf"
             )
         return ids, offsets
 
@@ -227,8 +271,11 @@ def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
         result.remade, left_out = _places(index.examples), index.skipped
         result.kept_pairs += int(index.examples["pairs"].sum())
         result.split, result.truncated = index.entries, index.truncated
-    skipped = np.concatenate([result.skipped, left_out])
-    result.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
+    result.skipped = _by_line(np.concatenate([result.skipped, left_out]))
+
+
+def _by_line(rows: Rows) -> Rows:
+    return rows[np.argsort(rows["line"], kind="stable")]
 
 
 def _remake(job: Job, rows: Rows) -> Index:

@@ -54,6 +54,8 @@ class Tokenizer:
     eos_id: int
     pad_id: int
     """The model's, else EOS."""
+    unk_id: int | None
+    """What the model has for text that it lacks: the one special token that ordinary text may give."""
     specials: tuple[tuple[str, int], ...]
     """The special tokens of the model."""
 
@@ -78,6 +80,7 @@ class _Source:
     ids: dict[str, int]  # every token that may be named: added tokens, and the vocabulary of a tokenizer.json
     specials: dict[str, int]
     vocab_size: int
+    unk_id: int | None
     config: dict[str, str | None] | None  # bos_token, eos_token, pad_token; None: nothing says
 
 
@@ -109,6 +112,7 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
         eos=eos,
         eos_id=eos_id,
         pad_id=source.ids.get(pad, eos_id) if pad else eos_id,
+        unk_id=source.unk_id,
         specials=tuple(sorted(specials.items(), key=lambda item: item[1])),
     )
     return dataclasses.replace(tokenizer, engine=_choose(tokenizer, recipe.engine, work))
@@ -185,6 +189,12 @@ def load_engine(tokenizer: Tokenizer) -> Engine:
         return _engines[key]
 
 
+def special_strings(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The texts that stand for control tokens: the model's own, and those that a bundled vocabulary adds to them."""
+    added = _bundled(tokenizer.preset).specials if tokenizer.preset else ()
+    return tuple(sorted({*added, *(token for token, _ in tokenizer.specials)}))
+
+
 def warm_up(tokenizer: Tokenizer) -> None:
     """Load the engine before there is work for it. What goes wrong is told when it is asked to encode."""
     with contextlib.suppress(TokenizerError):
@@ -249,7 +259,9 @@ def _find(name: str) -> _Source:
     if preset := find_preset(name):
         config = {"bos_token": preset.bos, "eos_token": preset.eos}
         specials = dict(preset.specials)
-        return _Source(preset.name, preset, None, preset.fingerprint, specials, specials, preset.vocab_size, {**config})
+        return _Source(
+            preset.name, preset, None, preset.fingerprint, specials, specials, preset.vocab_size, None, {**config}
+        )
     path = Path(name).expanduser()
     if path.is_dir():
         return _from_file(path.resolve().name, path / "tokenizer.json", path / "tokenizer_config.json")
@@ -286,9 +298,11 @@ def _from_file(name: str, path: Path, config_path: Path | None) -> _Source:
     added = {token["content"]: token for token in document.get("added_tokens") or ()}
     ids = vocab | {content: token["id"] for content, token in added.items()}
     specials = {content: token["id"] for content, token in added.items() if token.get("special")}
+    assert isinstance(model, dict)
+    unk = model.get("unk_id", ids.get(model.get("unk_token") or ""))  # Unigram has the id, others the token
     config = _parse(config_path, _read(config_path)) if config_path and config_path.exists() else None
     return _Source(
-        name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, specials, max(ids.values()) + 1,
+        name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, specials, max(ids.values()) + 1, unk,
         config and {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token")},
     )  # fmt: skip
 

@@ -30,6 +30,8 @@ class SplintrEngine:
         self, tokenizer: splintr.AnyTokenizer, recognises: Sequence[str] = (), space_added: bool = False
     ) -> None:
         self._tokenizer = tokenizer
+        self.specials = tuple(recognises)
+        """What the batch call would take for special tokens: those of a bundled vocabulary."""
         self._special = re.compile("|".join(map(re.escape, recognises))) if recognises else None
         self._signs = _signs(recognises)
         self._exact_bytes = bool(recognises)  # bundled vocabularies have no normalizer that token_ends must see through
