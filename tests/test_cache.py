@@ -32,6 +32,16 @@ def bake(tmp_path, monkeypatch):
     return run
 
 
+def test_shards_of_the_same_bytes_share_a_spool_and_are_tokenized_side_by_side(tmp_path):
+    for name in ("a", "b"):
+        for shard in range(8):
+            write_shard(tmp_path / "in", name, [entry(f"context {i}") for i in range(50)], f"{shard}.jsonl")
+    recipe = Recipe(
+        datasets="all", tokenizer="llama3", source=str(tmp_path / "in"), output=str(tmp_path / "out"), jobs=8
+    )
+    assert [result.counts["examples"] for result in cook.run(recipe).results] == [400, 400]
+
+
 def test_another_packing_or_seed_encodes_nothing(bake):
     bake("one")
     assert bake.encoded == {"whole": 1, "remade": 1}
@@ -105,7 +115,7 @@ def test_a_damaged_spool_is_noticed_and_made_anew(bake, tmp_path, suffix, damage
     for path in spools(tmp_path / "cache", suffix):
         data = path.read_bytes()
         middle = len(data) // 2
-        flipped = data[:middle] + bytes([data[middle] ^ 64]) + data[middle + 1 :]
+        flipped = bytes(byte ^ (64 if i % 97 == 50 else 0) for i, byte in enumerate(data))
         path.unlink()
         if damage != "removed":
             path.write_bytes({"flipped": flipped, "truncated": data[:middle], "emptied": b""}[damage])

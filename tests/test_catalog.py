@@ -88,7 +88,7 @@ def test_shards_in_bytewise_order_of_their_decompressed_names(tmp_path):
 def test_a_shard_twice_is_an_error(tmp_path):
     path = write_shard(tmp_path, "set", [entry()])
     shutil.copy(path, path.with_name("00000.jsonl.gz"))
-    with pytest.raises(SourceError, match=r"00000\.jsonl and 00000\.jsonl\.gz are the same shard twice"):
+    with pytest.raises(SourceError, match=r"00000\.jsonl and .*00000\.jsonl\.gz are the same shard twice"):
         open_source(str(tmp_path)).shards("set")
 
 

@@ -11,9 +11,10 @@ import hashlib
 import itertools
 import os
 import warnings
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cook.catalog import is_safe
 from cook.errors import SourceError
@@ -46,14 +47,112 @@ class Shard:
         return (now.st_size, now.st_mtime_ns) != (self.size, self.modified)
 
 
+class Source(Protocol):
+    """A collection of data sets that can be read."""
+
+    def names(self) -> list[str]:
+        """The data sets held, in bytewise order. Raises SourceError."""
+        ...
+
+    def shards(self, data_set: str) -> list[Shard]:
+        """The shards of a data set, fetched if need be, in the order that they are read in. Raises SourceError."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """What the manifest keeps of the source: its kind, id and commit; never a path of this machine."""
+        ...
+
+
+def layout(paths: Iterable[str]) -> dict[str, list[str]]:
+    """The data sets of a collection by the paths of its files, each with those that may be its shards.
+
+    Three forms are known: DATASET/shard/*.jsonl, DATASET/*.jsonl and DATASET.jsonl, plain or compressed. Other files
+    are no part of it.
+
+    >>> layout(["squad/shard/1.jsonl", "squad/shard/0.jsonl.gz", "mine.jsonl", "QED/notes.txt", "README.md"])
+    {'mine': ['mine.jsonl'], 'squad': ['squad/shard/1.jsonl', 'squad/shard/0.jsonl.gz']}
+    """
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        folders, _, file = path.rpartition("/")
+        if not file.endswith(SUFFIXES) or file.startswith("."):
+            continue
+        name = folders.removesuffix("/shard") if folders else shard_name(file).removesuffix(".jsonl")
+        if is_safe(name):
+            found.setdefault(name, []).append(path)
+    return {name: found[name] for name in sorted(found, key=str.encode)}
+
+
+def in_order(data_set: str, paths: Iterable[str]) -> list[str]:
+    """The shards of a data set in the order that they are read in: bytewise, by their decompressed names.
+
+    Raises SourceError where there are none, where two are the same shard, or where two forms are mixed.
+    """
+    ordered = sorted(paths, key=lambda path: (os.fsencode(shard_name(path)), path))
+    if not ordered:
+        raise SourceError(f"{data_set}: holds no shard; a shard's name ends in {', '.join(SUFFIXES)}")
+    if len({path.rpartition("/")[0] for path in ordered}) > 1:
+        raise SourceError(f"{data_set}: its shards lie in two places, {ordered[0]} and {ordered[-1]}; remove one")
+    for one, other in itertools.pairwise(ordered):
+        if shard_name(one) == shard_name(other):
+            raise SourceError(f"{one} and {other} are the same shard twice; remove one")
+    return ordered
+
+
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """A collection of data sets that can be read: a folder, and what the manifest says of it."""
+class Folder:
+    """A collection in a folder of this machine. One layout or another; see `layout`."""
 
     kind: str  # "local" or "sample"
     root: Path
     follow_links: bool = True
     """Whether to read what lies outside of `root`."""
+
+    def provenance(self) -> dict[str, Any]:
+        """See Source."""
+        return {"kind": self.kind}
+
+    def names(self) -> list[str]:
+        """See Source."""
+        paths = self._paths("*")
+        bare = {path.removesuffix("/shard/") for path in paths if path.endswith("/shard/")}
+        return sorted({*layout(paths), *bare}, key=str.encode)
+
+    def shards(self, data_set: str) -> list[Shard]:
+        """See Source."""
+        paths = in_order(data_set, layout(self._paths(data_set)).get(data_set, ()))
+        if not self.follow_links:
+            for path in paths:
+                self._refuse_outside(self.root / path)
+        try:
+            return [shard_at(self.root / path) for path in paths]
+        except OSError as exc:
+            raise unreadable(exc.filename, exc) from exc
+
+    def _paths(self, data_set: str) -> list[str]:
+        """The files that may be shards of a data set, or of all ("*"), and folders for them; relative to the root."""
+        try:
+            with os.scandir(self.root) as entries:
+                top = [e for e in entries if data_set in ("*", e.name, shard_name(e.name).removesuffix(".jsonl"))]
+            found = [entry.name for entry in top if entry.is_file()]
+            for entry in top:
+                if entry.is_dir() and is_safe(entry.name):
+                    found += self._files(entry.name)
+                    if (self.root / entry.name / "shard").is_dir():
+                        found.append(f"{entry.name}/shard/")
+                        found += self._files(f"{entry.name}/shard", warns=data_set != "*")
+        except OSError as exc:
+            raise SourceError(f"{exc.filename or self.root}: cannot be read: {exc.strerror or exc}") from exc
+        return found
+
+    def _files(self, folder: str, warns: bool = False) -> list[str]:
+        with os.scandir(self.root / folder) as entries:
+            names = sorted((entry.name, entry.is_file()) for entry in entries if not entry.name.startswith("."))
+        unread = [name for name, is_file in names if not (is_file and name.endswith(SUFFIXES))]
+        if warns and unread and len(unread) < len(names):
+            told = f"{self.root / folder}: not read, by their names: {', '.join(unread[:5])}"
+            warnings.warn(told, SourceWarning, stacklevel=5)
+        return [f"{folder}/{name}" for name, is_file in names if is_file]
 
     def _refuse_outside(self, path: Path) -> None:
         real = path.resolve()
@@ -62,42 +161,11 @@ class Source:
                 f"{path}: leads out of the source folder, to {real}; if that is meant, pass --follow-links"
             )
 
-    def provenance(self) -> dict[str, Any]:
-        """What the manifest keeps: never a path of this machine."""
-        return {"kind": self.kind}
 
-    def names(self) -> list[str]:
-        """The data sets held, in bytewise order."""
-        try:
-            found = [entry.name for entry in os.scandir(self.root) if (Path(entry.path) / "shard").is_dir()]
-        except OSError as exc:
-            raise SourceError(f"{self.root}: cannot be read: {exc.strerror or exc}") from exc
-        return sorted((name for name in found if is_safe(name)), key=str.encode)
-
-    def shards(self, data_set: str) -> list[Shard]:
-        """The shards of a data set, in the order that they are read in. Raises SourceError."""
-        folder = self.root / data_set / "shard"
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: (os.fsencode(shard_name(entry.name)), entry.name))
-            shards = [
-                Shard(entry.name, Path(entry.path), entry.stat().st_size, entry.stat().st_mtime_ns)
-                for entry in entries
-                if entry.name.endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
-            ]
-        except OSError as exc:
-            raise SourceError(f"{folder}: cannot be read: {exc.strerror or exc}") from exc
-        if not self.follow_links:
-            for shard in shards:
-                self._refuse_outside(shard.path)
-        unread = [e.name for e in entries if not e.name.startswith(".") and not e.name.endswith(SUFFIXES)]
-        if shards and unread:
-            warnings.warn(f"{folder}: not read, by their names: {', '.join(unread[:5])}", SourceWarning, stacklevel=2)
-        if not shards:
-            raise SourceError(f"{folder}: holds no shard; a shard's name ends in {', '.join(SUFFIXES)}")
-        for one, other in itertools.pairwise(shards):
-            if shard_name(one.name) == shard_name(other.name):
-                raise SourceError(f"{folder}: {one.name} and {other.name} are the same shard twice; remove one")
-        return shards
+def shard_at(path: Path, name: str | None = None) -> Shard:
+    """A shard as it lies there now. Raises OSError."""
+    found = path.stat()
+    return Shard(name or path.name, path, found.st_size, found.st_mtime_ns)
 
 
 def _blobs(root: Path) -> Path | None:
@@ -112,7 +180,7 @@ def open_source(name: str, follow_links: bool = False) -> Source:
     Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
     """
     if name == SAMPLE:
-        return Source(SAMPLE, Path(str(resources.files("cook") / SAMPLE)))
+        return Folder(SAMPLE, Path(str(resources.files("cook") / SAMPLE)))
     if name == HUB:
         raise SourceError(
             "source hub: fetching from the Hub is not built yet. Pass --source sample for the bundled sample, or "
@@ -122,7 +190,7 @@ def open_source(name: str, follow_links: bool = False) -> Source:
     root = Path(name).expanduser()
     if not root.is_dir():
         raise SourceError(f"{name}: no such folder; a source is a folder laid out DATASET/shard/*.jsonl, or {SAMPLE}")
-    source = Source("local", root, follow_links)
+    source = Folder("local", root, follow_links)
     if not source.names():
         raise SourceError(f"{name}: holds no data set; a source is laid out DATASET/shard/*.jsonl")
     return source

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -98,7 +99,7 @@ def writing(name: str) -> Iterator[tuple[Writer, list[Index]]]:
 
     An empty list, or an error, leaves nothing. Raises OutputError where the files cannot be written.
     """
-    temporary = f"{name}.{os.getpid()}.tmp"
+    temporary = _temporary(name)
     try:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -116,8 +117,13 @@ def writing(name: str) -> Iterator[tuple[Writer, list[Index]]]:
         Path(temporary).unlink(missing_ok=True)
 
 
+def _temporary(name: str) -> str:
+    """Where it is written first: of this thread alone, since shards of the same bytes have the same spool."""
+    return f"{name}.{os.getpid()}-{threading.get_ident()}.tmp"
+
+
 def _save(name: str, index: Index, writer: Writer) -> None:
-    temporary = f"{name}.{os.getpid()}.tmp"
+    temporary = _temporary(name)
     counts = np.array([*(getattr(index, field) for field in COUNTS), writer.tokens, writer.check], np.int64)
     with open(temporary, "wb") as file:
         texts = orjson.dumps([index.markers, index.bad])
