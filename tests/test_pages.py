@@ -127,6 +127,8 @@ def test_the_readme_runs_as_it_stands(reader):
     assert roots == {
         "llama3/squad",
         "mine/manuals",
+        "mine/oil",
+        "split/race",
         "real/squad",
         "Qwen--Qwen3-0.6B-Base/squad",
         "model/squad",
@@ -141,6 +143,7 @@ def test_the_readme_runs_as_it_stands(reader):
     assert made["recipe/race"]["recipe"]["max_length"] == 1024, "the flag did not win over recipe.yaml"
     assert made["recipe/race"]["recipe"]["packing"] == "in-order"
     assert made["model/squad"]["tokenizer"]["eos"] == "<|im_end|>"
+    assert {output["split"] for output in made["split/race"]["outputs"]} == {"train", "validation"}
     assert len(CONFIGS) == 2, "the README says that configs/ has two"
 
 

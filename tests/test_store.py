@@ -95,6 +95,8 @@ def test_the_manifest_by_its_fields(cooked):
     assert found["format_version"] == 1
     assert found["recipe"] == {
         "max_length": 4096, "packing": "best-fit", "overlong": "split", "seed": 0, "limit": None, "delimiter": "\n\n",
+        "validation": None, "dedup": False,
+        "fields": {"context": "context", "pairs": "QA_list", "question": "Q", "answer": "A"},
         "context_template": " <CON> {context} </CON>", "pair_template": "<QUE> {question} <ANS> {answer} </END>",
     }  # fmt: skip
     assert found["source"] == {"kind": "local"}

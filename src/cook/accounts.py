@@ -18,6 +18,7 @@ from cook import tokenize as stage
 from cook.errors import InputError, TooLong
 from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of
+from cook.spool import Rows
 
 SKIPPED_NAME = "skipped.jsonl"
 
@@ -37,6 +38,41 @@ class Dough:
     def skipped(self) -> npt.NDArray[np.void]:
         """What was left out, of all parts."""
         return np.concatenate([part.skipped for part in self.parts])
+
+    def skip_repeats(self, placed: Rows, pairs: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]) -> None:
+        """Note the entries of these examples of the table of all as left out because they repeat others."""
+        begin = 0
+        for part in self.parts:
+            rows = slice(begin, begin + part.examples)
+            begin += part.examples
+            lines, group = np.unique(placed["line"][rows][repeated[rows]], return_inverse=True)
+            if len(lines):
+                noted = np.zeros(len(lines), spool.SKIPPED)
+                noted["line"], noted["pair"], noted["reason"] = lines, -1, spool.REPEAT
+                noted["pairs"] = np.bincount(group, pairs[rows][repeated[rows]])
+                skipped = np.concatenate([part.skipped, noted])
+                part.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What became of a split."""
+
+    lengths: npt.NDArray[np.int64]
+    """Tokens of each example."""
+    tokens: npt.NDArray[np.int64]
+    """Tokens of each sequence."""
+    trained: int
+    """Tokens that bear loss."""
+
+    def counts(self) -> dict[str, int]:
+        """As the manifest has them."""
+        return {
+            "examples": len(self.lengths),
+            "sequences": len(self.tokens),
+            "tokens": int(self.tokens.sum()),
+            "trained_tokens": self.trained,
+        }
 
 
 def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None:
@@ -88,7 +124,8 @@ def refuse_bad_lines(recipe: Recipe, folder: Path, found: dict[str, Any]) -> Non
 def lost_and_kept(found: dict[str, Any]) -> tuple[int, int]:
     """The pairs of a cooked data set that were lost to length, and those that are in it, from its manifest."""
     skipped = found["counts"]["skipped_pairs"]
-    return skipped.get("overlong", 0), found["counts"]["pairs"] - sum(skipped.values())
+    kept = found["counts"]["pairs"] - sum(skipped.values()) + skipped.get("repeat", 0)  # lengths come before repeats
+    return skipped.get("overlong", 0), kept
 
 
 def _ceil(share: float) -> str:
@@ -100,16 +137,12 @@ def _ceil(share: float) -> str:
     return f"{min(1.0, math.ceil(share * 1000) / 1000):g}"
 
 
-def account(
-    recipe: Recipe,
-    dough: Dough,
-    placed: npt.NDArray[np.void],
-    lengths: npt.NDArray[np.int64],
-    tokens: npt.NDArray[np.int64],
-) -> dict[str, Any]:
-    """The manifest's counts and figures."""
+def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, Any]:
+    """The manifest's counts and figures, over all splits."""
     skipped = dough.skipped()
-    total, trained = int(tokens.sum()), int(placed["output"].sum(dtype=np.int64))
+    lengths = np.concatenate([split.lengths for split in made.values()])
+    tokens = np.concatenate([split.tokens for split in made.values()])
+    total = Made(lengths, tokens, sum(split.trained for split in made.values())).counts()
 
     def by_reason(rows: npt.NDArray[np.void], amounts: npt.NDArray[np.integer]) -> dict[str, int]:
         sums = np.bincount(rows["reason"], amounts, minlength=len(spool.REASONS)).astype(int)
@@ -123,10 +156,8 @@ def account(
         "counts": {
             "entries": dough.total("entries"),
             "pairs": dough.total("pairs"),
-            "examples": len(placed),
-            "sequences": len(tokens),
-            "tokens": total,
-            "trained_tokens": trained,
+            **total,
+            **({"splits": {name: split.counts() for name, split in made.items()}} if len(made) > 1 else {}),
             "split": dough.total("split"),
             "truncated": dough.total("truncated"),
             "skipped_entries": by_reason(whole, np.ones(len(whole), int)),
@@ -135,12 +166,12 @@ def account(
             "markers": {marker: count for marker, count in markers.items() if count},
         },
         "figures": {
-            "utilisation": round(total / (len(tokens) * recipe.max_length), 6),
-            "trained_share": round(trained / total, 6),
+            "utilisation": round(total["tokens"] / (len(tokens) * recipe.max_length), 6),
+            "trained_share": round(total["trained_tokens"] / total["tokens"], 6),
             "longest_entry": max(part.longest for part in dough.parts),
             "example_tokens": _quantiles(lengths),
             "sequence_tokens": _quantiles(tokens),
-            "examples_per_sequence": round(len(placed) / len(tokens), 3),
+            "examples_per_sequence": round(len(lengths) / len(tokens), 3),
         },
     }
 

@@ -114,6 +114,22 @@ def _option(heading: str, *names: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(*names, cls=GroupedOption, heading=heading, **settings)
 
 
+def _share_or_count(value: str) -> float:
+    """A share, written with a point, or a whole number."""
+    try:
+        return float(value) if "." in value or "e" in value else int(value)
+    except ValueError as exc:
+        raise click.BadParameter(f"{value!r} is neither a share such as 0.01 nor a whole number") from exc
+
+
+def _keys(value: str) -> dict[str, str]:
+    """NAME=KEY, several separated by commas."""
+    pairs = [item.partition("=") for item in value.split(",")]
+    if not all(name and sign and key for name, sign, key in pairs):
+        raise click.BadParameter(f"{value!r} is not of the form NAME=KEY,NAME=KEY")
+    return {name.strip(): key.strip() for name, _, key in pairs}
+
+
 WHAT, SEQUENCES, TEXT, RUN = "What to cook", "Sequences", "Text", "Run"
 
 # The settings of a recipe, each None unless given: then the configuration file's holds, then the recipe's default.
@@ -137,7 +153,13 @@ RECIPE_OPTIONS = (
     _option(SEQUENCES, "--max-dropped", type=float, metavar="SHARE",
             help="Largest share of a data set's pairs that may be lost to length.  [0.05]"),
     _option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
+    _option(SEQUENCES, "--validation", type=_share_or_count, metavar="SHARE|N",
+            help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),
+    _option(SEQUENCES, "--dedup", is_flag=True, default=None,
+            help="Leave out entries that repeat another's context and pairs exactly."),
     _option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each data set."),
+    _option(TEXT, "--fields", type=_keys, metavar="NAME=KEY,…",
+            help="Keys of a line that differ from context=context, pairs=QA_list, question=Q, answer=A."),
     _option(TEXT, "--bos", metavar="TOKEN", help="Opens an input; none: no BOS.  [the tokenizer's]"),
     _option(TEXT, "--eos", metavar="TOKEN", help="Closes an output.  [the tokenizer's]"),
     _option(TEXT, "--context-template", metavar="TEXT", help="[' <CON> {context} </CON>']"),
@@ -371,6 +393,7 @@ REASONS = {
     "blank_answer": "with a blank answer",
     "overlong": "too long for a sequence",
     "bad_line": "on lines that are no entries",
+    "repeat": "that repeat another",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
@@ -14,11 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cook import accounts, cache, spool
+from cook import accounts, cache, splits, spool
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.accounts import Dough
-from cook.errors import BadLines, CookError, OutputError, OutputExists, Problem, SourceError
+from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem, SourceError
 from cook.load import parts_of
 from cook.pack import Plan, plan
 from cook.recipe import Recipe
@@ -30,6 +31,10 @@ from cook.tokenizer import Tokenizer
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
 T = TypeVar("T")
 WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited
+
+
+class SplitWarning(UserWarning):
+    """A split that was asked for has no entry."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +86,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         spools = staged if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
         dough = _tokenize(kitchen, shards, digests, spools)
         accounts.refuse(kitchen.recipe, name, shards, dough)
-        made = head | _versions() | _gather(kitchen, dough, out)
+        made = head | _versions() | _gather(kitchen, name, dough, out)
         made["outputs"] += accounts.write_skipped(out, shards, dough)
         for shard in shards:
             if shard.changed():
@@ -236,44 +241,87 @@ def _limited(
             return
 
 
-def _gather(kitchen: Kitchen, dough: Dough, out: Path) -> dict[str, Any]:
-    """Plan the sequences and write their files; the manifest's outputs, counts and figures."""
+def _gather(kitchen: Kitchen, name: str, dough: Dough, out: Path) -> dict[str, Any]:
+    """Plan the sequences of each split and write their files; the manifest's outputs, counts and figures."""
     recipe = kitchen.recipe
-    placed = _placed(dough, out.parent / "placed")
-    lengths = placed["input"].astype(np.int64) + placed["output"]
-    planned = plan(lengths, recipe.max_length, recipe.packing, recipe.seed)
-    tokens = parquet.row_tokens(planned.starts, lengths[planned.order])
-    ranges = parquet.split_rows(tokens, parquet.FILE_TOKENS)
-    spools = [spool.ids_path(name) for job in dough.jobs for name in (job.whole, job.remade)]
-    jobs = (
-        (0, _file_job(out / file_name, spools, placed, planned, *rows))
-        for file_name, rows in zip(parquet.file_names(len(ranges)), ranges, strict=True)
-    )
-    outputs = []
-    for _, done in _results(kitchen.pool, parquet.write_file, jobs):
-        outputs.append({"split": "train", **dataclasses.asdict(done)})
-        kitchen.progress("gather", done.tokens)
-    return {"outputs": outputs, **accounts.account(recipe, dough, placed, lengths, tokens)}
+    placed, hashed = _placed(recipe, dough, out.parent)
+    spools = [spool.ids_path(spool_name) for job in dough.jobs for spool_name in (job.whole, job.remade)]
+    all_lengths = placed["input"].astype(np.int64) + placed["output"]
+    outputs, made = [], {}
+    for split, rows in _splits(recipe, name, dough, placed, hashed).items():
+        lengths = all_lengths[rows]
+        planned = plan(lengths, recipe.max_length, recipe.packing, recipe.seed)
+        tokens = parquet.row_tokens(planned.starts, lengths[planned.order])
+        trained = int(placed["output"][rows].sum(dtype=np.int64))
+        if not isinstance(rows, slice):
+            planned = Plan(rows[planned.order], planned.starts)
+        ranges = parquet.split_rows(tokens, parquet.FILE_TOKENS)
+        jobs = (
+            (0, _file_job(out / file_name, spools, placed, planned, *rows_of_file))
+            for file_name, rows_of_file in zip(parquet.file_names(len(ranges), split), ranges, strict=True)
+        )
+        for _, done in _results(kitchen.pool, parquet.write_file, jobs):
+            outputs.append({"split": split, **dataclasses.asdict(done)})
+            kitchen.progress("gather", done.tokens)
+        made[split] = accounts.Made(lengths, tokens, trained)
+    return {"outputs": outputs, **accounts.account(recipe, dough, made)}
 
 
-def _placed(dough: Dough, path: Path) -> npt.NDArray[np.void]:
-    """The examples of all parts, in shard order, as PLACED: in a mapped file, since they grow with the input."""
-    rows_of_all = sum(len(part.whole) + len(part.remade) for part in dough.parts)
-    table = np.asarray(np.memmap(path, parquet.PLACED, "w+", shape=rows_of_all))
-    end = 0
+Chosen = npt.NDArray[np.int64] | slice  # rows of a table
+
+
+def _splits(
+    recipe: Recipe, name: str, dough: Dough, placed: npt.NDArray[np.void], hashed: npt.NDArray[np.void] | None
+) -> dict[str, Chosen]:
+    """The examples of each split that holds any; entries that repeat others are in none, and noted as skipped."""
+    if hashed is None:
+        return {"train": slice(None)}
+    entry = splits.entries(placed["shard"], placed["line"])
+    kept = np.ones(len(placed), bool)
+    if recipe.dedup:
+        kept = ~splits.repeats(hashed["context"], hashed["content"], entry)
+        dough.skip_repeats(placed, hashed["pairs"], ~kept)
+    if recipe.validation is None:
+        return {"train": np.flatnonzero(kept)}
+    chosen = np.zeros(len(placed), bool)
+    chosen[kept] = splits.validation(recipe.validation, hashed["context"][kept], entry[kept])
+    if chosen.sum() == kept.sum():
+        raise InputError(f"{name}: --validation {recipe.validation:g} takes every entry and leaves none to train on")
+    if not chosen.any():
+        told = f"{name}: --validation {recipe.validation:g} takes none of its entries; it has no split for it"
+        warnings.warn(told, SplitWarning, stacklevel=2)
+        return {"train": np.flatnonzero(kept)}
+    return {"train": np.flatnonzero(kept & ~chosen), "validation": np.flatnonzero(chosen)}
+
+
+def _placed(recipe: Recipe, dough: Dough, folder: Path) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void] | None]:
+    """The examples of all parts, in shard order, as PLACED; and as HASHED, if the recipe asks for it.
+
+    In mapped files, since they grow with the input.
+    """
+    count = sum(len(part.whole) + len(part.remade) for part in dough.parts)
+
+    def table(dtype: np.dtype[np.void], name: str) -> npt.NDArray[np.void]:
+        return np.asarray(np.memmap(folder / name, dtype, "w+", shape=count))
+
+    placed = table(parquet.PLACED, "placed")
+    hashed = table(spool.HASHED, "hashed") if recipe.hashes else None
+    begin = 0
     for index, part in enumerate(dough.parts):
-        first = end
-        for spool_number, examples in enumerate((part.whole, part.remade)):
-            begin, end = end, end + len(examples)
-            table["file"][begin:end] = 2 * index + spool_number
-            for field in spool.PLACE.names or ():
-                table[field][begin:end] = examples[field]
-        rows = table[first:end]
-        rows["shard"] = dough.shard_of[index]
-        if len(part.remade):
-            table[first:end] = rows[np.argsort(rows["line"], kind="stable")]
-        part.whole = part.remade = table[:0]  # what is in the table now need not be kept
-    return table
+        examples = np.concatenate([part.whole, part.remade])
+        file = np.repeat([2 * index, 2 * index + 1], [len(part.whole), len(part.remade)])
+        order = np.argsort(examples["line"], kind="stable")
+        rows = placed[begin : begin + len(examples)]
+        rows["file"], rows["shard"] = file[order], dough.shard_of[index]
+        for field in spool.PLACE.names or ():
+            rows[field] = examples[field][order]
+        if hashed is not None:
+            for field in spool.HASHED.names or ():
+                hashed[field][begin : begin + len(examples)] = examples[field][order]
+        begin += len(examples)
+        part.examples = len(examples)
+        part.whole = part.remade = examples[:0].copy()  # what is in the table now need not be kept
+    return placed, hashed
 
 
 def _file_job(

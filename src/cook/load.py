@@ -1,8 +1,9 @@
 """JSONL -> Entry, strict, with the line that each came from.
 
-A line is one JSON object, `{"context": str, "QA_list": [{"Q": str, "A": str}, ...]}`. A byte-order mark, CRLF, blank
-lines and unknown keys are fine. Anything else is a `Problem` that names shard, line and field. Shards are `.jsonl`,
-`.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, which several processes share.
+A line is one JSON object, `{"context": str, "QA_list": [{"Q": str, "A": str}, ...]}`, or with other keys (`Fields`).
+A byte-order mark, CRLF, blank lines and unknown keys are fine. Anything else is a `Problem` that names shard, line and
+field. Shards are `.jsonl`, `.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, which
+several processes share.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import orjson
 
 from cook.errors import Problem, SourceError
 from cook.format import Pair
+from cook.recipe import FIELDS, Fields
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_LINE = 64 << 20  # bytes
@@ -152,28 +154,29 @@ def _skip_line(file: IO[bytes]) -> int:
     return count
 
 
-def parse(path: str, line: Line) -> Entry | list[Problem]:
+def parse(path: str, line: Line, fields: Fields = FIELDS) -> Entry | list[Problem]:
     """The entry on a line, or all that is wrong with it."""
+    context_key, pairs_key, question_key, answer_key = fields
     try:
         row = orjson.loads(line.text)
-        context, rows = row["context"], row["QA_list"]
+        context, rows = row[context_key], row[pairs_key]
         pairs = []
         for pair in rows:
-            question, answer = pair["Q"], pair["A"]
+            question, answer = pair[question_key], pair[answer_key]
             if not (question.isspace() + answer.isspace()) and question and answer:  # + so that both must be text
                 pairs.append((question, answer))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return _diagnose(path, line)
+        return _diagnose(path, line, fields)
     if type(context) is not str or type(rows) is not list:
-        return _diagnose(path, line)
+        return _diagnose(path, line, fields)
     blank = []
     if len(pairs) < len(rows):
-        sides = [(not pair["Q"].strip(), not pair["A"].strip()) for pair in rows]
+        sides = [(not pair[question_key].strip(), not pair[answer_key].strip()) for pair in rows]
         blank = [(index, question) for index, (question, answer) in enumerate(sides) if question or answer]
     return Entry(line.number, line.start, context, pairs, blank)
 
 
-def _diagnose(path: str, line: Line) -> list[Problem]:
+def _diagnose(path: str, line: Line, fields: Fields) -> list[Problem]:
     """All that is wrong with a line that is no entry. Slow, and thorough."""
 
     def problem(field: str, what: str) -> Problem:
@@ -189,13 +192,13 @@ def _diagnose(path: str, line: Line) -> list[Problem]:
             return [problem("", f"is not UTF-8: {bad.reason} at byte {bad.start + 1} of the line")]
         wrong = f"is not JSON: {exc.msg} at column {exc.colno}"
         try:  # the standard library reads lone surrogates: then the fields that hold them can be named
-            fields = list(_lone_surrogates(json.loads(text)))
+            lone = list(_lone_surrogates(json.loads(text)))
         except (ValueError, RecursionError):
-            fields = []
-        return [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in fields] or [
+            lone = []
+        return [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in lone] or [
             problem("", wrong)
         ]
-    return [problem(field, what) for field, what in _misfits(row)]
+    return [problem(field, what) for field, what in _misfits(row, fields)]
 
 
 def _lone_surrogates(value: Any, field: str = "") -> Iterator[str]:
@@ -217,7 +220,7 @@ def _lone_surrogates(value: Any, field: str = "") -> Iterator[str]:
 JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
-def _misfits(row: Any) -> Iterator[tuple[str, str]]:
+def _misfits(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
     """(field, what is wrong with it) wherever a JSON value is not of an entry's shape."""
 
     def expect(field: str, value: Any, kind: type) -> Iterator[tuple[str, str]]:
@@ -234,12 +237,12 @@ def _misfits(row: Any) -> Iterator[tuple[str, str]]:
     yield from expect("", row, dict)
     if type(row) is not dict:
         return
-    yield from member(row, "context", "context", str)
-    yield from member(row, "QA_list", "QA_list", list)
-    pairs = row.get("QA_list")
+    yield from member(row, fields.context, fields.context, str)
+    yield from member(row, fields.pairs, fields.pairs, list)
+    pairs = row.get(fields.pairs)
     for index, pair in enumerate(pairs if type(pairs) is list else ()):
-        field = f"QA_list[{index}]"
+        field = f"{fields.pairs}[{index}]"
         yield from expect(field, pair, dict)
         if type(pair) is dict:
-            yield from member(pair, "Q", f"{field}.Q", str)
-            yield from member(pair, "A", f"{field}.A", str)
+            yield from member(pair, fields.question, f"{field}.{fields.question}", str)
+            yield from member(pair, fields.answer, f"{field}.{fields.answer}", str)

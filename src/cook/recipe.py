@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cook.errors import RecipeError
 
@@ -23,6 +23,18 @@ NO_BYTE = ("output", "max_dropped", "on_error", "follow_links", "engine", "jobs"
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
 
 
+class Fields(NamedTuple):
+    """The keys of a shard's lines: of the context, of the list of pairs, and in each pair of its two sides."""
+
+    context: str = "context"
+    pairs: str = "QA_list"
+    question: str = "Q"
+    answer: str = "A"
+
+
+FIELDS = Fields()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The complete configuration of a run; the same defaults as the command's.
@@ -36,6 +48,8 @@ class Recipe:
     """Preset, folder, tokenizer.json, or Hub id."""
     source: str = "hub"
     """"sample", a folder laid out DATASET/shard/*.jsonl, or "hub"."""
+    fields: Fields = FIELDS
+    """The keys of a shard's lines; a mapping of those that differ will do: {"context": "passage"}."""
     follow_links: bool = False
     """Read what symbolic links lead to outside of the source folder."""
     on_error: OnError = "fail"
@@ -59,6 +73,11 @@ class Recipe:
     pair_template: str = "<QUE> {question} <ANS> {answer} </END>"
     delimiter: str = "\n\n"
     """Between the context block and the first pair, and between pairs."""
+    validation: float | None = None
+    """Entries that go to the split "validation", by a hash of their context: a share below 1, or a whole number of
+    them at the most. None: all are for training."""
+    dedup: bool = False
+    """Leave out entries whose context and pairs repeat those of an earlier one."""
     limit: int | None = None
     """Read only the first N entries of each data set."""
     engine: Engine = "auto"
@@ -79,6 +98,8 @@ class Recipe:
         for name in ("tokenizer", "source", "output", "cache"):
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
+        if isinstance(self.fields, Mapping) and self.fields.keys() <= set(Fields._fields):
+            object.__setattr__(self, "fields", Fields(**self.fields))
         if type(self.max_dropped) is int:
             object.__setattr__(self, "max_dropped", float(self.max_dropped))
         problems = [
@@ -96,11 +117,17 @@ class Recipe:
         resolved to: hashes, fingerprint, ids); and those that change no byte.
         """
         left_out = {"datasets", "source", "tokenizer", "bos", "eos", *NO_BYTE}
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        return settings | {"fields": self.fields._asdict()}
+
+    @property
+    def hashes(self) -> bool:
+        """Whether contexts and entries are hashed, to tell which split they are for and which of them repeat."""
+        return self.validation is not None or self.dedup
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting, with JSON's and YAML's own types; what `--config` reads."""
-        return dataclasses.asdict(self) | {"datasets": list(self.datasets)}
+        return dataclasses.asdict(self) | {"datasets": list(self.datasets), "fields": self.fields._asdict()}
 
 
 def _whole(low: int, high: int, optional: bool = False) -> Callable[[Any], str | None]:
@@ -157,6 +184,22 @@ def _share(value: Any) -> str | None:
     return None if isinstance(value, float) and 0 <= value <= 1 else "must be a share from 0 to 1"
 
 
+def _validation(value: Any) -> str | None:
+    if value is None or (type(value) is int and 1 <= value < 2**63) or (type(value) is float and 0 < value < 1):
+        return None
+    return "must be a share between 0 and 1, or a whole number of entries from 1"
+
+
+def _fields(value: Any) -> str | None:
+    if not isinstance(value, Fields):
+        return f"must name keys for some of {', '.join(Fields._fields)}"
+    if wrong := next(filter(None, map(_text(), value)), None):
+        return f"each {wrong}"
+    if value.context == value.pairs or value.question == value.answer:
+        return "must not name one key for two things"
+    return None
+
+
 def _flag(value: Any) -> str | None:
     return None if isinstance(value, bool) else "must be true or false"
 
@@ -172,6 +215,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "datasets": _datasets,
     "tokenizer": _text(),
     "source": _text(),
+    "fields": _fields,
     "follow_links": _flag,
     "on_error": _one_of(("fail", "skip")),
     "output": _text(optional=True),
@@ -185,6 +229,8 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "context_template": _template("{context}"),
     "pair_template": _template("{question}", "{answer}"),
     "delimiter": _text(empty=True),
+    "validation": _validation,
+    "dedup": _flag,
     "limit": _whole(1, 2**31 - 1, optional=True),
     "engine": _one_of(ENGINES),
     "jobs": _whole(1, 1024, optional=True),

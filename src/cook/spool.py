@@ -28,15 +28,23 @@ from cook.errors import OutputError
 VERSION = 2  # part of every name: raise it when the files or the rules that they follow change
 
 # One row an example: tokens of its input and output (BOS and EOS counted), its line (from the start of the part), its
-# pairs, at which token of the file it lies, and the byte of the shard that its line starts at.
-EXAMPLE = np.dtype([("input", "i4"), ("output", "i4"), ("line", "i4"), ("pairs", "i4"), ("at", "i8"), ("start", "i8")])
+# pairs, at which token of the file it lies, the byte of the shard that its line starts at, and, where the recipe asks
+# for them, hashes of its context and of context and pairs.
+EXAMPLE = np.dtype(
+    {
+        "names": ["input", "output", "line", "pairs", "at", "start", "context", "content"],
+        "formats": ["i4", "i4", "i4", "i4", "i8", "i8", "u8", "u8"],
+    }
+)
 # What the plan needs of them, with fewer bytes.
 PLACE = np.dtype([("input", "i4"), ("output", "i4"), ("line", "i4"), ("at", "i8")])
+# What tells splits and repeats, where the recipe asks for them.
+HASHED = np.dtype([("pairs", "i4"), ("context", "u8"), ("content", "u8")])
 # One row an entry or pair left out: its line, the pair (from 0; -1: the entry), REASONS[reason], how many pairs go with
 # it, and the tokens of the entry as one example (0: not encoded).
 SKIPPED = np.dtype([("line", "i4"), ("pair", "i4"), ("reason", "u1"), ("pairs", "i4"), ("tokens", "i4")])
-REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line")
-NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE = range(len(REASONS))
+REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line", "repeat")
+NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE, REPEAT = range(len(REASONS))
 
 Rows = npt.NDArray[np.void]
 

@@ -8,10 +8,12 @@ A spool that is there already, whole, is used as it is.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from cook import overlong, spool
 from cook.engines import Engine, Ids, Offsets
@@ -26,6 +28,7 @@ from cook.spool import (
     BLANK_ANSWER,
     BLANK_QUESTION,
     EXAMPLE,
+    HASHED,
     NO_PAIRS,
     OVERLONG,
     PLACE,
@@ -67,9 +70,9 @@ class Tokenized:
     """What comes back from a part. Lines are counted from the start of the part."""
 
     whole: Rows
-    """PLACE: the examples that fit, in the first spool."""
+    """PLACE: the examples that fit, in the first spool; and the fields of HASHED, where the recipe asks for them."""
     remade: Rows
-    """PLACE: those re-made, in the second."""
+    """Likewise: those re-made, in the second."""
     skipped: Rows
     """SKIPPED, in the order of lines."""
     lines: int = 0
@@ -85,6 +88,8 @@ class Tokenized:
     markers: dict[str, int] = dataclasses.field(default_factory=dict)
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     """Lines left out because they are no entries, and what is wrong with each."""
+    examples: int = 0
+    """How many were in `whole` and `remade`, once those are in the table of all."""
     longest: int = 0
     """Tokens of the longest entry as one example, and its line."""
     longest_line: int = 0
@@ -100,7 +105,7 @@ class Tokenized:
 
 def tokenize(job: Job) -> Tokenized:
     """Encode a part's entries into its spools. Raises SourceError, TokenizerError, OutputError; bad lines come back."""
-    nothing = np.empty(0, PLACE)
+    nothing = np.empty(0, _place_of(job))
     result = Tokenized(nothing, nothing, np.empty(0, SKIPPED))
     index = None if job.limit else spool.load(job.whole)
     if index is None or (index.bad and job.recipe.on_error == "fail"):
@@ -116,15 +121,19 @@ def tokenize(job: Job) -> Tokenized:
         result.longest, result.longest_line = int(totals[at]), int(index.examples["line"][at])
     long = totals > job.recipe.max_length
     fitting = index.examples[~long] if long.any() else index.examples
-    result.whole, result.kept_pairs = _places(fitting), int(fitting["pairs"].sum())
+    result.whole, result.kept_pairs = _places(fitting, job), int(fitting["pairs"].sum())
     if long.any() and job.recipe.overlong != "error":
         _put_in_place(job, result, index.examples[long])
     return result
 
 
-def _places(examples: Rows) -> Rows:
-    places = np.empty(len(examples), PLACE)
-    for field in PLACE.names or ():
+def _place_of(job: Job) -> np.dtype[np.void]:
+    return np.dtype(PLACE.descr + HASHED.descr) if job.recipe.hashes else PLACE
+
+
+def _places(examples: Rows, job: Job) -> Rows:
+    places = np.empty(len(examples), _place_of(job))
+    for field in places.dtype.names or ():
         places[field] = examples[field]
     return places
 
@@ -150,6 +159,9 @@ def _encode_whole(job: Job, result: Tokenized) -> Index:
             table["line"] = [entry.line for entry in batch]
             table["start"] = [entry.start for entry in batch]
             table["pairs"] = [len(entry.pairs) for entry in batch]
+            if job.recipe.hashes:
+                table["context"] = [_hash(entry.context.encode()) for entry in batch]
+                table["content"] = [_hash(orjson.dumps((entry.context, entry.pairs))) for entry in batch]
             writer.write(_with_control_tokens(ids, offsets, job.tokenizer))
             if (table["input"] == 0).any():
                 for empty in np.flatnonzero(table["input"] == 0):
@@ -188,7 +200,7 @@ def _batches(
         if index.entries == job.limit:
             break
         index.entries += 1
-        entry = [line] if isinstance(line, Problem) else parse(job.part.path, line)
+        entry = [line] if isinstance(line, Problem) else parse(job.part.path, line, job.recipe.fields)
         if isinstance(entry, list):
             _bad_line(job, entry, index, result)
             skipped.append((entry[0].line, -1, BAD_LINE, 0, 0))
@@ -207,6 +219,11 @@ def _batches(
             yield batch, np.array(skipped, SKIPPED)
             batch, skipped, size = [], [], 0
     yield batch, np.array(skipped, SKIPPED)
+
+
+def _hash(data: bytes) -> int:
+    """64 bits that are the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def _checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
@@ -268,7 +285,7 @@ def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
         left_out["pairs"], left_out["tokens"] = rows["pairs"], rows["input"] + rows["output"]
     else:
         index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows)
-        result.remade, left_out = _places(index.examples), index.skipped
+        result.remade, left_out = _places(index.examples, job), index.skipped
         result.kept_pairs += int(index.examples["pairs"].sum())
         result.split, result.truncated = index.entries, index.truncated
     result.skipped = _by_line(np.concatenate([result.skipped, left_out]))
@@ -290,7 +307,9 @@ def _remake(job: Job, rows: Rows) -> Index:
                 arrays = [ids for piece in pieces for ids in (piece.input_ids, piece.output_ids)]
                 offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in arrays])])
                 table = _table(offsets, job.tokenizer, writer.tokens)
-                table["line"], table["start"], table["pairs"] = line, row["start"], [piece.pairs for piece in pieces]
+                table["pairs"] = [piece.pairs for piece in pieces]
+                for field in ("line", "start", "context", "content"):
+                    table[field] = row[field]
                 writer.write(_with_control_tokens(np.concatenate(arrays), offsets, job.tokenizer))
                 examples.append(table)
                 index.entries += 1
@@ -325,20 +344,20 @@ def _remade(job: Job, rows: Rows) -> Iterator[tuple[np.void, list[overlong.Piece
         ends = token_ends(job.tokenizer)
         return overlong.truncate(ids, entry.context, entry.pairs, formatter, capacity, ends)
 
-    for group in _groups(job.part, rows):
+    for group in _groups(job, rows):
         remade = overlong.run([steps(row, entry) for row, entry in group], encode)
         for (row, entry), (pieces, lost) in zip(group, remade, strict=True):
             yield row, pieces, [entry.place(pair) for pair in lost]
 
 
-def _groups(part: Part, rows: Rows) -> Iterator[list[tuple[np.void, Entry]]]:
+def _groups(job: Job, rows: Rows) -> Iterator[list[tuple[np.void, Entry]]]:
     """Rows with the entries on their lines, as many at a time as are re-made together."""
     group: list[tuple[np.void, Entry]] = []
     size = 0
-    for row, line in zip(rows, lines_again(part, rows["line"].tolist(), rows["start"].tolist()), strict=True):
-        entry = parse(part.path, line)
+    for row, line in zip(rows, lines_again(job.part, rows["line"].tolist(), rows["start"].tolist()), strict=True):
+        entry = parse(job.part.path, line, job.recipe.fields)
         if isinstance(entry, list):
-            raise SourceError(f"{part.path}: changed while it was read")
+            raise SourceError(f"{job.part.path}: changed while it was read")
         group.append((row, entry))
         size += len(line.text)
         if size >= REMAKE_BATCH:
