@@ -4,11 +4,12 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cook
 from conftest import entry, write_shard
-from cook import OutputError, Recipe, RecipeError, cache, tokenize
+from cook import OutputError, Recipe, RecipeError, cache, spool, tokenize
 from cook.cache import CacheWarning
 
 
@@ -121,6 +122,28 @@ def test_a_damaged_spool_is_noticed_and_made_anew(bake, tmp_path, suffix, damage
             path.write_bytes({"flipped": flipped, "truncated": data[:middle], "emptied": b""}[damage])
     assert bake("two") == fresh
     assert bake.encoded == {"whole": 1, "remade": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"texts": np.frombuffer(b"[1,2]", np.uint8)},
+        {"texts": np.frombuffer(b'[{"<CON>":"x"},[]]', np.uint8)},
+        {"counts": np.zeros(3, np.int64)},
+        {"examples": np.zeros(2, spool.EXAMPLE)},
+        {"skipped": np.array(["x"])},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_spool_that_is_whole_but_wrong_is_none(bake, tmp_path, wrong):
+    bake("one")
+    path = spools(tmp_path / "cache", ".npz")[0]
+    name = str(path.with_suffix(""))
+    with np.load(path) as file:
+        right = dict(file)
+    assert spool.load(name) is not None
+    np.savez(path, **right | wrong)
+    assert spool.load(name) is None
 
 
 def test_bad_lines_and_limits_leave_nothing(bake, tmp_path):

@@ -77,6 +77,13 @@ def test_a_recipe_survives_yaml(tmp_path):
         ("a: [", "is not YAML"),
         ("x: !!python/object:os.system {}", "is not YAML"),
         ("bos:", "bos: null says too little"),
+        ("seed: 2001-99-99", "is not YAML: month must be in 1..12"),
+        ("seed: 0b_", "is not YAML"),
+        ("seed: !!int x", "is not YAML"),
+        ("? 0x" + "f" * 5000 + "\n: 1", "unknown key a number too long to show"),
+        ("a: &a [b]\nseed: *a", "aliases are not read"),
+        ("a: &a {b: c}\n<<: [*a, *a]", "aliases are not read"),
+        ("# " + "x" * (1 << 20), "is over 1 MiB"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path, text, message):
@@ -86,6 +93,15 @@ def test_a_wrong_file_is_named(tmp_path, text, message):
         read_config(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_wrong_value_is_shown_in_short():
+    with pytest.raises(RecipeError) as caught:
+        make(max_length="9" * 10_000, seed=1 << 20_000)
+    assert len(str(caught.value)) < 1000
+    assert "seed: must be a whole number from 0 to 18,446,744,073,709,551,615 (it is a number too long to show)" in str(
+        caught.value
+    )
 
 
 def test_a_file_that_is_not_there(tmp_path):

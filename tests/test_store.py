@@ -139,6 +139,39 @@ def test_the_reader_refuses_what_is_not_whole(cooked):
     assert "is not cooked: it has no cook.json" in refused(cooked)
 
 
+def resealed(cooked: Path, change) -> str:
+    """Why a manifest is refused that was changed and sealed anew."""
+    path = cooked / "cook.json"
+    fields = orjson.loads(path.read_bytes())
+    del fields["sha256"]
+    change(fields)
+    path.write_bytes(manifest.seal(fields))
+    return refused(cooked)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda fields: fields.pop("outputs"), "wrong or missing: outputs"),
+        (lambda fields: fields.update(outputs="x"), "wrong or missing: outputs"),
+        (lambda fields: fields["outputs"][0].pop("bytes"), "wrong or missing: outputs.bytes"),
+        (lambda fields: fields["counts"].update(entries="9"), "wrong or missing: counts.entries"),
+        (lambda fields: fields["counts"].update(skipped_pairs={"overlong": "x"}), "counts.skipped_pairs"),
+        (lambda fields: fields["outputs"][0].update(name="../x.parquet"), "names a file outside of its folder: '../x"),
+        (lambda fields: fields["outputs"][0].update(name="/etc/hostname"), "names a file outside of its folder: '/etc"),
+    ],
+)
+def test_a_manifest_that_is_sealed_but_wrong(cooked, change, message):
+    assert message in resealed(cooked, change)
+
+
+def test_a_manifest_nested_deeper_than_it_can_be_written(cooked):
+    path = cooked / "cook.json"
+    fields = path.read_bytes().rstrip().removesuffix(b"}")
+    path.write_bytes(fields + b',"deep":' + b"[" * 400 + b"]" * 400 + b"}")
+    assert "is damaged" in refused(cooked)
+
+
 def test_the_card_names_every_data_set_with_its_duty(cooked):
     root = cooked.parent
     run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=root))

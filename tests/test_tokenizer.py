@@ -102,6 +102,10 @@ def test_files_that_are_no_tokenizers(tmp_path):
         (b"[]", "must hold a JSON object"),
         (b"{}", "is not a tokenizer.json"),
         (b'{"model": {"vocab": {}}}', "is not a tokenizer.json"),
+        (b'{"model": {"vocab": [1]}}', "is not a tokenizer.json"),
+        (b'{"model": {"vocab": {"a": "x"}}}', "is not a tokenizer.json"),
+        (b'{"model": {"vocab": {"a": 1}}, "added_tokens": [1]}', "is not a tokenizer.json"),
+        (b'{"model": {"vocab": {"a": 99999999999}}}', "is not a tokenizer.json"),
     ):
         (folder / "tokenizer.json").write_bytes(data)
         with pytest.raises(TokenizerError, match=message):

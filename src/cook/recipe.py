@@ -20,6 +20,8 @@ OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
 ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
 # Settings that change no byte of a result.
 NO_BYTE = ("output", "max_dropped", "on_error", "follow_links", "engine", "jobs", "cache", "overwrite")
+MAX_CONFIG = 1 << 20  # bytes of a YAML file
+MAX_SHOWN = 500  # letters of a wrong value that a message shows
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
 
 
@@ -103,7 +105,7 @@ class Recipe:
         if type(self.max_dropped) is int:
             object.__setattr__(self, "max_dropped", float(self.max_dropped))
         problems = [
-            f"{name}: {wrong} (it is {getattr(self, name)!r})"
+            f"{name}: {wrong} (it is {_shown(getattr(self, name))})"
             for name, check in CHECKS.items()
             if (wrong := check(getattr(self, name)))
         ]
@@ -128,6 +130,15 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Every setting, with JSON's and YAML's own types; what `--config` reads."""
         return dataclasses.asdict(self) | {"datasets": list(self.datasets), "fields": self.fields._asdict()}
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: in short, however long or deep it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes; nesting
+        return f"a {'number' if isinstance(value, int) else type(value).__name__} too long to show"
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 def _whole(low: int, high: int, optional: bool = False) -> Callable[[Any], str | None]:
@@ -246,12 +257,24 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Plain values only. A few lines of aliases can stand for more than memory holds, and a recipe needs none."""
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.composer.ComposerError(None, None, "aliases are not read: write the value itself")
+            return super().compose_node(parent, index)
+
     try:
-        with open(path, encoding="utf-8") as file:
-            settings = yaml.safe_load(file)
+        with open(path, "rb") as file:
+            data = file.read(MAX_CONFIG + 1)
+        if len(data) > MAX_CONFIG:
+            raise RecipeError(f"{path}: is over {MAX_CONFIG >> 20} MiB, the most a recipe may hold")
+        settings = yaml.load(data.decode(), Loader)  # noqa: S506 - a SafeLoader
     except OSError as exc:
         raise RecipeError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
+    # yaml lets through what it meets in dates, numbers and its own tags (!!int x, !!timestamp x).
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
         raise RecipeError(f"{path}: is not YAML: {exc}") from exc
     if settings is None:
         return {}
@@ -260,8 +283,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     problems = []
     for key in settings:
         if key not in CHECKS:
-            near = difflib.get_close_matches(re.sub(r"\W", "_", str(key)), CHECKS, n=1, cutoff=0.5)
-            problems.append(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = difflib.get_close_matches(re.sub(r"\W", "_", _shown(key).strip("'\"")), CHECKS, n=1, cutoff=0.5)
+            problems.append(f"{path}: unknown key {_shown(key)}" + (f"; did you mean {near[0]!r}?" if near else ""))
     if "bos" in settings and settings["bos"] is None:
         problems.append(
             f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS"

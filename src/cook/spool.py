@@ -13,11 +13,10 @@ import contextlib
 import dataclasses
 import os
 import threading
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,18 +145,28 @@ def load(name: str) -> Index | None:
     try:
         # Its members have checks of their own. numpy leaves a file that is no archive open, so it is opened here.
         with open(name + ".npz", "rb") as archive, np.load(archive, allow_pickle=False) as file:
-            examples, skipped, numbers = file["examples"], file["skipped"], file["counts"].tolist()
-            markers, bad = orjson.loads(file["texts"].tobytes())
-        *counts, tokens, check = numbers
-        if examples.dtype != EXAMPLE or skipped.dtype != SKIPPED or len(counts) != len(COUNTS):
-            return None
-        if _check(ids_path(name)) != (tokens * 4, check):
+            index, tokens, check = _index({member: file[member] for member in file.files})
+        if index.tokens() != tokens or _check(ids_path(name)) != (tokens * 4, check):
             return None
         os.utime(name + ".npz")  # the cache drops first what was not used for longest
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except Exception:  # numpy, zipfile and what unpacks for it have no common error; whatever it is, it is damaged
         return None
-    named = dict(zip(COUNTS, counts, strict=True))
-    return Index(examples, skipped, **named, markers=markers, bad=[(line, what) for line, what in bad])
+    return index
+
+
+def _index(arrays: dict[str, Any]) -> tuple[Index, int, int]:
+    """The index that `_save` wrote, the count of its ids, and their check. Raises for anything else."""
+    examples, skipped = arrays["examples"], arrays["skipped"]
+    if (examples.dtype, skipped.dtype, examples.ndim, skipped.ndim) != (EXAMPLE, SKIPPED, 1, 1):
+        raise ValueError("other columns")
+    *counts, tokens, check = arrays["counts"].tolist()
+    markers, bad = orjson.loads(arrays["texts"].tobytes())
+    index = Index(examples, skipped, **dict(zip(COUNTS, counts, strict=True)), markers=markers)
+    index.bad = [(line, what) for line, what in bad]
+    numbers = [*counts, *markers.values(), *(line for line, _ in index.bad)]
+    if not all(type(number) is int for number in numbers) or not all(type(what) is str for _, what in index.bad):
+        raise ValueError("other texts")
+    return index, tokens, check
 
 
 def _check(path: str) -> tuple[int, int]:

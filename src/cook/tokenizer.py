@@ -119,6 +119,7 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
 
 
 REFERENCE = "hf"
+MAX_VOCAB = 1 << 24  # ids; a table of this many is made
 FAST_WORK = 256 << 20  # bytes a process from which fastokens, 2 s slower to load, is done sooner than splintr
 
 
@@ -289,22 +290,29 @@ def _find(name: str) -> _Source:
 def _from_file(name: str, path: Path, config_path: Path | None) -> _Source:
     data = _read(path)
     document = _parse(path, data)
-    model = document.get("model")
-    vocab = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(vocab, list):  # Unigram: [piece, score] in the order of ids
-        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
-    if not isinstance(vocab, dict) or not vocab:
-        raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary")
-    added = {token["content"]: token for token in document.get("added_tokens") or ()}
-    ids = vocab | {content: token["id"] for content, token in added.items()}
-    specials = {content: token["id"] for content, token in added.items() if token.get("special")}
-    assert isinstance(model, dict)
-    unk = model.get("unk_id", ids.get(model.get("unk_token") or ""))  # Unigram has the id, others the token
+    try:
+        ids, specials, unk = _vocabulary(document)
+    except (TypeError, KeyError, ValueError, AttributeError) as exc:
+        raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary") from exc
     config = _parse(config_path, _read(config_path)) if config_path and config_path.exists() else None
     return _Source(
         name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, specials, max(ids.values()) + 1, unk,
         config and {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token")},
     )  # fmt: skip
+
+
+def _vocabulary(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, int], int | None]:
+    """The ids of all tokens and of the special ones, and of what stands for the unknown. Raises for what is none."""
+    model = document["model"]
+    vocab = model["vocab"]
+    if isinstance(vocab, list):  # Unigram: [piece, score] in the order of ids
+        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+    added = {token["content"]: token for token in document.get("added_tokens") or ()}
+    ids = vocab | {content: token["id"] for content, token in added.items()}
+    if not vocab or not all(type(i) is int and 0 <= i < MAX_VOCAB for i in ids.values()):
+        raise ValueError("ids")
+    specials = {content: token["id"] for content, token in added.items() if token.get("special")}
+    return ids, specials, model.get("unk_id", ids.get(model.get("unk_token") or ""))  # Unigram has the id
 
 
 def _token(value: Any) -> str | None:

@@ -8,12 +8,13 @@ indented by two, a newline at the end; `sha256` is over the same form without th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from cook.catalog import is_safe
 from cook.errors import OutputError
 
 NAME = "cook.json"
@@ -21,6 +22,21 @@ FORMAT_VERSION = 1
 
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
 DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
+
+# What those who read a manifest count on: fields and types, `int` for counts; of a list, each of its rows.
+SHAPE: dict[str, Any] = {
+    "data_set": str,
+    "recipe": {"max_length": int, "packing": str},
+    "tokenizer": {"name": str},
+    "inputs": [{"name": str, "bytes": int, "sha256": str}],
+    "outputs": [{"name": str, "bytes": int, "sha256": str}],
+    "counts": {
+        **dict.fromkeys(("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens"), int),
+        **dict.fromkeys(("split", "truncated", "special_strings"), int),
+        **dict.fromkeys(("skipped_entries", "skipped_pairs", "markers"), dict[str, int]),
+    },
+    "figures": {"longest_entry": int, "utilisation": float, "trained_share": float},
+}
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
@@ -51,9 +67,39 @@ def read(folder: Path) -> dict[str, Any]:
             f"{path}: is of format version {manifest['format_version']}, this cook reads {FORMAT_VERSION}"
         )
     sealed = manifest.pop("sha256", None)
-    if sealed != hashlib.sha256(canonical(manifest)).hexdigest():
+    try:
+        fields = canonical(manifest)
+    except TypeError as exc:  # nested deeper than orjson writes, and so not written by it
+        raise OutputError(f"{path}: is damaged: {exc}") from exc
+    if sealed != hashlib.sha256(fields).hexdigest():
         raise OutputError(f"{path}: is damaged: its sha256 is not that of its fields")
+    if wrong := list(_misfits("", manifest, SHAPE)):
+        raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: {', '.join(wrong[:5])}")
+    for output in manifest["outputs"]:
+        if not is_safe(output["name"]):
+            raise OutputError(f"{path}: names a file outside of its folder: {output['name'][:200]!r}")
     return manifest
+
+
+def _misfits(where: str, value: Any, shape: Any) -> Iterator[str]:
+    """The fields of a JSON value that are not as a SHAPE says."""
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            yield where
+            return
+        for key, kind in shape.items():
+            yield from _misfits(f"{where}.{key}".lstrip("."), value.get(key), kind)
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            yield where
+            return
+        for row in value:
+            yield from _misfits(where, row, shape[0])
+    elif shape == dict[str, int]:
+        if not isinstance(value, dict) or not all(type(count) is int for count in value.values()):
+            yield where
+    elif type(value) is not shape:
+        yield where
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
