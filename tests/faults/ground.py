@@ -50,7 +50,7 @@ class Server:
     def _ask(self, **request: Any) -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print(json.dumps(request), file=self.process.stdin, flush=True)  # noqa: T201
+        print(json.dumps(request), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 
     def start(self, *arguments: str | Path, **faults: Any) -> int:

@@ -6,7 +6,7 @@ Requests come as lines of JSON on standard input, replies go to standard output:
     {"wait": PID}           wait for its end; the reply is its exit code, what it printed, and its file events
 
 A child counts file events: what audit hooks tell of (opening, renaming, removing, folders, locks, maps), and calls of
-write, flush, fsync and close. Before the one that `kill_at` names it sends itself SIGKILL.
+write, flush, fsync and close. Before the one that `kill_at` names it sends itself SIGKILL, or the signal `kill_by`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ CALLED = {"write", "flush", "close", "__exit__", "fsync"}
 class Events:
     """Counts file events of this process, and kills it before the one of the given number."""
 
-    def __init__(self, kill_at: int | None, within: str) -> None:
-        self.kill_at, self.within = kill_at, within
+    def __init__(self, within: str, kill_at: int | None = None, kill_by: int = signal.SIGKILL) -> None:
+        self.within, self.kill_at, self.kill_by = within, kill_at, kill_by
         self.number = itertools.count(1)
         sys.addaudithook(self.audited)
         threading.setprofile(self.called)
@@ -54,14 +54,13 @@ class Events:
 
     def called(self, _: Any, event: str, what: Any) -> None:
         """See sys.setprofile."""
-        if event == "c_call" and what.__name__ in CALLED:
-            if isinstance(what.__self__, io.IOBase) or what.__name__ == "fsync":
-                self.count()
+        if event == "c_call" and what.__name__ in CALLED and (isinstance(what.__self__, io.IOBase) or what is os.fsync):
+            self.count()
 
     def count(self) -> None:
         """One more."""
         if next(self.number) == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.kill_by)
 
 
 def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
@@ -75,7 +74,8 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
             publish.exchange = lambda one, other: False  # as on a file system that cannot
         if most := request.get("largest_file"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-        events = Events(request.get("kill_at"), request["within"]) if "within" in request else None
+        counting = {key: request[key] for key in ("within", "kill_at", "kill_by") if key in request}
+        events = Events(**counting) if counting else None
         try:
             main(request["arguments"], prog_name="cook")
         except SystemExit as ended:

@@ -141,6 +141,6 @@ def test_the_command_killed_at_any_time_with_its_workers(tmp_path, ground, figur
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
                 figures["kills of the command with workers"] += 1
-                wait_for(lambda: not group(process.pid))  # noqa: B023 - called here; workers end by themselves
+                wait_for(lambda: not group(process.pid))  # workers end by themselves
         laid.check_killed()
         figures["spools found again"] += laid.check_again(pooled)
