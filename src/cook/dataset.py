@@ -228,10 +228,9 @@ def _limited(
     """One part after the other, until the limit on entries is reached."""
     left = jobs[0][1].limit or 0
     for index, job in jobs:
-        limited = dataclasses.replace(job, limit=left)
-        part = pool.submit(stage.tokenize, limited).result()
-        yield (index, limited), part
-        left -= part.entries
+        [done] = _results(pool, stage.tokenize, [(index, dataclasses.replace(job, limit=left))])
+        yield done
+        left -= done[1].entries
         if left <= 0:
             return
 
