@@ -37,7 +37,8 @@ def read(folder: Path) -> dict[str, Any]:
     """The manifest of a data set's folder, checked by its own sha256 and format version. Raises OutputError."""
     path = folder / NAME
     try:
-        manifest = orjson.loads(path.read_bytes())
+        data = path.read_bytes()
+        manifest = orjson.loads(data)
     except FileNotFoundError as exc:
         raise OutputError(f"{folder}: is not cooked: it has no {NAME}") from exc
     except OSError as exc:
@@ -50,9 +51,11 @@ def read(folder: Path) -> dict[str, Any]:
         raise OutputError(
             f"{path}: is of format version {manifest['format_version']}, this cook reads {FORMAT_VERSION}"
         )
-    sealed = manifest.pop("sha256", None)
-    if sealed != hashlib.sha256(canonical(manifest)).hexdigest():
-        raise OutputError(f"{path}: is damaged: its sha256 is not that of its fields")
+    manifest.pop("sha256", None)
+    if seal(manifest) != data:
+        raise OutputError(
+            f"{path}: is damaged: its sha256 is not that of its fields, or its form not the canonical one"
+        )
     return manifest
 
 
