@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
