@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.errors import OutputError
+from cook.errors import OutputError, unwritable
 
 VERSION = 2  # part of every name: raise it when the files or the rules that they follow change
 
@@ -92,12 +92,13 @@ class Writer:
 
 
 @contextlib.contextmanager
-def writing(name: str) -> Iterator[tuple[Writer, list[Index]]]:
-    """Write a spool: ids through the writer, and one index put into the list before the block ends.
+def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
+    """Write a spool, of about `takes` bytes: ids through the writer, and one index put into the list before the end.
 
     An empty list, or an error, leaves nothing. Raises OutputError where the files cannot be written.
     """
     temporary = f"{name}.{os.getpid()}.tmp"
+    writer = None
     try:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -107,9 +108,10 @@ def writing(name: str) -> Iterator[tuple[Writer, list[Index]]]:
             os.replace(temporary, ids_path(name))
             _save(name, index[0], writer)
     except OSError as exc:
+        takes = max(takes, 4 * writer.tokens) if writer else takes
         raise OutputError(
-            f"{exc.filename or name}: cannot be written: {exc.strerror or exc}. Tokens are kept there between runs: "
-            "--cache DIR keeps them elsewhere, --no-cache beside the output"
+            f"{unwritable(exc.filename or name, exc, takes)}. Tokens are spooled there: --cache DIR keeps "
+            "them elsewhere, --no-cache beside the output"
         ) from exc
     finally:
         Path(temporary).unlink(missing_ok=True)

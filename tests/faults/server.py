@@ -70,6 +70,8 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
         os.dup2(printed, 1)
         os.dup2(printed, 2)
         os.environ.update(request.get("environment", {}))
+        load.PART_BYTES = request.get("part_bytes", 6_000)
+        parquet.FILE_TOKENS = request.get("file_tokens", 12_000)
         if not request.get("exchanges", True):
             publish.exchange = lambda one, other: False  # as on a file system that cannot
         if most := request.get("largest_file"):
@@ -91,7 +93,7 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
 
 def serve() -> None:
     """Answer requests until there are no more."""
-    load.PART_BYTES, parquet.FILE_TOKENS, dataset.WAITING = 6_000, 12_000, 4
+    dataset.WAITING = 4
     running: dict[int, tuple[int, int]] = {}
     for line in sys.stdin:
         request = json.loads(line)
