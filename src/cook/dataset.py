@@ -18,7 +18,7 @@ from cook import accounts, cache, spool
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.accounts import Dough
-from cook.errors import BadLines, CookError, OutputError, OutputExists, Problem, SourceError
+from cook.errors import BadLines, CookError, OutputError, OutputExists, Problem, SourceError, unwritable
 from cook.load import parts_of
 from cook.pack import Plan, plan
 from cook.recipe import Recipe
@@ -29,6 +29,7 @@ from cook.tokenizer import Tokenizer
 
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
 T = TypeVar("T")
+ROOM_BLOCK = 1 << 20
 WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited
 
 
@@ -258,7 +259,8 @@ def _gather(kitchen: Kitchen, dough: Dough, out: Path) -> dict[str, Any]:
 def _placed(dough: Dough, path: Path) -> npt.NDArray[np.void]:
     """The examples of all parts, in shard order, as PLACED: in a mapped file, since they grow with the input."""
     rows_of_all = sum(len(part.whole) + len(part.remade) for part in dough.parts)
-    table = np.asarray(np.memmap(path, parquet.PLACED, "w+", shape=rows_of_all))
+    _make_room(path, rows_of_all * parquet.PLACED.itemsize)
+    table = np.asarray(np.memmap(path, parquet.PLACED, "r+", shape=rows_of_all))
     end = 0
     for index, part in enumerate(dough.parts):
         first = end
@@ -273,6 +275,16 @@ def _placed(dough: Dough, path: Path) -> npt.NDArray[np.void]:
             table[first:end] = rows[np.argsort(rows["line"], kind="stable")]
         part.whole = part.remade = table[:0]  # what is in the table now need not be kept
     return table
+
+
+def _make_room(path: Path, size: int) -> None:
+    """A file of zeros. What is mapped must have its room before: a full disk ends who writes to a map with SIGBUS."""
+    try:
+        with path.open("wb") as file:
+            for at in range(0, size, ROOM_BLOCK):
+                file.write(bytes(min(ROOM_BLOCK, size - at)))
+    except OSError as exc:
+        raise unwritable(path, exc, size) from exc
 
 
 def _file_job(
