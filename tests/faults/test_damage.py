@@ -54,6 +54,9 @@ def test_any_damage_to_an_output_is_refused_by_name(tmp_path, cooked):
             with pytest.raises(OutputError) as refused:
                 read_cooked(folder)
             assert str(path) in str(refused.value)
+            if len(worse) < len(data):
+                with pytest.raises(OutputError, match=path.name):
+                    read_cooked(folder, hashes=False)
         path.unlink()
         with pytest.raises(OutputError, match=path.name):
             read_cooked(folder)
@@ -95,10 +98,10 @@ def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path, server, tokenizer, s
     shutil.copytree(cooked, tmp_path, dirs_exist_ok=True)
     right, kept = tree(tmp_path / "root"), tree(tmp_path / "cache")
     paths = sorted(path for path in (tmp_path / "cache").rglob(kind) if path.is_file())
-    for turn in range(6):
-        for path in paths:
-            ways = list(damaged(path.read_bytes(), 4))
-            path.write_bytes(ways[2 + turn])
+    for turn in range(3):
+        for number, path in enumerate(paths):
+            ways = list(damaged(path.read_bytes(), 12))
+            path.write_bytes(ways[(5 * turn + number) % len(ways)])
         shutil.rmtree(tmp_path / "root")
         done = server.run(*arguments(tokenizer, source, tmp_path))
         assert done.code == 0, done.printed
@@ -123,7 +126,7 @@ def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
     heads = [at for at in range(len(data)) if data[at : at + 2] in (b"PK", b"\x93N")]
     flips = [flip for at in heads for flip in range(8 * at, 8 * min(at + 128, len(data)))]
     worse = []
-    for at in random.Random(0).sample(flips, 1500):  # noqa: S311
+    for at in random.Random(0).sample(flips, 1000):  # noqa: S311
         worse.append(bytearray(data))
         worse[-1][at // 8] ^= 1 << at % 8
     noticed = 0
@@ -136,7 +139,7 @@ def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
             and np.array_equal(found.skipped, right.skipped)
             and (found.lines, found.entries, found.pairs) == (right.lines, right.entries, right.pairs)
         )
-    assert noticed > 1000
+    assert noticed > 700
 
 
 def test_what_is_kept_behind_a_hash(tmp_path):

@@ -88,7 +88,7 @@ def test_many_data_sets_into_one_root(tmp_path, server, tokenizer):
     common = ["-t", tokenizer, "-s", tmp_path]
     assert server.run("-d", "all", *common, "--no-cache", "-o", tmp_path / "right").code == 0
     right = tree(tmp_path / "right")
-    for turn in range(5):
+    for turn in range(4):
         root = tmp_path / f"root{turn}"
         kept = ["--cache", tmp_path / "cache"] if turn % 2 else ["--no-cache"]
         for done in [server.wait(pid) for pid in [server.start("-d", n, *common, *kept, "-o", root) for n in NAMES]]:

@@ -19,7 +19,7 @@ IN_TIME = 2.0  # seconds from an interrupt to the end
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A source that keeps two workers busy for a while."""
-    return write_source(tmp_path_factory.mktemp("large"), entries=2000, sets=("one",))
+    return write_source(tmp_path_factory.mktemp("large"), entries=1200, sets=("one",))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_worker_that_is_killed_at_work(tmp_path, arguments, server, right, lar
     assert {name: spools(tmp_path / "cache")[name] for name in before} == before
 
 
-@pytest.mark.parametrize("limit", [[], ["--limit", "5000"]], ids=["all", "limit"])
+@pytest.mark.parametrize("limit", [[], ["--limit", "3000"]], ids=["all", "limit"])
 def test_a_worker_that_is_killed_before_it_works(tmp_path, arguments, limit):
     with started(*arguments, "--no-cache", *limit) as process:
         worker = wait_for(lambda: [pid for pid, line in group(process.pid).items() if "spawn_main" in line])[0]
