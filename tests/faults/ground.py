@@ -33,6 +33,9 @@ class Done:
     """Its exit code; the signal that ended it, negative."""
     printed: str
     events: int = 0
+    """Its file events, where they were counted; see `server`."""
+    renames: list[int] = dataclasses.field(default_factory=list)
+    """Those of them that put a folder or a card in place."""
 
 
 class Server:

@@ -42,7 +42,7 @@ class Events:
 
     def __init__(self, within: str, kill_at: int | None = None, kill_by: int = signal.SIGKILL) -> None:
         self.within, self.kill_at, self.kill_by = within, kill_at, kill_by
-        self.number = itertools.count(1)
+        self.number, self.renames = itertools.count(1), list[int]()
         sys.addaudithook(self.audited)
         threading.setprofile(self.called)
         sys.setprofile(self.called)
@@ -50,17 +50,21 @@ class Events:
     def audited(self, event: str, arguments: tuple[Any, ...]) -> None:
         """See sys.addaudithook."""
         if event in AUDITED or (event == "open" and str(arguments[0]).startswith(self.within)):
-            self.count()
+            at = self.count()
+            if event == "os.rename" and "/spools/" not in str(arguments[0]):
+                self.renames.append(at)
 
     def called(self, _: Any, event: str, what: Any) -> None:
         """See sys.setprofile."""
         if event == "c_call" and what.__name__ in CALLED and (isinstance(what.__self__, io.IOBase) or what is os.fsync):
             self.count()
 
-    def count(self) -> None:
-        """One more."""
-        if next(self.number) == self.kill_at:
+    def count(self) -> int:
+        """One more; its number."""
+        at = next(self.number)
+        if at == self.kill_at:
             os.kill(os.getpid(), self.kill_by)
+        return at
 
 
 def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
@@ -83,7 +87,7 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
         except SystemExit as ended:
             code = ended.code or 0
         if events:
-            os.write(told, str(next(events.number) - 1).encode())
+            os.write(told, json.dumps({"events": next(events.number) - 1, "renames": events.renames}).encode())
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
@@ -103,7 +107,7 @@ def serve() -> None:
                 with open(end, "rb") as file:
                     texts.append(file.read().decode())
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            reply: Any = {"code": code, "printed": texts[0], "events": int(texts[1] or 0)}
+            reply: Any = {"code": code, "printed": texts[0], **json.loads(texts[1] or "{}")}
         else:
             (printed, write), (told, tell) = os.pipe(), os.pipe()
             if (reply := os.fork()) == 0:

@@ -97,15 +97,18 @@ def ground(tmp_path_factory, server, tokenizer, source) -> Callable[..., Ground]
 def test_killed_at_any_file_event(tmp_path, server, ground, figures, pytestconfig, scenario):
     start, cache, jobs = scenario
     number, of_all = SCENARIOS.index(scenario), pytestconfig.getoption("kills")
-    points = len(range(number, of_all, len(SCENARIOS)))
+    share_of_all = len(range(number, of_all, len(SCENARIOS)))
     laid = ground(tmp_path, start, cache, jobs)
     faults = {"within": str(tmp_path), "exchanges": "two renames" not in start}
     laid.lay()
     undisturbed = server.run(*laid.arguments, **faults)
     assert tree(laid.root) == laid.right
-    for point in range(points):
-        share = (point + number * GOLDEN % 1) / points
-        kill_at = 1 + int(share * undisturbed.events)
+    offset = number * GOLDEN % 1
+    points = [1 + int((point + offset) / share_of_all * undisturbed.events) for point in range(share_of_all)]
+    if jobs == 1 and (start, cache) != ("fresh", "cache"):
+        points += [at + after for at in undisturbed.renames for after in (0, 1)]
+    for point in points:
+        kill_at = point
         laid.lay()
         killed = server.run(*laid.arguments, **faults, kill_at=kill_at)
         while killed.code == 0:  # with threads the number of events varies a little
