@@ -23,6 +23,10 @@ COLLECTION = SHARED / "data" / "collection"
 needs_collection = pytest.mark.skipif(not COLLECTION.is_dir(), reason="the real shards are not here")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=60, help="points at which tests/faults kills a cook (60)")
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of its own for each test: what one encodes, none finds."""

@@ -15,12 +15,13 @@ import orjson
 
 from cook import spool
 from cook import tokenize as stage
-from cook.errors import InputError, TooLong
+from cook.errors import InputError, TooLong, unwritable
 from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of
 from cook.spool import Rows
 
 SKIPPED_NAME = "skipped.jsonl"
+ROW_BYTES = 100  # a line of it, about
 
 
 @dataclasses.dataclass
@@ -183,22 +184,26 @@ def _quantiles(values: npt.NDArray[np.int64]) -> dict[str, int]:
 
 
 def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str, Any]]:
-    """Write skipped.jsonl, a line for each entry or pair left out; its row of the manifest's outputs."""
-    rows = 0
-    path = out / SKIPPED_NAME
-    with path.open("wb") as file:
-        for part, shard in zip(dough.parts, dough.shard_of, strict=True):
-            wrong = dict(part.bad)
-            for line, pair, reason, pairs, tokens in part.skipped.tolist():
-                row = {"shard": shards[shard].name, "line": line, "pair": None if pair < 0 else pair}
-                row |= {"reason": spool.REASONS[reason], "pairs": pairs, "tokens": tokens or None}
-                if line in wrong:
-                    row["problem"] = wrong[line]
-                file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-                rows += 1
-        file.flush()
-        os.fsync(file.fileno())
+    """Write skipped.jsonl, a line for each entry or pair left out; its row of the manifest's outputs.
+
+    Raises OutputError.
+    """
+    rows = sum(len(part.skipped) for part in dough.parts)
     if not rows:
-        path.unlink()
         return []
+    path = out / SKIPPED_NAME
+    try:
+        with path.open("wb") as file:
+            for part, shard in zip(dough.parts, dough.shard_of, strict=True):
+                wrong = dict(part.bad)
+                for line, pair, reason, pairs, tokens in part.skipped.tolist():
+                    row = {"shard": shards[shard].name, "line": line, "pair": None if pair < 0 else pair}
+                    row |= {"reason": spool.REASONS[reason], "pairs": pairs, "tokens": tokens or None}
+                    if line in wrong:
+                        row["problem"] = wrong[line]
+                    file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise unwritable(path, exc, ROW_BYTES * rows) from exc
     return [{"name": path.name, "rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}]

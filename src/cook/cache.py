@@ -97,8 +97,9 @@ def _tidy(found: Path, lock: IO[bytes], most: int) -> None:
     """Drop what is over the limit and what killed runs left, if no other run uses the folder."""
     with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in found.glob("spools/*/*.tmp"):
-            left.unlink()
+        for left in (*found.glob("*/*.tmp"), *found.glob("spools/*/*.tmp"), *found.glob("spools/*/*.ids")):
+            if left.suffix == ".tmp" or not left.with_suffix(".npz").exists():
+                left.unlink()
         spools = sorted(_spools(found))
         kept = sum(size for *_, size in spools)
         for _, name, size in spools:
@@ -180,7 +181,12 @@ def kept(path: Path, make: Callable[[], bytes]) -> bytes:
     data = make()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(data).digest() + data)
-        os.replace(file.name, path)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            try:
+                file.write(hashlib.sha256(data).digest() + data)
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
     return data

@@ -19,7 +19,7 @@ from cook import accounts, cache, splits, spool
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.accounts import Dough
-from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem, SourceError
+from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem, SourceError, unwritable
 from cook.load import parts_of
 from cook.pack import Plan, plan
 from cook.recipe import Recipe
@@ -30,6 +30,7 @@ from cook.tokenizer import Tokenizer
 
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
 T = TypeVar("T")
+ROOM_BLOCK = 1 << 20
 WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited
 
 
@@ -233,10 +234,9 @@ def _limited(
     """One part after the other, until the limit on entries is reached."""
     left = jobs[0][1].limit or 0
     for index, job in jobs:
-        limited = dataclasses.replace(job, limit=left)
-        part = pool.submit(stage.tokenize, limited).result()
-        yield (index, limited), part
-        left -= part.entries
+        [done] = _results(pool, stage.tokenize, [(index, dataclasses.replace(job, limit=left))])
+        yield done
+        left -= done[1].entries
         if left <= 0:
             return
 
@@ -302,7 +302,8 @@ def _placed(recipe: Recipe, dough: Dough, folder: Path) -> tuple[npt.NDArray[np.
     count = sum(len(part.whole) + len(part.remade) for part in dough.parts)
 
     def table(dtype: np.dtype[np.void], name: str) -> npt.NDArray[np.void]:
-        return np.asarray(np.memmap(folder / name, dtype, "w+", shape=count))
+        _make_room(folder / name, count * dtype.itemsize)
+        return np.asarray(np.memmap(folder / name, dtype, "r+", shape=count))
 
     placed = table(parquet.PLACED, "placed")
     hashed = table(spool.HASHED, "hashed") if recipe.hashes else None
@@ -322,6 +323,16 @@ def _placed(recipe: Recipe, dough: Dough, folder: Path) -> tuple[npt.NDArray[np.
         part.examples = len(examples)
         part.whole = part.remade = examples[:0].copy()  # what is in the table now need not be kept
     return placed, hashed
+
+
+def _make_room(path: Path, size: int) -> None:
+    """A file of zeros. What is mapped must have its room before: a full disk ends who writes to a map with SIGBUS."""
+    try:
+        with path.open("wb") as file:
+            for at in range(0, size, ROOM_BLOCK):
+                file.write(bytes(min(ROOM_BLOCK, size - at)))
+    except OSError as exc:
+        raise unwritable(path, exc, size) from exc
 
 
 def _file_job(

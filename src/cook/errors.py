@@ -16,6 +16,8 @@ Errors of other libraries are turned into one of these where they are called, `f
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,6 +51,14 @@ class OutputError(CookError):
 
 class OutputExists(OutputError):
     """A result of another recipe or of other inputs lies where this one would go."""
+
+
+def unwritable(path: str | os.PathLike[str], exc: OSError, takes: int = 0) -> OutputError:
+    """The OutputError for a path that cannot be written; where room is short, with about how many bytes it `takes`."""
+    reason = os.strerror(exc.errno) if exc.errno else str(exc)  # pyarrow puts words of its own around the system's
+    no_room = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    told = f"; it takes about {takes:,} bytes there" if no_room and takes else ""
+    return OutputError(f"{os.fspath(path)}: cannot be written: {reason}{told}")
 
 
 class InputError(CookError):

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,9 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
     _give_memory_back()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
     with pool, cancelling(pool):
-        for _ in range(jobs):
-            pool.submit(int)  # a worker is started when there is work, and none to do it
+        with contextlib.suppress(BrokenExecutor):
+            for _ in range(jobs):
+                pool.submit(int)  # a worker is started when there is work, and none to do it
         yield pool
 
 

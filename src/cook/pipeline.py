@@ -5,8 +5,10 @@ Each data set stands alone (see `dataset`). One that fails does not stop the oth
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +86,9 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
         from cook.tokenizer import resolve, warm_up
 
         tokenizer = resolve(recipe, size // jobs)
-        for _ in range(jobs if jobs > 1 else 0):
-            pool.submit(warm_up, tokenizer)
+        with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
+            for _ in range(jobs if jobs > 1 else 0):
+                pool.submit(warm_up, tokenizer)
         from cook import cache, dataset
 
         root = _root(recipe, tokenizer)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.errors import OutputError
+from cook.errors import OutputError, unwritable
 
 VERSION = 2  # part of every name: raise it when the files or the rules that they follow change
 
@@ -101,12 +101,13 @@ class Writer:
 
 
 @contextlib.contextmanager
-def writing(name: str) -> Iterator[tuple[Writer, list[Index]]]:
-    """Write a spool: ids through the writer, and one index put into the list before the block ends.
+def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
+    """Write a spool, of about `takes` bytes: ids through the writer, and one index put into the list before the end.
 
     An empty list, or an error, leaves nothing. Raises OutputError where the files cannot be written.
     """
     temporary = _temporary(name)
+    writer = None
     try:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -116,9 +117,10 @@ def writing(name: str) -> Iterator[tuple[Writer, list[Index]]]:
             os.replace(temporary, ids_path(name))
             _save(name, index[0], writer)
     except OSError as exc:
+        takes = max(takes, 4 * writer.tokens) if writer else takes
         raise OutputError(
-            f"{exc.filename or name}: cannot be written: {exc.strerror or exc}. Tokens are kept there between runs: "
-            "--cache DIR keeps them elsewhere, --no-cache beside the output"
+            f"{unwritable(exc.filename or name, exc, takes)}. Tokens are spooled there: --cache DIR keeps "
+            "them elsewhere, --no-cache beside the output"
         ) from exc
     finally:
         Path(temporary).unlink(missing_ok=True)
@@ -143,8 +145,11 @@ def _save(name: str, index: Index, writer: Writer) -> None:
 def load(name: str) -> Index | None:
     """The index of a spool that is whole; None where there is none, or one that is damaged."""
     try:
-        # Its members have checks of their own. numpy leaves a file that is no archive open, so it is opened here.
+        # numpy leaves a file that is no archive open, so it is opened here; and does not see a member's check where the
+        # member's own header, damaged, asks for less than all of it.
         with open(name + ".npz", "rb") as archive, np.load(archive, allow_pickle=False) as file:
+            if file.zip.testzip():
+                return None
             index, tokens, check = _index({member: file[member] for member in file.files})
         if index.tokens() != tokens or _check(ids_path(name)) != (tokens * 4, check):
             return None

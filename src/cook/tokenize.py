@@ -42,6 +42,7 @@ BATCH = 2 << 20  # bytes of lines encoded in one call
 REMAKE_BATCH = 1 << 19  # bytes of lines re-made together
 MAX_PROBLEMS = 20  # problems named; the rest are counted
 MAX_BAD = 100_000  # bad lines of a part that are left out; what has more is no shard
+COMPRESSION = 4  # how much smaller text is when compressed, about
 MAX_WHAT = 500  # letters kept of what is wrong with a line
 
 
@@ -60,6 +61,12 @@ class Job:
     """The spool of examples re-made from over-long ones."""
     limit: int | None = None
     """Read this many entries at the most."""
+
+    def size(self) -> int:
+        """The bytes of the part's text, about, and so of its ids: four a token, which stands for some four letters."""
+        if self.part.end is None:
+            return COMPRESSION * self.shard.size
+        return min(self.part.end, self.shard.size) - self.part.start
 
     def __str__(self) -> str:
         return f"{self.part.path}, from byte {self.part.start:,}"
@@ -145,7 +152,7 @@ def _encode_whole(job: Job, result: Tokenized) -> Index:
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
     marks = Marks(markers(job.recipe), special_strings(job.tokenizer))
     rows, skipped = [index.examples], [index.skipped]
-    with spool.writing(job.whole) as (writer, done):
+    with spool.writing(job.whole, job.size()) as (writer, done):
         for batch, left_out in _batches(job, reader, index, result, marks):
             skipped.append(left_out)
             if result.problem_count or not batch:
@@ -299,7 +306,7 @@ def _remake(job: Job, rows: Rows) -> Index:
     """Re-make over-long examples into the second spool; `entries` of its index are those of which some were made."""
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
     examples, skipped = [index.examples], [index.skipped]
-    with spool.writing(job.remade) as (writer, done):
+    with spool.writing(job.remade, 4 * spool.total(rows)) as (writer, done):
         for row, pieces, lost in _remade(job, rows):
             line, total = int(row["line"]), int(row["input"] + row["output"])
             gone = [(line, pair, OVERLONG, 1, total) for pair in lost]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cook import catalog
-from cook.errors import OutputError
+from cook.errors import OutputError, unwritable
 from cook.store import manifest
 from cook.store.publish import WORK, locked, sweep, sync_folder, tidy, write_bytes
 
@@ -45,12 +45,15 @@ def write(root: Path) -> bool:
             text = card(cooked(root)).encode()
             if not path.exists() or path.read_bytes() != text:
                 beside = root / WORK / NAME
-                write_bytes(beside, text)
-                beside.replace(path)
+                try:
+                    write_bytes(beside, text)
+                    beside.replace(path)
+                finally:
+                    beside.unlink(missing_ok=True)
                 sync_folder(root)
             return True
     except OSError as exc:
-        raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+        raise unwritable(path, exc) from exc
     finally:
         sweep(root)
         tidy(root)

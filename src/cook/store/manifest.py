@@ -53,7 +53,8 @@ def read(folder: Path) -> dict[str, Any]:
     """The manifest of a data set's folder, checked by its own sha256 and format version. Raises OutputError."""
     path = folder / NAME
     try:
-        manifest = orjson.loads(path.read_bytes())
+        data = path.read_bytes()
+        manifest = orjson.loads(data)
     except FileNotFoundError as exc:
         raise OutputError(f"{folder}: is not cooked: it has no {NAME}") from exc
     except OSError as exc:
@@ -66,13 +67,15 @@ def read(folder: Path) -> dict[str, Any]:
         raise OutputError(
             f"{path}: is of format version {manifest['format_version']}, this cook reads {FORMAT_VERSION}"
         )
-    sealed = manifest.pop("sha256", None)
+    manifest.pop("sha256", None)
     try:
-        fields = canonical(manifest)
+        sealed = seal(manifest)
     except TypeError as exc:  # nested deeper than orjson writes, and so not written by it
         raise OutputError(f"{path}: is damaged: {exc}") from exc
-    if sealed != hashlib.sha256(fields).hexdigest():
-        raise OutputError(f"{path}: is damaged: its sha256 is not that of its fields")
+    if sealed != data:
+        raise OutputError(
+            f"{path}: is damaged: its sha256 is not that of its fields, or its form not the canonical one"
+        )
     if wrong := list(_misfits("", manifest, SHAPE)):
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: {', '.join(wrong[:5])}")
     for output in manifest["outputs"]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cook.errors import OutputError
+from cook.errors import OutputError, unwritable
 from cook.sources import sha256_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FILE_TOKENS = 1 << 24  # an output file closes before it would hold more: one job each, so that all cores write
 ROW_GROUP_TOKENS = 1 << 18
+TOKEN_BYTES = 2  # what a token takes in a file, about
 IGNORE = -100  # the label of a token that bears no loss (PyTorch's ignore_index)
 COLUMNS = {
     name: "int8" if name == "loss_mask" else "int32"
@@ -103,7 +104,7 @@ def write_file(job: FileJob) -> FileDone:
         with open(job.path, "rb") as written:
             os.fsync(written.fileno())
     except OSError as exc:
-        raise OutputError(f"{job.path}: cannot be written: {exc.strerror or exc}") from exc
+        raise unwritable(job.path, exc, TOKEN_BYTES * int(tokens.sum())) from exc
     path = Path(job.path)
     trained = int(job.examples["output"].sum(dtype=np.int64))
     return FileDone(path.name, len(tokens), int(tokens.sum()), trained, path.stat().st_size, sha256_of(path))

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cook.errors import OutputError
+from cook.errors import OutputError, unwritable
 
 WORK = ".cook"  # ROOT/.cook: staging folders and locks, gone when nothing is being cooked
 
@@ -32,7 +32,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     try:
         _ensure(work)
     except OSError as exc:
-        raise OutputError(f"{root}: cannot be written: {exc.strerror or exc}") from exc
+        raise unwritable(root, exc) from exc
     try:
         with locked(work / f"{name}.lock", f"{root / name}: another run is cooking this data set into this folder"):
             folder = work / name
@@ -42,7 +42,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
                 folder.mkdir()
                 yield folder
             except OSError as exc:
-                raise OutputError(f"{exc.filename or folder}: cannot be written: {exc.strerror or exc}") from exc
+                raise unwritable(exc.filename or folder, exc) from exc
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     finally:
@@ -91,7 +91,7 @@ def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
             _ensure(path.parent)  # another run removed it, empty, just now
             continue
         except OSError as exc:
-            raise OutputError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+            raise unwritable(path, exc) from exc
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as exc:
@@ -113,11 +113,14 @@ def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file and fsync it."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a file and fsync it. Raises OutputError."""
+    try:
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise unwritable(path, exc, len(data)) from exc
 
 
 def sync_folder(path: Path) -> None:

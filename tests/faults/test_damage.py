@@ -1,0 +1,153 @@
+"""Bits that flip and files that end early: an output is refused by name, a cache is made anew, and nothing goes on."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from cook import OutputError, cache, read_cooked, spool
+from cook.store import manifest
+from faults.ground import left_over, tree
+
+FLIPS = 40  # of each file
+LENGTHS = (0.0, 0.3, 0.999)  # what is left of a truncated one, beside all but a byte
+
+
+def damaged(data: bytes, flips: int = FLIPS) -> Iterator[bytes]:
+    """A file's bytes with one bit flipped, at seeded places, the ends among them; and ending early."""
+    chance = random.Random(len(data))  # noqa: S311
+    for at in [0, 8 * len(data) - 1, *(chance.randrange(8 * len(data)) for _ in range(flips))]:
+        flipped = bytearray(data)
+        flipped[at // 8] ^= 1 << at % 8
+        yield bytes(flipped)
+    for length in (*(int(len(data) * share) for share in LENGTHS), len(data) - 1):
+        yield data[:length]
+
+
+@pytest.fixture(scope="module")
+def cooked(tmp_path_factory, server, tokenizer, source) -> Path:
+    """A folder with a ROOT and the cache that it was made with."""
+    folder = tmp_path_factory.mktemp("cooked")
+    done = server.run(*arguments(tokenizer, source, folder))
+    assert done.code == 0, done.printed
+    return folder
+
+
+def arguments(tokenizer: Path, source: Path, folder: Path) -> list[str | Path]:
+    common = ["-d", "all", "-t", tokenizer, "-s", source, "--max-length", "1024"]
+    return [*common, "-o", folder / "root", "--cache", folder / "cache"]
+
+
+def test_any_damage_to_an_output_is_refused_by_name(tmp_path, cooked):
+    folder = Path(shutil.copytree(cooked / "root" / "one", tmp_path / "one"))
+    paths = sorted(folder.iterdir())
+    assert [path.name for path in paths[:2]] == ["cook.json", "skipped.jsonl"]
+    assert len(paths) > 3
+    for path in paths:
+        data = path.read_bytes()
+        for worse in damaged(data):
+            path.write_bytes(worse)
+            with pytest.raises(OutputError) as refused:
+                read_cooked(folder)
+            assert str(path) in str(refused.value)
+            if len(worse) < len(data):
+                with pytest.raises(OutputError, match=path.name):
+                    read_cooked(folder, hashes=False)
+        path.unlink()
+        with pytest.raises(OutputError, match=path.name):
+            read_cooked(folder)
+        path.write_bytes(data)
+    assert tree(read_cooked(folder).folder) == tree(cooked / "root" / "one")
+
+
+def test_a_manifest_of_another_format(tmp_path, cooked):
+    folder = Path(shutil.copytree(cooked / "root" / "one", tmp_path / "one"))
+    fields = manifest.read(folder)
+    for version, message in ((2, "is of format version 2, this cook reads 1"), ("1", "is not a manifest of cook")):
+        (folder / "cook.json").write_bytes(manifest.seal(fields | {"format_version": version}))
+        with pytest.raises(OutputError, match=message):
+            read_cooked(folder)
+    (folder / "cook.json").write_bytes(orjson.dumps(fields | manifest.read(cooked / "root" / "one")))
+    with pytest.raises(OutputError, match=r"cook\.json: is damaged"):
+        read_cooked(folder)
+
+
+@pytest.mark.parametrize("name", ["cook.json", "skipped.jsonl", "train-00000-of-00003.parquet"])
+def test_a_damaged_output_is_noticed_by_the_next_cook(tmp_path, server, tokenizer, source, cooked, name):
+    shutil.copytree(cooked, tmp_path, dirs_exist_ok=True)
+    right = tree(tmp_path / "root")
+    path = tmp_path / "root" / "one" / name
+    for worse in list(damaged(path.read_bytes(), 1))[2:4]:
+        path.write_bytes(worse)
+        kept = tree(tmp_path / "root" / "one")
+        refused = server.run(*arguments(tokenizer, source, tmp_path))
+        assert refused.code == 1
+        assert str(path) in refused.printed
+        assert "pass --overwrite" in refused.printed
+        assert tree(tmp_path / "root" / "one") == kept
+        assert server.run(*arguments(tokenizer, source, tmp_path), "--overwrite").code == 0
+        assert tree(tmp_path / "root") == right
+
+
+@pytest.mark.parametrize("kind", ["*.ids", "*.npz", "probes/*"])
+def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path, server, tokenizer, source, cooked, kind):
+    shutil.copytree(cooked, tmp_path, dirs_exist_ok=True)
+    right, kept = tree(tmp_path / "root"), tree(tmp_path / "cache")
+    paths = sorted(path for path in (tmp_path / "cache").rglob(kind) if path.is_file())
+    for turn in range(3):
+        for number, path in enumerate(paths):
+            ways = list(damaged(path.read_bytes(), 12))
+            path.write_bytes(ways[(5 * turn + number) % len(ways)])
+        shutil.rmtree(tmp_path / "root")
+        done = server.run(*arguments(tokenizer, source, tmp_path))
+        assert done.code == 0, done.printed
+        assert tree(tmp_path / "root") == right
+        now = tree(tmp_path / "cache")
+        assert now.keys() == kept.keys()
+        assert {name for name, data in now.items() if data != kept[name] and not name.endswith(".npz")} == set()
+        assert left_over(tmp_path / "root", tmp_path / "cache") == []
+
+
+def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
+    """An index is an archive of arrays: flips also hit names, shapes, methods and sizes in its headers."""
+    examples = np.ones(777, spool.EXAMPLE)
+    name = str(tmp_path / "spool")
+    with spool.writing(name, 0) as (writer, done):
+        writer.write(np.arange(spool.total(examples), dtype=np.int32))
+        done.append(spool.Index(examples, np.ones(333, spool.SKIPPED), 900, 800, 777))
+    path = Path(name + ".npz")
+    data = path.read_bytes()
+    right = spool.load(name)
+    assert right is not None
+    heads = [at for at in range(len(data)) if data[at : at + 2] in (b"PK", b"\x93N")]
+    flips = [flip for at in heads for flip in range(8 * at, 8 * min(at + 128, len(data)))]
+    worse = []
+    for at in random.Random(0).sample(flips, 1000):  # noqa: S311
+        worse.append(bytearray(data))
+        worse[-1][at // 8] ^= 1 << at % 8
+    noticed = 0
+    for harm in [*worse, *damaged(data, 300)]:
+        path.write_bytes(harm)
+        found = spool.load(name)
+        noticed += found is None
+        assert found is None or (
+            np.array_equal(found.examples, right.examples)
+            and np.array_equal(found.skipped, right.skipped)
+            and (found.lines, found.entries, found.pairs) == (right.lines, right.entries, right.pairs)
+        )
+    assert noticed > 700
+
+
+def test_what_is_kept_behind_a_hash(tmp_path):
+    for worse in damaged(Path(__file__).read_bytes()[:500]):
+        path = tmp_path / "kept"
+        right = cache.kept(path, lambda: b"right" * 100)
+        kept = path.read_bytes()
+        path.write_bytes(worse)
+        assert cache.kept(path, lambda: b"right" * 100) == right
+        assert path.read_bytes() == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -1,0 +1,121 @@
+"""Workers that are killed, and interrupts: an end in time, with the right code, and nothing left."""
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cook.executors import usable_cores
+from faults.ground import group, left_over, spools, started, tree, wait_for, write_source
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+
+IN_TIME = 2.0 * max(1.0, os.getloadavg()[0] / usable_cores())  # seconds from an interrupt to the end
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source that keeps two workers busy for a while."""
+    return write_source(tmp_path_factory.mktemp("large"), entries=1200, sets=("one",))
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory, server, tokenizer, large) -> dict[str, bytes | None]:
+    """What a cook of it comes to."""
+    root = tmp_path_factory.mktemp("right") / "root"
+    assert server.run("-d", "one", "-t", tokenizer, "-s", large, "-o", root, "--no-cache").code == 0
+    return tree(root)
+
+
+@pytest.fixture
+def arguments(tmp_path, tokenizer, large) -> list[str | Path]:
+    return ["-d", "one", "-t", tokenizer, "-s", large, "-o", tmp_path / "root", "--jobs", "2"]
+
+
+def at_work(folder: Path) -> int | None:
+    """The worker that is writing a spool: its process id is in the temporary file's name."""
+    for path in folder.rglob("spools/*/*.tmp"):
+        return int(path.name.split(".")[-2])
+    return None
+
+
+@pytest.mark.parametrize("kept", ["cache", "no cache"])
+def test_a_worker_that_is_killed_at_work(tmp_path, arguments, server, right, large, kept):
+    arguments += ["--cache", tmp_path / "cache"] if kept == "cache" else ["--no-cache"]
+    with started(*arguments) as process:
+        worker = wait_for(lambda: at_work(tmp_path))
+        assert worker in group(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        _, printed = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert re.search(rf"a worker process died.* at work on {large}/one/shard/0000\d\.jsonl", printed), printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "root").exists()
+    assert left_over(tmp_path / "root", tmp_path / "cache") == []
+    before = spools(tmp_path / "cache")
+    done = server.run(*arguments)
+    assert done.code == 0, done.printed
+    assert tree(tmp_path / "root") == right
+    assert {name: spools(tmp_path / "cache")[name] for name in before} == before
+
+
+@pytest.mark.parametrize("limit", [[], ["--limit", "3000"]], ids=["all", "limit"])
+def test_a_worker_that_is_killed_before_it_works(tmp_path, arguments, limit):
+    with started(*arguments, "--no-cache", *limit) as process:
+        worker = wait_for(lambda: [pid for pid, line in group(process.pid).items() if "spawn_main" in line])[0]
+        os.kill(worker, signal.SIGKILL)
+        _, printed = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "cook: a worker process died" in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    ("signum", "to_all", "kept"),
+    [
+        (signal.SIGINT, True, "cache"),  # as a terminal's Ctrl-C
+        (signal.SIGINT, False, "no cache"),
+        (signal.SIGTERM, False, "cache"),
+        (signal.SIGTERM, True, "no cache"),  # as a batch system's end of time
+    ],
+)
+def test_an_interrupt_ends_it_in_time_and_leaves_nothing(tmp_path, arguments, server, right, signum, to_all, kept):
+    arguments += ["--cache", tmp_path / "cache"] if kept == "cache" else ["--no-cache"]
+    with started(*arguments) as process:
+        wait_for(lambda: at_work(tmp_path))
+        begun = time.monotonic()
+        (os.killpg if to_all else os.kill)(process.pid, signum)
+        _, printed = process.communicate(timeout=30)
+        took = time.monotonic() - begun
+        wait_for(lambda: not group(process.pid), 1)
+    assert process.returncode == 128 + signum, printed
+    assert took < IN_TIME
+    assert "run the same again to go on" in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "root").exists()
+    assert left_over(tmp_path / "root", tmp_path / "cache") == []
+    before = spools(tmp_path / "cache")
+    assert server.run(*arguments).code == 0
+    assert tree(tmp_path / "root") == right
+    assert {name: spools(tmp_path / "cache")[name] for name in before} == before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_of_a_small_run_in_threads(tmp_path, tokenizer, server, large, right, signum):
+    arguments = ["-d", "one", "-t", tokenizer, "-s", large, "-o", tmp_path / "root", "--no-cache", "--jobs", "2"]
+    running = server.start(*arguments)
+    wait_for(lambda: at_work(tmp_path))
+    begun = time.monotonic()
+    os.kill(running, signum)
+    done = server.wait(running)
+    assert time.monotonic() - begun < IN_TIME
+    assert done.code == 128 + signum, done.printed
+    assert not (tmp_path / "root").exists()
+    shutil.rmtree(tmp_path / "root", ignore_errors=True)
+    assert server.run(*arguments).code == 0
+    assert tree(tmp_path / "root") == right
