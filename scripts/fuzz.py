@@ -33,9 +33,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="one kind of input")
     given = parser.parse_args()
-    sys.path[:0] = [str(TESTS), str(TESTS / "faults")]
+    sys.path.insert(0, str(TESTS))
     os.environ["COOK_CACHE"] = tempfile.mkdtemp(prefix="cook-fuzz-cache-")
-    import fuzzing
+    from faults import fuzzing
 
     faulthandler.enable()
     warnings.simplefilter("error")

@@ -6,8 +6,9 @@ A few seconds of it, always the same; `scripts/fuzz.py` goes on for as long as o
 from collections.abc import Iterator
 
 import pytest
-from fuzzing import TARGETS, forget_example
 from hypothesis import HealthCheck, given, settings
+
+from faults.fuzzing import TARGETS, forget_example
 
 
 @pytest.fixture(scope="module", autouse=True)

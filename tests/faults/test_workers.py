@@ -39,7 +39,7 @@ def arguments(tmp_path, tokenizer, large) -> list[str | Path]:
 def at_work(folder: Path) -> int | None:
     """The worker that is writing a spool: its process id is in the temporary file's name."""
     for path in folder.rglob("spools/*/*.tmp"):
-        return int(path.name.split(".")[-2])
+        return int(path.name.split(".")[-2].partition("-")[0])
     return None
 
 
