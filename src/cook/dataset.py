@@ -161,10 +161,10 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         for lines in parts_of(shard.path, shard.size):
             names = cache.spool_names(folder, recipe, tokenizer, digest, lines)
             jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, recipe.limit)))
-    results = _limited(kitchen.pool, jobs) if recipe.limit else _results(kitchen.pool, stage.tokenize, jobs)
+    parts = _limited(kitchen.pool, jobs) if recipe.limit else results(kitchen.pool, stage.tokenize, jobs)
     dough = Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0
-    for (index, job), part in results:
+    for (index, job), part in parts:
         if not dough.shard_of or dough.shard_of[-1] != index:
             if count:
                 break  # the shard before has bad lines, and is read to its end
@@ -180,13 +180,13 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         dough.parts.append(part)
         dough.shard_of.append(index)
         kitchen.progress("tokenize", (job.part.end or shards[index].size) - job.part.start)
-    results.close()
+    parts.close()
     if count:
         raise BadLines(problems[: stage.MAX_PROBLEMS], count)
     return dough
 
 
-def _results(
+def results(
     pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
 ) -> Generator[tuple[tuple[int, Any], T], None, None]:
     """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
@@ -250,7 +250,7 @@ def _gather(kitchen: Kitchen, dough: Dough, out: Path) -> dict[str, Any]:
         for file_name, rows in zip(parquet.file_names(len(ranges)), ranges, strict=True)
     )
     outputs = []
-    for _, done in _results(kitchen.pool, parquet.write_file, jobs):
+    for _, done in results(kitchen.pool, parquet.write_file, jobs):
         outputs.append({"split": "train", **dataclasses.asdict(done)})
         kitchen.progress("gather", done.tokens)
     return {"outputs": outputs, **accounts.account(recipe, dough, placed, lengths, tokens)}
