@@ -30,6 +30,7 @@ from cook._version import __version__
 from cook.dataset import Progress, results
 from cook.errors import OutputError, OutputExists, RecipeError
 from cook.pack import random_order
+from cook.recipe import CHECKS
 from cook.store import card, manifest, parquet, publish
 from cook.store.reader import Cooked, read_cooked
 from cook.store.unpack import UnpackJob, unpack_file
@@ -88,9 +89,9 @@ def mix(
     """
     begun = time.perf_counter()
     root, to = Path(root), _folder(to)
-    cores = jobs or executors.usable_cores()
     found = _data_sets(root, to)
-    settings = _settings(weights or {}, sequences, seed, split, list(found))
+    settings = _settings(weights or {}, sequences, seed, split, jobs, list(found))
+    cores = jobs or executors.usable_cores()
     taken = [folder for name, folder in found.items() if settings.weights.get(name) != 0]
     if not taken:
         raise RecipeError("weights: all data sets are left out")
@@ -134,7 +135,9 @@ def _data_sets(root: Path, to: Path) -> dict[str, Path]:
     return found
 
 
-def _settings(weights: Mapping[str, float], sequences: int | None, seed: int, split: str, held: list[str]) -> Settings:
+def _settings(
+    weights: Mapping[str, float], sequences: int | None, seed: int, split: str, jobs: int | None, held: list[str]
+) -> Settings:
     """The settings, checked. Raises RecipeError, listing every one that is wrong."""
     problems, known = [], {}
     for asked, weight in weights.items():
@@ -154,8 +157,10 @@ def _settings(weights: Mapping[str, float], sequences: int | None, seed: int, sp
         known[names[0]] = Fraction(repr(value))  # 0.1 is a tenth, as it is written
     if sequences is not None and not (type(sequences) is int and 1 <= sequences <= MOST):
         problems.append(f"sequences: must be a whole number from 1 to {MOST:,} (it is {sequences!r})")
-    if not (type(seed) is int and 0 <= seed < 2**64):
-        problems.append(f"seed: must be a whole number from 0 to {2**64 - 1:,} (it is {seed!r})")
+    if wrong := CHECKS["seed"](seed):
+        problems.append(f"seed: {wrong} (it is {seed!r})")
+    if wrong := CHECKS["jobs"](jobs):
+        problems.append(f"jobs: {wrong} (it is {jobs!r})")
     if problems:
         raise RecipeError("\n".join(problems))
     return Settings(known, sequences, seed, split)

@@ -51,11 +51,12 @@ class Cooked:
                     flat = [columns[name] for name in COLUMNS]
                     for row in range(len(flat[0][1]) - 1):
                         fields: list[Any] = [values[offsets[row] : offsets[row + 1]] for values, offsets in flat]
-                        yield Sequence(*fields, named[row] if mixed else self.manifest["data_set"])
+                        fields.append(named[row] if mixed else self.manifest["data_set"])
+                        yield Sequence(*fields)
 
 
 def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
-    """Open the folder of a data set or of a mix, after checking each file's size, and its sha256 unless `hashes` is false.
+    """Open the folder of a data set or of a mix, after checking each file's size, and its sha256 if `hashes`.
 
     Raises OutputError, naming what is missing or damaged.
     """
