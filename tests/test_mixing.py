@@ -5,6 +5,7 @@ A tiny data set's sequences are told apart by the line of their one example, so 
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import cook as package
 from conftest import entry, write_shard
 from cook import Mixed, OutputError, OutputExists, Recipe, RecipeError, mix, read_cooked, run
 from cook.mixing import shares, stream
-from cook.store import card, manifest, parquet
+from cook.store import card, manifest, parquet, publish
 from test_cli import COOK
 
 SIZES = {"QED": 5, "race": 3, "squad": 10}
@@ -395,9 +396,19 @@ def test_a_damaged_data_set_is_refused(tmp_path):
     (folder / "cook.json").write_bytes(text.replace(b'"format_version": 1', b'"format_version": 9'))
     with pytest.raises(OutputError, match="is of format version 9"):
         mix(tmp_path / "root", tmp_path / "mixed")
+    assert list(mix(tmp_path / "root", tmp_path / "mixed", weights={"a": 0}).counts) == ["b"]
+    shutil.rmtree(tmp_path / "mixed")
     with pytest.raises(OutputError, match="holds no cooked data set"):
         mix(tmp_path / "nowhere", tmp_path / "mixed")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]
+
+
+def test_a_data_set_that_a_kill_left_aside_is_found(tmp_path):
+    folder = write_data_set(tmp_path / "root", "a", [[(1, 1)]], 1, 1)
+    write_data_set(tmp_path / "root", "b", [[(1, 1)]], 1, 1)
+    (tmp_path / "root" / publish.WORK).mkdir()
+    folder.rename(publish.aside(tmp_path / "root", "a"))
+    assert list(mix(tmp_path / "root", tmp_path / "mixed").counts) == ["a", "b"]
 
 
 def test_a_data_set_that_is_replaced_meanwhile_is_noticed(tmp_path, monkeypatch):

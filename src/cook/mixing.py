@@ -95,7 +95,7 @@ def mix(
     taken = [folder for name, folder in found.items() if settings.weights.get(name) != 0]
     if not taken:
         raise RecipeError("weights: all data sets are left out")
-    size = sum(path.stat().st_size for folder in taken for path in folder.glob("*.parquet"))
+    size = sum(map(_size, taken))
     # As in `pipeline`: an interrupt ends the pool's work first, and so lets the coordinator clean up and end.
     with (
         executors.executor(cores, size) as pool,
@@ -128,11 +128,25 @@ def _data_sets(root: Path, to: Path) -> dict[str, Path]:
     found = {}
     for name in sorted(names, key=str.encode):
         folder = root / name
-        if folder.resolve() != to.resolve() and read_cooked(folder, hashes=False).manifest.get("kind") != manifest.MIX:
+        if folder.resolve() != to.resolve() and not _is_mix(folder):
             found[name] = folder
     if not found:
         raise OutputError(f"{root}: holds no cooked data set; a root is what `cook --output` names")
     return found
+
+
+def _is_mix(folder: Path) -> bool:
+    try:
+        return manifest.read(folder).get("kind") == manifest.MIX
+    except OutputError:
+        return False  # what is damaged is refused when it is opened, unless it is left out
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.glob("*.parquet"))
+    except OSError:
+        return 0  # likewise
 
 
 def _settings(
