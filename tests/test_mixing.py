@@ -14,7 +14,6 @@ from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
-import datasets
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -149,6 +148,8 @@ def test_a_larger_share_holds_a_smaller_one(root, tmp_path):
 
 
 def test_load_dataset_reads_it(root, tmp_path):
+    import datasets  # a second that the other tests need not wait
+
     mixed = mix(root, tmp_path / "mixed", sequences=7)
     found = datasets.load_dataset(str(mixed.folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert found["dataset"] == [name for name, _ in order(mixed)]
