@@ -73,6 +73,7 @@ def test_by_default_every_sequence_of_every_data_set_once(root, tmp_path):
         ({"squad": 2, "QED": 0}, None, {"race": 3, "squad": 20}),
         ({"squad": 0.5, "QED": 0.5, "race": 0.1}, None, {"QED": 3, "squad": 5}),  # 2.5 is rounded up, 0.3 to nothing
         ({"squad": 0.1, "race": 2.5}, None, {"QED": 5, "race": 8, "squad": 1}),
+        ({"squad": 0.15, "QED": 0, "race": 0}, None, {"squad": 2}),  # 1.5 as it is written; in binary it is less
         ({}, 9, {"QED": 3, "race": 1, "squad": 5}),  # 2.5, 1.5 and 5: the first of equal remainders
         ({}, 18, {"QED": 5, "race": 3, "squad": 10}),
         ({"race": 10, "squad": 0}, 10, {"QED": 1, "race": 9}),  # 10/7 and 60/7: 1 and 8, and one to the larger rest
