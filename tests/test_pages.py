@@ -138,12 +138,14 @@ def test_the_readme_runs_as_it_stands(reader):
         "again/squad",
         "make/squad",
         "make/race",
+        "mixed",
     }
     made = {root: orjson.loads((reader.folder / "cooked" / root / "cook.json").read_bytes()) for root in roots}
     assert made["recipe/race"]["recipe"]["max_length"] == 1024, "the flag did not win over recipe.yaml"
     assert made["recipe/race"]["recipe"]["packing"] == "in-order"
     assert made["model/squad"]["tokenizer"]["eos"] == "<|im_end|>"
     assert {output["split"] for output in made["split/race"]["outputs"]} == {"train", "validation"}
+    assert made["mixed"]["mix"]["weights"] == {"race": 0.5, "squad": 2.0}
     assert len(CONFIGS) == 2, "the README says that configs/ has two"
 
 
@@ -201,7 +203,7 @@ def options(command):
 def test_every_option_is_on_the_cli_page():
     sections = re.split(r"^## ", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     told = {heading: body for heading, _, body in (section.partition("\n") for section in sections)}
-    for heading, command in (("cook", main), ("cook list", main.commands["list"])):
+    for heading, command in (("cook", main), *((f"cook {name}", main.commands[name]) for name in ("list", "mix"))):
         missing = options(command) - set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told[heading]))
         assert not missing, f"docs/cli.md: {heading}: lacks {missing}"
 
@@ -218,7 +220,7 @@ def code_of(page):
 @pytest.mark.parametrize("page", [*PAGES, *CONFIGS], ids=lambda path: path.name)
 def test_every_flag_that_a_page_mentions_exists(page):
     mentioned = set(LONG_FLAG.findall(OTHER_TOOLS.sub("", code_of(page))))
-    unknown = mentioned - options(main) - options(main.commands["list"])
+    unknown = mentioned - options(main) - options(main.commands["list"]) - options(main.commands["mix"])
     assert not unknown, f"{page.name}: cook has no {', '.join(sorted(unknown))}"
     assert mentioned or page.name == "licences.md", "no flag was found, so this test sees nothing"
 

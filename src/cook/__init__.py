@@ -12,6 +12,7 @@
     pack       example lengths -> plan: which examples make which sequence        (pure; sees lengths only)
       |
     store      plan + tokens -> Parquet, manifest, card; and back                 one output file a job
+      |        mixing: the sequences of cooked data sets -> one shuffled stream
       |
     dataset    one data set through the stages (accounts: what was left out)
       |
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         TokenizerError,
         TooLong,
     )
+    from cook.mixing import Mixed, mix
     from cook.pipeline import Preview, Summary, preview, run
     from cook.recipe import Recipe, read_config
     from cook.store.reader import Cooked, Sequence, read_cooked
@@ -59,6 +61,7 @@ __all__ = [
     "CookError",
     "Cooked",
     "InputError",
+    "Mixed",
     "OutputError",
     "OutputExists",
     "Preview",
@@ -73,6 +76,7 @@ __all__ = [
     "TokenizerError",
     "TooLong",
     "__version__",
+    "mix",
     "preview",
     "read_config",
     "read_cooked",
@@ -83,6 +87,7 @@ __all__ = [
 _MODULES = {
     "_version": ("__version__",),
     "dataset": ("Result",),
+    "mixing": ("Mixed", "mix"),
     "pipeline": ("Preview", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),
     "store.reader": ("Cooked", "Sequence", "read_cooked"),

@@ -167,10 +167,10 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         for lines in parts_of(shard.path, shard.size):
             names = cache.spool_names(folder, recipe, tokenizer, digest, lines)
             jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, recipe.limit)))
-    results = _limited(kitchen.pool, jobs) if recipe.limit else _results(kitchen.pool, stage.tokenize, jobs)
+    parts = _limited(kitchen.pool, jobs) if recipe.limit else results(kitchen.pool, stage.tokenize, jobs)
     dough = Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0
-    for (index, job), part in results:
+    for (index, job), part in parts:
         if not dough.shard_of or dough.shard_of[-1] != index:
             if count:
                 break  # the shard before has bad lines, and is read to its end
@@ -186,13 +186,13 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         dough.parts.append(part)
         dough.shard_of.append(index)
         kitchen.progress("tokenize", (job.part.end or shards[index].size) - job.part.start)
-    results.close()
+    parts.close()
     if count:
         raise BadLines(problems[: stage.MAX_PROBLEMS], count)
     return dough
 
 
-def _results(
+def results(
     pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
 ) -> Generator[tuple[tuple[int, Any], T], None, None]:
     """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
@@ -234,7 +234,7 @@ def _limited(
     """One part after the other, until the limit on entries is reached."""
     left = jobs[0][1].limit or 0
     for index, job in jobs:
-        [done] = _results(pool, stage.tokenize, [(index, dataclasses.replace(job, limit=left))])
+        [done] = results(pool, stage.tokenize, [(index, dataclasses.replace(job, limit=left))])
         yield done
         left -= done[1].entries
         if left <= 0:
@@ -260,7 +260,7 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, out: Path) -> dict[str, A
             (0, _file_job(out / file_name, spools, placed, planned, *rows_of_file))
             for file_name, rows_of_file in zip(parquet.file_names(len(ranges), split), ranges, strict=True)
         )
-        for _, done in _results(kitchen.pool, parquet.write_file, jobs):
+        for _, done in results(kitchen.pool, parquet.write_file, jobs):
             outputs.append({"split": split, **dataclasses.asdict(done)})
             kitchen.progress("gather", done.tokens)
         made[split] = accounts.Made(lengths, tokens, trained)

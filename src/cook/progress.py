@@ -1,4 +1,4 @@
-"""Progress bars: bytes of shards tokenized, then tokens written."""
+"""Progress bars: bytes of shards tokenized, or tokens of a mix's sources unpacked; then tokens written."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-UNITS = {"tokenize": "B", "gather": "tokens"}
+UNITS = {"tokenize": "B", "unpack": "tokens", "gather": "tokens"}
 
 
 @contextlib.contextmanager
 def bars(shown: bool) -> Iterator[Callable[[str, int], None] | None]:
-    """A callback for `run` that moves a bar a stage on standard error; None where nothing is shown."""
+    """A callback for `run` and `mix` that moves a bar a stage on standard error; None where nothing is shown."""
     if not shown:
         yield None
         return

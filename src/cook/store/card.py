@@ -28,9 +28,11 @@ def cooked(root: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(root.glob(f"*/{manifest.NAME}"), key=lambda path: str(path).encode()):
         try:
-            found[path.parent.name] = manifest.read(path.parent)
+            read = manifest.read(path.parent)
         except OutputError:
             continue  # what is damaged is not listed
+        if read.get("kind") != manifest.MIX:
+            found[path.parent.name] = read
     return found
 
 
@@ -63,12 +65,11 @@ def card(manifests: dict[str, dict[str, Any]]) -> str:
     """The card's text."""
     names = list(manifests)
     tokenizers = sorted({found["tokenizer"]["name"] for found in manifests.values()})
-    yaml = ["---", "license: other", "task_categories:", "- text-generation", "configs:"]
+    yaml = []
     for name, found in manifests.items():
         yaml += [f"- config_name: {json.dumps(name)}", "  data_files:"]
         for split in sorted({output["split"] for output in found["outputs"] if "split" in output}):
             yaml += [f"  - split: {split}", f"    path: {json.dumps(f'{name}/{split}-*.parquet')}"]
-    yaml.append("---")
     table = [
         "| data set | sequences | tokens | trained | max length | packing |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -80,28 +81,56 @@ def card(manifests: dict[str, dict[str, Any]]) -> str:
             f"| {recipe['max_length']:,} | {recipe['packing']} |"
         )
     example = json.dumps(names[0]) if names else '"squad"'
+    about = f"Packed token sequences with loss masks, for {' and '.join(tokenizers) or 'a base model'}"
+    return _page(yaml, "Training sequences, cooked", about, table, f"{example}, ", "train", "", names)
+
+
+def mix_card(found: dict[str, Any]) -> str:
+    """The card's text of a mix, by its manifest."""
+    split = found["mix"]["split"]
+    yaml = [
+        "- config_name: default",
+        "  data_files:",
+        f"  - split: {split}",
+        f"    path: {json.dumps(f'{split}-*.parquet')}",
+    ]
+    table = ["| data set | it has | given | tokens | trained |", "| --- | --- | --- | --- | --- |"]
+    for name, counts in found["data_sets"].items():
+        given = counts["given"]
+        table.append(
+            f"| {name} | {counts['held']['sequences']:,} | {given['sequences']:,} | {given['tokens']:,} "
+            f"| {given['trained_tokens']:,} |"
+        )
+    about = f"A shuffled mix of packed token sequences with loss masks, for {found['tokenizer']['name']}"
+    which = " `dataset` is the data set that a sequence is of, and `source_shard` counts in its inputs."
+    return _page(yaml, "Training sequences, cooked and mixed", about, table, "", split, which, list(found["data_sets"]))
+
+
+def _page(
+    configs: list[str], title: str, about: str, table: list[str], config: str, split: str, more: str, names: list[str]
+) -> str:
+    """What the cards of a root and of a mix have in common."""
     return "\n".join(
         [
-            *yaml,
+            *("---", "license: other", "task_categories:", "- text-generation", "configs:", *configs, "---"),
             MARK,
             "",
-            "# Training sequences, cooked",
+            f"# {title}",
             "",
-            f"Packed token sequences with loss masks, for {' and '.join(tokenizers) or 'a base model'}, made by "
-            f"[instruct-cook](https://pypi.org/project/instruct-cook/) from the fine-tuning collection of the "
-            "context-based instruction synthesizer, or from data of that shape.",
+            f"{about}, made by [instruct-cook](https://pypi.org/project/instruct-cook/) from the fine-tuning "
+            "collection of the context-based instruction synthesizer, or from data of that shape.",
             "",
             *table,
             "",
             "```python",
             "from datasets import load_dataset",
             "",
-            f'sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {example}, split="train")',
+            f'sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {config}split="{split}")',
             "```",
             "",
             "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` "
-            "(tokens of each example), `source_shard` and `source_line` (where each example came from). `cook.json` "
-            "beside the files says what they were made of.",
+            f"(tokens of each example), `source_shard` and `source_line` (where each example came from).{more} "
+            "`cook.json` beside the files says what they were made of.",
             "",
             "## Licences",
             "",

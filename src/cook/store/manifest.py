@@ -8,7 +8,7 @@ indented by two, a newline at the end; `sha256` is over the same form without th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ from cook.errors import OutputError
 NAME = "cook.json"
 FORMAT_VERSION = 1
 
+MIX = "mix"  # the `kind` of a mix's manifest; a data set's has none
+
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
 DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
+MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
 
 # What those who read a manifest count on: fields and types, `int` for counts; of a list, each of its rows.
 SHAPE: dict[str, Any] = {
@@ -37,6 +40,14 @@ SHAPE: dict[str, Any] = {
     },
     "figures": {"longest_entry": int, "utilisation": float, "trained_share": float},
 }
+MIX_SHAPE: dict[str, Any] = {
+    "mix": {"seed": int, "split": str},
+    "tokenizer": SHAPE["tokenizer"],
+    "sources": [{"name": str, "sha256": str}],
+    "data_sets": dict,
+    "outputs": SHAPE["outputs"],
+    "counts": dict.fromkeys(("sequences", "tokens", "trained_tokens"), int),
+}
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
@@ -46,7 +57,12 @@ def canonical(fields: Mapping[str, Any]) -> bytes:
 
 def seal(fields: Mapping[str, Any]) -> bytes:
     """The manifest's bytes: the fields, and the sha256 over them."""
-    return canonical({**fields, "sha256": hashlib.sha256(canonical(fields)).hexdigest()})
+    return canonical({**fields, "sha256": digest(fields)})
+
+
+def digest(fields: Mapping[str, Any]) -> str:
+    """The sha256 that seals a manifest, over its other fields."""
+    return hashlib.sha256(canonical(fields)).hexdigest()
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -76,7 +92,9 @@ def read(folder: Path) -> dict[str, Any]:
         raise OutputError(
             f"{path}: is damaged: its sha256 is not that of its fields, or its form not the canonical one"
         )
-    if wrong := list(_misfits("", manifest, SHAPE)):
+    if manifest.get("kind", MIX) != MIX:
+        raise OutputError(f"{path}: is of kind {str(manifest['kind'])[:200]!r}, which this cook does not know")
+    if wrong := list(_misfits("", manifest, MIX_SHAPE if "kind" in manifest else SHAPE)):
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: {', '.join(wrong[:5])}")
     for output in manifest["outputs"]:
         if not is_safe(output["name"]):
@@ -105,10 +123,10 @@ def _misfits(where: str, value: Any, shape: Any) -> Iterator[str]:
         yield where
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], fields: Iterable[str] = DETERMINING) -> list[str]:
     """What differs between two manifests in the fields that determine bytes, one line each."""
     found: list[str] = []
-    for key in DETERMINING:
+    for key in fields:
         _differences(key, old.get(key), new.get(key), found)
     return found
 
@@ -119,12 +137,12 @@ def _differences(where: str, old: Any, new: Any, found: list[str]) -> None:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             _differences(f"{where}.{key}", old.get(key), new.get(key), found)
-    elif where == "inputs" and isinstance(old, list) and isinstance(new, list):
+    elif where in ("inputs", "sources") and isinstance(old, list) and isinstance(new, list):
         by_name = [{row["name"]: row for row in rows} for rows in (old, new)]
         names = sorted(by_name[0].keys() | by_name[1].keys())
         changed = [name for name in names if by_name[0].get(name) != by_name[1].get(name)]
         found.append(
-            f"inputs: {', '.join(changed[:5])}" + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+            f"{where}: {', '.join(changed[:5])}" + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         )
     else:
         found.append(f"{where}: it has {_short(old)}, this run {_short(new)}")

@@ -8,6 +8,8 @@
 | seq_lengths | list<int32> | tokens of each example, in order; sums to len(input_ids) |
 | source_shard | list<int32> | for each example, the index of its shard in the manifest's inputs |
 | source_line | list<int32> | for each example, its line in that shard, from 1 |
+
+A mix has one more: dataset (string), the data set that the sequence is of.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ COLUMNS = {
     name: "int8" if name == "loss_mask" else "int32"
     for name in ("input_ids", "labels", "loss_mask", "seq_lengths", "source_shard", "source_line")
 }  # the type of the elements of each column's lists
+DATASET = "dataset"  # the column of a mix that names a sequence's data set
 WRITER = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
 
 # An example as a file's work has it: which of the spool files, at which token, tokens of input and output, shard, line.
@@ -45,11 +48,12 @@ PLACED = np.dtype([("file", "i4"), ("at", "i8"), ("input", "i4"), ("output", "i4
 
 
 @functools.cache
-def schema() -> pa.Schema:
+def schema(mixed: bool = False) -> pa.Schema:
     """The columns, as pyarrow has them; it is imported when it is first needed, beside work that has begun."""
     import pyarrow as pa
 
-    return pa.schema([pa.field(name, pa.list_(pa.type_for_alias(kind))) for name, kind in COLUMNS.items()])
+    fields = [pa.field(name, pa.list_(pa.type_for_alias(kind))) for name, kind in COLUMNS.items()]
+    return pa.schema([*fields, pa.field(DATASET, pa.string())] if mixed else fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +66,8 @@ class FileJob:
     """PLACED, in plan order."""
     starts: npt.NDArray[np.int64]
     """Sequence i holds examples[starts[i]:starts[i + 1]]; one more than there are sequences."""
+    data_sets: tuple[str, ...] | None = None
+    """For a mix, the data set of each sequence."""
 
     def __str__(self) -> str:
         return self.path
@@ -97,8 +103,9 @@ def write_file(job: FileJob) -> FileDone:
     import pyarrow.parquet as pq
 
     tokens = row_tokens(job.starts, job.examples["input"].astype(np.int64) + job.examples["output"])
+    kind = schema(mixed=job.data_sets is not None)
     try:
-        with _mapped(job.spools) as spools, pq.ParquetWriter(job.path, schema(), **WRITER) as writer:
+        with _mapped(job.spools) as spools, pq.ParquetWriter(job.path, kind, **WRITER) as writer:
             for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
                 writer.write_batch(_row_group(job, spools, first, last))
         with open(job.path, "rb") as written:
@@ -137,16 +144,25 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
         examples["file"].tolist(), begin.tolist(), (begin + lengths.astype(np.int64) * 4).tolist(), strict=True
     )
     ids = np.frombuffer(b"".join([spools[file][a:b] for file, a, b in pieces]), np.int32)
-    mask = np.tile(np.array([0, 1], np.int8), len(examples))
-    mask = np.repeat(mask, np.column_stack([examples["input"], examples["output"]]).ravel())
-    labels = np.where(mask.view(bool), ids, np.int32(IGNORE))
+    mask, labels = mask_and_labels(ids, examples["input"], examples["output"])
     by_example = starts - starts[0]
     by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
     columns = [
         *(_lists(values, by_token) for values in (ids, labels, mask)),
         *(_lists(values, by_example) for values in (lengths, examples["shard"], examples["line"])),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema())
+    if job.data_sets is None:
+        return pa.RecordBatch.from_arrays(columns, schema=schema())
+    return pa.RecordBatch.from_arrays([*columns, _strings(job.data_sets[first:last])], schema=schema(mixed=True))
+
+
+def mask_and_labels(
+    ids: npt.NDArray[np.int32], inputs: npt.NDArray[np.integer], outputs: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
+    """The loss mask and the labels of examples that lie one after the other, by the tokens of each one's two parts."""
+    mask = np.tile(np.array([0, 1], np.int8), len(inputs))
+    mask = np.repeat(mask, np.column_stack([inputs, outputs]).ravel())
+    return mask, np.where(mask.view(bool), ids, np.int32(IGNORE))
 
 
 def _lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
@@ -160,21 +176,55 @@ def _lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> p
     return pa.ListArray.from_arrays(places, items)
 
 
-def read_columns(
-    path: str | os.PathLike[str],
-) -> Iterator[dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int32]]]]:
-    """The row groups of a file: for each column its values, flat, and the offsets of the rows in them.
+def _strings(values: tuple[str, ...]) -> pa.StringArray:
+    import pyarrow as pa
 
-    Raises OutputError.
-    """
+    texts = [value.encode() for value in values]
+    places = np.concatenate([np.zeros(1, np.int32), np.cumsum([len(text) for text in texts], dtype=np.int32)])
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(places), pa.py_buffer(b"".join(texts)))
+
+
+Lists = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]  # values, flat, and the offsets of the rows in them
+
+
+def read_columns(path: str | os.PathLike[str]) -> Iterator[dict[str, Lists]]:
+    """The row groups of a file, by column. Raises OutputError."""
+    for _, table in _row_groups(path, list(COLUMNS)):
+        yield _columns(table)
+
+
+def read_wanted(
+    path: str | os.PathLike[str], wanted: npt.NDArray[np.bool_]
+) -> Iterator[tuple[npt.NDArray[np.bool_], dict[str, Lists]]]:
+    """The row groups that hold a wanted row, `wanted` being a flag a row, with their part of it. Raises OutputError."""
+    for begin, table in _row_groups(path, list(COLUMNS), wanted):
+        yield wanted[begin : begin + table.num_rows], _columns(table)
+
+
+def read_data_sets(path: str | os.PathLike[str]) -> Iterator[list[str]]:
+    """The data set of each row of a mix's file, row group by row group. Raises OutputError."""
+    for _, table in _row_groups(path, [DATASET]):
+        yield table.column(DATASET).to_pylist()
+
+
+def _columns(table: pa.Table) -> dict[str, Lists]:
+    return {name: _flat(table.column(name).combine_chunks()) for name in COLUMNS}
+
+
+def _row_groups(
+    path: str | os.PathLike[str], columns: list[str], wanted: npt.NDArray[np.bool_] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """Row groups, each with the number of its first row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
+            end = 0
             for index in range(file.num_row_groups):
-                table = file.read_row_group(index, columns=list(COLUMNS))
-                yield {name: _flat(table.column(name).combine_chunks()) for name in COLUMNS}
+                begin, end = end, end + file.metadata.row_group(index).num_rows
+                if wanted is None or wanted[begin:end].any():
+                    yield begin, file.read_row_group(index, columns=columns)
     except (OSError, pa.ArrowException) as exc:
         raise OutputError(f"{path}: cannot be read: {exc}") from exc
 

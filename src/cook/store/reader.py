@@ -1,8 +1,9 @@
-"""A cooked data set, opened again: refused unless its manifest is whole and its files are those that it names."""
+"""A cooked data set or a mix, opened again: refused unless its manifest is whole and its files are those it names."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +15,14 @@ import numpy.typing as npt
 from cook.errors import OutputError, SourceError
 from cook.sources import sha256_of
 from cook.store import manifest
-from cook.store.parquet import COLUMNS, read_columns
+from cook.store.parquet import COLUMNS, read_columns, read_data_sets
 from cook.store.publish import aside
 
 Ints = npt.NDArray[np.int32]
 
 
 class Sequence(NamedTuple):
-    """One row. The first three are as long as the sequence, the others as there are examples in it."""
+    """One row. The first three are as long as the sequence, the next as there are examples in it."""
 
     input_ids: Ints
     labels: Ints
@@ -29,11 +30,12 @@ class Sequence(NamedTuple):
     seq_lengths: Ints
     source_shard: Ints
     source_line: Ints
+    dataset: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Cooked:
-    """A data set on disk whose files are known to be those of its manifest."""
+    """A data set or a mix on disk whose files are known to be those of its manifest."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -42,14 +44,19 @@ class Cooked:
         """Its sequences, in order; memory holds one row group. Raises OutputError."""
         for output in self.manifest["outputs"]:
             if output.get("split") == split:
-                for columns in read_columns(self.folder / output["name"]):
+                path = self.folder / output["name"]
+                mixed = self.manifest.get("kind") == manifest.MIX
+                names = read_data_sets(path) if mixed else itertools.repeat([])
+                for columns, named in zip(read_columns(path), names, strict=False):
                     flat = [columns[name] for name in COLUMNS]
                     for row in range(len(flat[0][1]) - 1):
-                        yield Sequence(*(values[offsets[row] : offsets[row + 1]] for values, offsets in flat))
+                        fields: list[Any] = [values[offsets[row] : offsets[row + 1]] for values, offsets in flat]
+                        fields.append(named[row] if mixed else self.manifest["data_set"])
+                        yield Sequence(*fields)
 
 
 def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
-    """Open a data set's folder, ROOT/NAME, after checking each file's size, and its sha256 unless `hashes` is false.
+    """Open the folder of a data set or of a mix, after checking each file's size, and its sha256 if `hashes`.
 
     Raises OutputError, naming what is missing or damaged.
     """

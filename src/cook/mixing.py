@@ -1,0 +1,420 @@
+"""Cooked data sets -> one shuffled stream of their sequences, in a folder of its own.
+
+    sources    the data sets of a root, each opened and checked
+    shares     sizes and weights -> how many sequences each data set gives        (pure; exact fractions)
+    stream     sizes and shares -> which sequence of which data set, in order     (pure; keyed hashes)
+    unpack     Parquet -> ids in one spool file; each needed row group read once  (store.unpack; one input file a job)
+    gather     the stream's files, from the spool as cooking does                 (store.parquet; one output file a job)
+
+Memory holds the plan: some bytes a sequence. Tokens lie in the spool, four bytes each, mapped; so do the examples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cook import catalog, executors
+from cook._version import __version__
+from cook.dataset import Progress, results
+from cook.errors import OutputError, OutputExists, RecipeError
+from cook.pack import random_order
+from cook.recipe import CHECKS
+from cook.store import card, manifest, parquet, publish
+from cook.store.reader import Cooked, read_cooked
+from cook.store.unpack import UnpackJob, unpack_file
+
+Array = npt.NDArray[np.int64]
+MOST = 2**31 - 1  # sequences of a mix
+COUNTS = ("sequences", "tokens", "trained_tokens")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """A mix that is made."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    up_to_date: bool
+    """It was there already, of the same data sets by the same settings; nothing was touched."""
+    seconds: float
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Of each data set: what it held, what was asked of it, and what it gave."""
+        counts: dict[str, Any] = self.manifest["data_sets"]
+        return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a mix is asked to be."""
+
+    weights: Mapping[str, Fraction]
+    sequences: int | None
+    seed: int
+    split: str
+
+
+def mix(
+    root: str | Path,
+    to: str | Path,
+    *,
+    weights: Mapping[str, float] | None = None,
+    sequences: int | None = None,
+    seed: int = 0,
+    split: str = "train",
+    jobs: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Mixed:
+    """Mix the cooked data sets of ROOT into the folder `to`: all that `cook mix` does from a shell.
+
+    Weights are factors on a data set's size; one that is not named keeps 1, and 0 leaves one out. Without `sequences`
+    a weight of 2 takes each sequence twice, and 0.5 a seeded half once; with it, so many are shared out in proportion
+    to size times weight. Any two sequences of a data set are taken equally often, or one once more than the other.
+
+    Raises RecipeError for settings, OutputError for what cannot be read, agreed on or written, and OutputExists.
+    """
+    begun = time.perf_counter()
+    root, to = Path(root), _folder(to)
+    found = _data_sets(root, to)
+    settings = _settings(weights or {}, sequences, seed, split, jobs, list(found))
+    cores = jobs or executors.usable_cores()
+    taken = [folder for name, folder in found.items() if settings.weights.get(name) != 0]
+    if not taken:
+        raise RecipeError("weights: all data sets are left out")
+    size = sum(map(_size, taken))
+    # As in `pipeline`: an interrupt ends the pool's work first, and so lets the coordinator clean up and end.
+    with (
+        executors.executor(cores, size) as pool,
+        executors.coordinators(cores) as threads,
+        executors.cancelling(pool),
+    ):
+        making = threads.submit(_mix, taken, to, settings, pool, overwrite, progress or _silent)
+        fields, up_to_date = making.result()
+    return Mixed(to, fields, up_to_date, time.perf_counter() - begun)
+
+
+def _silent(stage: str, amount: int) -> None:
+    """No progress is shown."""
+
+
+def _folder(to: str | Path) -> Path:
+    folder = Path(to)
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    if not catalog.is_safe(folder.name):
+        raise RecipeError(f"to: {str(to)!r} cannot name a folder for a mix")
+    return folder
+
+
+def _data_sets(root: Path, to: Path) -> dict[str, Path]:
+    """The data sets that are cooked in a root, by name, in bytewise order; without mixes. Raises OutputError."""
+    # What a kill between two renames left aside is one as well: the reader finds it.
+    waiting = (path.parent.name.removesuffix(".old") for path in root.glob(f"{publish.WORK}/*.old/{manifest.NAME}"))
+    names = {path.parent.name for path in root.glob(f"*/{manifest.NAME}")} | set(waiting)
+    found = {}
+    for name in sorted(names, key=str.encode):
+        folder = root / name
+        if folder.resolve() != to.resolve() and not _is_mix(folder):
+            found[name] = folder
+    if not found:
+        raise OutputError(f"{root}: holds no cooked data set; a root is what `cook --output` names")
+    return found
+
+
+def _is_mix(folder: Path) -> bool:
+    try:
+        return manifest.read(folder).get("kind") == manifest.MIX
+    except OutputError:
+        return False  # what is damaged is refused when it is opened, unless it is left out
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.glob("*.parquet"))
+    except OSError:
+        return 0  # likewise
+
+
+def _settings(
+    weights: Mapping[str, float], sequences: int | None, seed: int, split: str, jobs: int | None, held: list[str]
+) -> Settings:
+    """The settings, checked. Raises RecipeError, listing every one that is wrong."""
+    problems, known = [], {}
+    for asked, weight in weights.items():
+        names = [name for name in held if name == asked] or [n for n in held if n.lower() == asked.lower()]
+        if len(names) != 1:
+            problems.append(f"weights: {asked}: no data set of that name is there; there are {', '.join(held)}")
+            continue
+        if names[0] in known:
+            problems.append(f"weights: {names[0]}: is named twice")
+        try:
+            value = float(weight)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not 0 <= value <= 1e6:
+            problems.append(f"weights: {asked}: must be a number from 0 to 1,000,000 (it is {weight!r})")
+            continue
+        known[names[0]] = Fraction(repr(value))  # 0.1 is a tenth, as it is written
+    if sequences is not None and not (type(sequences) is int and 1 <= sequences <= MOST):
+        problems.append(f"sequences: must be a whole number from 1 to {MOST:,} (it is {sequences!r})")
+    if wrong := CHECKS["seed"](seed):
+        problems.append(f"seed: {wrong} (it is {seed!r})")
+    if wrong := CHECKS["jobs"](jobs):
+        problems.append(f"jobs: {wrong} (it is {jobs!r})")
+    if problems:
+        raise RecipeError("\n".join(problems))
+    return Settings(known, sequences, seed, split)
+
+
+def shares(sizes: list[int], weights: list[Fraction], sequences: int | None) -> tuple[list[Fraction], list[int]]:
+    """The sequences asked of each data set, exactly, and the whole number that it gives.
+
+    Without `sequences` each is its size times its weight, and half a sequence is rounded up; with it they sum to that,
+    by largest remainder, the first of equal ones.
+
+    >>> shares([4, 3], [Fraction(2), Fraction(1, 2)], None)[1]
+    [8, 2]
+    >>> shares([4, 3], [Fraction(1), Fraction(1)], 10)[1]
+    [6, 4]
+    """
+    asked = [size * weight for size, weight in zip(sizes, weights, strict=True)]
+    if sequences is None:
+        return asked, [math.floor(share + Fraction(1, 2)) for share in asked]
+    total = sum(asked)
+    asked = [share * sequences / total for share in asked]
+    given = [math.floor(share) for share in asked]
+    by_remainder = sorted(range(len(asked)), key=lambda index: given[index] - asked[index])
+    for index in by_remainder[: sequences - sum(given)]:
+        given[index] += 1
+    return asked, given
+
+
+def stream(names: list[str], sizes: list[int], given: list[int], seed: int) -> Array:
+    """The sequences of a mix, in order: numbers into those of all data sets, one data set after the other.
+
+    A data set gives every sequence `given // size` times, and those that come first in an order of its own, keyed by
+    seed and name, once more: so a larger share holds a smaller one, whatever is mixed beside it.
+    """
+    parts, first = [np.empty(0, np.int64)], 0
+    for name, size, count in zip(names, sizes, given, strict=True):
+        passes, rest = divmod(count, size)
+        parts.append(np.tile(np.arange(first, first + size), passes))
+        parts.append(first + np.sort(random_order(size, _key(seed, name))[:rest]))
+        first += size
+    taken = np.concatenate(parts)
+    return taken[random_order(len(taken), _key(seed, ""))]
+
+
+def _key(seed: int, name: str) -> int:
+    """The seed of one of a mix's orders; no data set has no name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "little")
+
+
+def _mix(
+    folders: list[Path], to: Path, settings: Settings, pool: Executor, overwrite: bool, progress: Progress
+) -> tuple[dict[str, Any], bool]:
+    """The mix's manifest, and whether it was there already."""
+    sources = [opened for _, opened in results(pool, read_cooked, ((0, folder) for folder in folders))]
+    head = _head(sources, settings)
+    old = _older(to, head, overwrite)
+    if old is not None:
+        return old, True
+    mixing = _Mixing(sources, settings)
+    with publish.staging(to.parent, to.name) as staged:
+        out = staged / "out"
+        out.mkdir()
+        mixing.unpack(staged, pool, progress)
+        outputs = mixing.gather(out, pool, progress)
+        import pyarrow as pa
+
+        made = head | mixing.account() | {"outputs": outputs}
+        made["versions"] = {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__}
+        for source, row in zip(sources, head["sources"], strict=True):
+            if manifest.digest(manifest.read(source.folder)) != row["sha256"]:
+                raise OutputError(f"{source.folder}: changed while it was read; run again")
+        publish.write_bytes(out / card.NAME, card.mix_card(made).encode())
+        publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+        publish.publish(out, to.parent, to.name)
+    return made, False
+
+
+def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
+    """The manifest's fields that determine the bytes. Raises OutputError where the data sets are not of one kind."""
+    first = sources[0].manifest
+    problems = []
+    for source in sources[1:]:
+        for field in ("fingerprint", "bos", "bos_id", "eos", "eos_id"):
+            ours, theirs = first["tokenizer"][field], source.manifest["tokenizer"][field]
+            if ours != theirs:
+                problems.append(
+                    f"{source.folder}: its tokenizer's {field} is {theirs!r}, that of {sources[0].folder} {ours!r}"
+                )
+    if problems:
+        raise OutputError("\n".join([*problems, "data sets of one mix must agree in these; weight 0 leaves one out"]))
+    return {
+        "format_version": manifest.FORMAT_VERSION,
+        "kind": manifest.MIX,
+        "mix": {
+            "seed": settings.seed,
+            "sequences": settings.sequences,
+            "split": settings.split,
+            "weights": {name: float(weight) for name, weight in settings.weights.items() if weight != 1},
+        },
+        "tokenizer": first["tokenizer"],
+        "sources": [
+            {
+                "name": source.manifest["data_set"],
+                "sha256": manifest.digest(source.manifest),
+                "tokenizer": source.manifest["tokenizer"]["name"],
+                "max_length": source.manifest["recipe"]["max_length"],
+            }
+            for source in sources
+        ],
+    }
+
+
+def _older(to: Path, head: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The manifest of the mix that is there already, if it is up to date; None where one may be made.
+
+    Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
+    """
+    if not to.is_symlink() and not to.exists():
+        return None
+    if not (to / manifest.NAME).exists():
+        raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or mix into another folder")
+    try:
+        old = read_cooked(to).manifest
+    except OutputError as exc:
+        old, differing = {}, str(exc).splitlines()
+    else:
+        if old.get("kind") != manifest.MIX:
+            raise OutputExists(f"{to}: is a cooked data set; mix into another folder")
+        differing = manifest.differences(old, head, manifest.MIX_DETERMINING)
+    if not differing:
+        return old
+    if not overwrite:
+        told = "another mix is there already; pass --overwrite to replace it, or mix into another folder"
+        raise OutputExists(f"{to}: {told}\n  " + "\n  ".join(differing))
+    others = sorted(path.name for path in to.iterdir() if not _ours(path))
+    if others:
+        raise OutputExists(f"{to}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
+    return None
+
+
+def _ours(path: Path) -> bool:
+    if path.name == card.NAME:
+        return card.MARK in path.read_text(encoding="utf-8", errors="replace")
+    return path.name == manifest.NAME or path.suffix == ".parquet"
+
+
+class _Mixing:
+    """The work on one mix: its plan, and the spool that its sequences are gathered from."""
+
+    def __init__(self, sources: list[Cooked], settings: Settings) -> None:
+        self.names: list[str] = [source.manifest["data_set"] for source in sources]
+        self.files = [list(_outputs(source, settings.split)) for source in sources]
+        without = [name for name, files in zip(self.names, self.files, strict=True) if not files]
+        if without:
+            raise RecipeError(f"split: {', '.join(without)} has no {settings.split}; weight 0 leaves a data set out")
+        self.settings = settings
+        self.sizes = [sum(row["rows"] for _, row in files) for files in self.files]
+        weights = [settings.weights.get(name, Fraction(1)) for name in self.names]
+        self.asked, self.given = shares(self.sizes, weights, settings.sequences)
+        if not 0 < sum(self.given) <= MOST:
+            raise RecipeError(f"weights: the mix would have {sum(self.given):,} sequences; it can have 1 to {MOST:,}")
+        self.stream = stream(self.names, self.sizes, self.given, settings.seed)
+        self.placed = np.empty(0, parquet.PLACED)
+
+    def unpack(self, folder: Path, pool: Executor, progress: Progress) -> None:
+        """Spool the sequences that the stream needs. From here on the stream counts among these alone."""
+        spool, table = folder / "ids", folder / "placed"
+        spool.touch()
+        times = np.bincount(self.stream, minlength=sum(self.sizes))
+        counts = [np.zeros(1, np.int64)]
+        with table.open("wb") as file:
+            for (_, job), part in results(pool, unpack_file, self._jobs(spool, times > 0)):
+                file.write(part.examples.tobytes())
+                counts.append(part.counts)
+                progress("unpack", int((part.examples["input"] + part.examples["output"]).sum(dtype=np.int64)))
+                del job, part
+        self.spool = str(spool)
+        self.placed = np.asarray(np.memmap(table, parquet.PLACED, "r"))
+        self.starts = np.cumsum(np.concatenate(counts))
+        self.tokens, self.trained = (self._sums(field) for field in (("input", "output"), ("output",)))
+        wanted = np.flatnonzero(times)
+        self.stream = np.searchsorted(wanted, self.stream)
+        self.data_set = np.searchsorted(np.cumsum(self.sizes), wanted, side="right")
+
+    def _jobs(self, spool: Path, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, UnpackJob]]:
+        row = at = 0
+        for path, output in (file for files in self.files for file in files):
+            of_file = wanted[row : row + output["rows"]]
+            if of_file.any():
+                yield 0, UnpackJob(str(path), str(spool), at, of_file)
+            row += output["rows"]
+            at += output["tokens"]
+
+    def _sums(self, fields: tuple[str, ...]) -> Array:
+        """The sum of the examples' fields for each sequence; some at a time, since the table grows with the input."""
+        sums = np.empty(len(self.starts) - 1, np.int64)
+        for begin in range(0, len(sums), 1 << 16):
+            starts = self.starts[begin : begin + (1 << 16) + 1]
+            examples = self.placed[starts[0] : starts[-1]]
+            amounts = functools.reduce(np.add, (examples[field] for field in fields)).astype(np.int64)
+            sums[begin : begin + (1 << 16)] = parquet.row_tokens(starts - starts[0], amounts)
+        return sums
+
+    def gather(self, out: Path, pool: Executor, progress: Progress) -> list[dict[str, Any]]:
+        """Write the stream; the manifest's outputs."""
+        ranges = parquet.split_rows(self.tokens[self.stream], parquet.FILE_TOKENS)
+        names = parquet.file_names(len(ranges), self.settings.split)
+        jobs = ((0, self._file_job(out / name, *rows)) for name, rows in zip(names, ranges, strict=True))
+        outputs = []
+        for _, done in results(pool, parquet.write_file, jobs):
+            outputs.append({"split": self.settings.split, **dataclasses.asdict(done)})
+            progress("gather", done.tokens)
+        return outputs
+
+    def _file_job(self, path: Path, first: int, last: int) -> parquet.FileJob:
+        rows = self.stream[first:last]
+        begins, counts = self.starts[rows], self.starts[rows + 1] - self.starts[rows]
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        examples = self.placed[np.repeat(begins - starts[:-1], counts) + np.arange(starts[-1])]
+        names = tuple(self.names[index] for index in self.data_set[rows].tolist())
+        return parquet.FileJob(str(path), (self.spool,), examples, starts, names)
+
+    def account(self) -> dict[str, Any]:
+        """The manifest's counts. What is asked of a data set need not be whole; tokens are asked in proportion."""
+        of_stream = self.data_set[self.stream]
+        amounts = np.ones(len(of_stream)), self.tokens[self.stream], self.trained[self.stream]
+        given = [np.bincount(of_stream, each, len(self.names)).astype(np.int64).tolist() for each in amounts]
+        rows = {}
+        for index, name in enumerate(self.names):
+            held = [sum(row[key] for _, row in self.files[index]) for key in ("rows", *COUNTS[1:])]
+            asked = [round(float(self.asked[index] * amount / held[0]), 3) for amount in held]
+            got = [values[index] for values in given]
+            rows[name] = {
+                told: dict(zip(COUNTS, values, strict=True))
+                for told, values in (("held", held), ("asked", asked), ("given", got))
+            }
+        return {"data_sets": rows, "counts": dict(zip(COUNTS, map(sum, given), strict=True))}
+
+
+def _outputs(source: Cooked, split: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for output in source.manifest["outputs"]:
+        if output.get("split") == split:
+            yield source.folder / output["name"], output
