@@ -1,4 +1,4 @@
-"""Progress bars: bytes of shards tokenized, then tokens written."""
+"""Progress bars: bytes of shards fetched, bytes tokenized, then tokens written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-UNITS = {"tokenize": "B", "gather": "tokens"}
+UNITS = {"fetch": "B", "tokenize": "B", "gather": "tokens"}
 
 
 @contextlib.contextmanager

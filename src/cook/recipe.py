@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from cook.catalog import COLLECTION
 from cook.errors import RecipeError
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none"]
@@ -19,8 +20,10 @@ PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "non
 OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
 ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
 # Settings that change no byte of a result.
-NO_BYTE = ("output", "max_dropped", "on_error", "follow_links", "engine", "jobs", "cache", "overwrite")
+NO_BYTE = ("revision", "output", "max_dropped", "on_error", "follow_links", "engine", "jobs", "cache", "overwrite")
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
+HUB = "hub"
+HUB_SCHEME = "hf://"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,9 @@ class Recipe:
     tokenizer: str
     """Preset, folder, tokenizer.json, or Hub id."""
     source: str = "hub"
-    """"sample", a folder laid out DATASET/shard/*.jsonl, or "hub"."""
+    """"hub", hf://datasets/OWNER/NAME[@REVISION], a folder laid out DATASET/shard/*.jsonl, or "sample"."""
+    revision: str | None = None
+    """Branch, tag or commit of a source on the Hub; None: main, as it is now."""
     follow_links: bool = False
     """Read what symbolic links lead to outside of the source folder."""
     on_error: OnError = "fail"
@@ -86,6 +91,8 @@ class Recipe:
             for name, check in CHECKS.items()
             if (wrong := check(getattr(self, name)))
         ]
+        if not problems:
+            problems = _of_revision(self.source, self.revision)
         if problems:
             raise RecipeError("\n".join(problems))
 
@@ -101,6 +108,33 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Every setting, with JSON's and YAML's own types; what `--config` reads."""
         return dataclasses.asdict(self) | {"datasets": list(self.datasets)}
+
+
+def hub_address(source: str, revision: str | None = None) -> tuple[str, str | None] | None:
+    """OWNER/NAME and the revision of a source on the Hub; None for any other source. Raises RecipeError.
+
+    >>> hub_address("hf://datasets/owner/name@v1.0")
+    ('owner/name', 'v1.0')
+    """
+    if source == HUB:
+        return COLLECTION, revision
+    if not source.startswith(HUB_SCHEME):
+        return None
+    found = re.fullmatch(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@(\S+))?", source)
+    if not found:
+        raise RecipeError(f"source: a collection on the Hub is hf://datasets/OWNER/NAME[@REVISION] (it is {source!r})")
+    if found[2] and revision:
+        raise RecipeError(f"revision: is given twice, {found[2]!r} in source and {revision!r}; leave one out")
+    return found[1], found[2] or revision
+
+
+def _of_revision(source: str, revision: str | None) -> list[str]:
+    try:
+        if hub_address(source, revision) is None and revision is not None:
+            return [f"revision: is of a source on the Hub, which {source!r} is not; leave it out"]
+    except RecipeError as exc:
+        return [str(exc)]
+    return []
 
 
 def _whole(low: int, high: int, optional: bool = False) -> Callable[[Any], str | None]:
@@ -172,6 +206,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "datasets": _datasets,
     "tokenizer": _text(),
     "source": _text(),
+    "revision": _text(optional=True),
     "follow_links": _flag,
     "on_error": _one_of(("fail", "skip")),
     "output": _text(optional=True),
