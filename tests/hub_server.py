@@ -34,7 +34,7 @@ Files = Mapping[str, bytes]
 Kind = Literal["model", "dataset"]
 Method = Literal["HEAD", "GET"]
 Fault = Literal[
-    "unauthorized", "bad_token", "gated", "not_found", "entry_not_found", "bare_404", "bare_403", "rate_limit",
+    "unauthorized", "bad_token", "gated", "not_found", "entry_not_found", "bare_404", "bare_403", "rate_limit", "rate_limit_long",
     "error_500", "error_503", "drop", "cut", "slow", "wrong_length", "corrupt",
 ]  # fmt: skip
 
@@ -93,6 +93,7 @@ _ERRORS: dict[str, _Reply] = {
     "bare_404": _error(404),
     "bare_403": _error(403),
     "rate_limit": _error(429, "", "Too many requests", **{"Retry-After": "1"}),
+    "rate_limit_long": _error(429, "", "Too many requests", **{"Retry-After": "3600"}),
     "error_500": _error(500, "", "Internal error"),
     "error_503": _error(503, "", "Service unavailable"),
 }

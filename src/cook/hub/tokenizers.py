@@ -51,7 +51,7 @@ def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | 
         if MISSING in told:
             told += f", or pass ./{repo} for a folder"
         elif exc.temporary or UNCACHED in told:
-            told += f"; once online, `hf download {repo} {file}` puts it in the cache"
+            told += f"; once online, `hf download {repo} {file}` puts it there"
         raise TokenizerError(told) from exc
 
 
