@@ -34,8 +34,8 @@ Files = Mapping[str, bytes]
 Kind = Literal["model", "dataset"]
 Method = Literal["HEAD", "GET"]
 Fault = Literal[
-    "unauthorized", "bad_token", "gated", "not_found", "entry_not_found", "bare_404", "bare_403", "rate_limit", "rate_limit_long",
-    "error_500", "error_503", "drop", "cut", "slow", "wrong_length", "corrupt",
+    "unauthorized", "bad_token", "gated", "not_found", "entry_not_found", "bare_404", "bare_403", "rate_limit",
+    "rate_limit_long", "error_500", "error_503", "drop", "cut", "slow", "wrong_length", "corrupt",
 ]  # fmt: skip
 
 _API = re.compile(

@@ -215,7 +215,7 @@ def test_the_hub_is_waited_for_as_long_as_it_asks_but_not_for_ever(server, monke
     assert open_source(OWN).names() == ["a"]
     assert waits == [1.0]
     server.fault("rate_limit_long", "/revision/", times=1)
-    with pytest.warns(SourceWarning, match="try again in 3600 s; .*going on with commit"):
+    with pytest.warns(SourceWarning, match=r"try again in 3600 s; .*going on with commit"):
         open_source(OWN)
     assert waits == [1.0]
     server.fault("error_503", "/revision/")
@@ -228,7 +228,7 @@ def test_the_hub_is_waited_for_as_long_as_it_asks_but_not_for_ever(server, monke
 
 def test_nothing_cached_and_nobody_there(server, monkeypatch):
     point_at(NOBODY, monkeypatch)
-    with pytest.raises(SourceError, match="owner/own: cannot be fetched: .*refused.*; try again"):
+    with pytest.raises(SourceError, match=r"owner/own: cannot be fetched: .*refused.*; try again"):
         open_source(OWN)
 
 
@@ -258,7 +258,7 @@ def test_a_damaged_copy_is_mended(server, tmp_path, monkeypatch, number, damage)
     with monkeypatch.context() as patch:
         offline(patch)
         with pytest.raises(
-            SourceError, match="its copy in the cache was damaged .*; once online, run again to mend it"
+            SourceError, match=r"its copy in the cache was damaged .*; once online, run again to mend it"
         ):
             fetch()
     asked = len(server.requests)
@@ -349,7 +349,7 @@ def test_offline_without_what_cook_keeps(server, cook, monkeypatch):
 def test_what_is_kept_may_be_damaged_or_cleared(server, cook, tmp_path, monkeypatch):
     add(server, "a", repo="owner/own")
     fetch()
-    kept = [path for path in cache.folder(None).rglob("hub/**/*.json")]
+    kept = list(cache.folder(None).rglob("hub/**/*.json"))
     assert [path.parent.name for path in sorted(kept)] == ["refs", "trees"]
     for path in kept:
         path.write_bytes(path.read_bytes()[:-1])
@@ -378,10 +378,10 @@ def test_progress_counts_the_bytes_that_stay(server, tmp_path):
     assert moved == []
 
 
-def started(server: HubServer, tmp_path: Path, *more: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+def started(server: HubServer, tmp_path: Path, *more: str) -> subprocess.Popen[str]:
     environment = server.environment(tmp_path / "home", COOK_CACHE=str(tmp_path / "cache"))
     command = [COOK, "-d", "all", "-t", "llama3", "-s", OWN, "-o", str(tmp_path / "out"), *more]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True), environment
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def until(true, seconds: float = 20) -> None:
@@ -396,7 +396,7 @@ def test_a_fetch_that_is_ended_and_repeated_loads_what_is_missing(tmp_path, sent
     with HubServer(pause_s=0.2) as server:
         add(server, "a", "b", "c", repo="owner/own")
         server.fault("slow", "c/shard/00001")
-        process, environment = started(server, tmp_path)
+        process = started(server, tmp_path)
         hub = tmp_path / "home" / "hub"
         until(lambda: len(list(hub.rglob("snapshots/*/*/shard/*"))) == 5 and got(server)["c/shard/00001.jsonl"])
         process.send_signal(sent)
@@ -410,7 +410,7 @@ def test_a_fetch_that_is_ended_and_repeated_loads_what_is_missing(tmp_path, sent
             assert not list(hub.rglob("*.incomplete")), "what was half-fetched is left"
         server.clear_faults()
         asked = len(server.requests)
-        process, _ = started(server, tmp_path)
+        process = started(server, tmp_path)
         _, error = process.communicate(timeout=60)
         assert process.returncode == 0, error
         assert got(server, asked) == {"c/shard/00001.jsonl": 1}
@@ -430,7 +430,7 @@ def test_files_come_side_by_side(server):
 def test_another_run_at_the_same_time(tmp_path):
     with HubServer() as server:
         add(server, "a", "b", repo="owner/own")
-        both = [started(server, tmp_path, "-o", str(tmp_path / f"out{i}"))[0] for i in (0, 1)]
+        both = [started(server, tmp_path, "-o", str(tmp_path / f"out{i}")) for i in (0, 1)]
         assert [(process.communicate(timeout=60)[1], process.returncode)[1] for process in both] == [0, 0]
 
 
@@ -446,5 +446,5 @@ def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
     add(server, "a", repo="owner/own")
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
-    with pytest.raises(SourceError, match="in the client's cache|cannot be kept in the client's cache"):
+    with pytest.raises(SourceError, match=r"in the client's cache|cannot be kept in the client's cache"):
         fetch()
