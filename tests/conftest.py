@@ -39,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub on the loopback, the one that the client in this process knows, with a cache of its own; no wait takes time."""
+    """A Hub on the loopback, the one that this process's client knows, with a cache of its own; no wait takes time."""
     import huggingface_hub
     from huggingface_hub import constants
 
