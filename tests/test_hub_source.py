@@ -18,6 +18,7 @@ from conftest import entry, offline, pair, point_at
 from cook import Recipe, SeveralFailed, SourceError, cache, run
 from cook.catalog import CATALOG
 from cook.hub import client
+from cook.progress import bars
 from cook.sources import COLLECTION, SourceWarning, open_source
 from hub_server import HubServer
 
@@ -448,3 +449,28 @@ def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
     with pytest.raises(SourceError, match=r"in the client's cache|cannot be kept in the client's cache"):
         fetch()
+
+
+@pytest.mark.parametrize("fault", ["gated", "not_found", "bad_token", "bare_403", "bare_404"])
+def test_what_is_final_is_not_covered_up_by_what_is_cached(server, fault):
+    add(server, "a", repo="owner/own")
+    fetch()
+    server.fault(fault, "/revision/")
+    with pytest.raises(SourceError):
+        open_source(OWN)
+
+
+def test_a_hub_that_never_answers(server, monkeypatch):
+    from huggingface_hub import constants
+
+    add(server, "a", repo="owner/own")
+    server.fault("hang", "/revision/")
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.1)
+    with pytest.raises(SourceError, match="owner/own: cannot be fetched: timed out; try again"):
+        open_source(OWN)
+
+
+def test_the_bar_of_the_stage(capsys):
+    with bars(shown=True) as progress:
+        progress("fetch", 4096)
+    assert "fetch: " in capsys.readouterr().err
