@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import Future
 from pathlib import Path
 
 import orjson
@@ -211,6 +213,7 @@ def test_a_revision_that_is_not_there(server):
 def test_the_hub_is_waited_for_as_long_as_it_asks_but_not_for_ever(server, monkeypatch):
     waits = []
     monkeypatch.setattr(client.time, "sleep", waits.append)
+    monkeypatch.setattr(client, "WAITS", (0.5, 3.0))
     add(server, "a", repo="owner/own")
     server.fault("rate_limit", "/revision/", times=1)
     assert open_source(OWN).names() == ["a"]
@@ -249,8 +252,15 @@ def test_a_data_set_that_fails_fails_alone(server, tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["git", "LFS"])
-@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"[" + data[1:], lambda data: b""])
-def test_a_damaged_copy_is_mended(server, tmp_path, monkeypatch, number, damage):
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lambda data: data[:-9], "bytes, where the Hub lists"),
+        (lambda data: b"[" + data[1:], "other bytes than the Hub lists"),
+        (lambda data: b"", "0 bytes, where the Hub lists"),
+    ],
+)
+def test_a_damaged_copy_is_mended(server, tmp_path, monkeypatch, number, damage, found):
     add(server, "a", repo="owner/own")
     opened = open_source(OWN)
     path = opened.shards("a")[number].path
@@ -263,7 +273,9 @@ def test_a_damaged_copy_is_mended(server, tmp_path, monkeypatch, number, damage)
         ):
             fetch()
     asked = len(server.requests)
-    with pytest.warns(SourceWarning, match=rf"0000{number}\.jsonl: its copy in the cache was damaged .*fetched again"):
+    with pytest.warns(
+        SourceWarning, match=rf"0000{number}\.jsonl: its copy in the cache was damaged .*{found}.*fetched again"
+    ):
         assert fetch()["a"][number] == whole
     assert got(server, asked) == {f"a/shard/0000{number}.jsonl": 1}
 
@@ -426,6 +438,23 @@ def test_files_come_side_by_side(server):
     begun = time.monotonic()
     assert len(fetch()) == 4
     assert time.monotonic() - begun < 8 * 9 * 0.05 * 0.7
+
+
+def test_an_interrupt_ends_the_threads(server, monkeypatch, tmp_path):
+    class Interrupted(Future):
+        def result(self):
+            until(lambda: got(server).total() == 2)
+            raise KeyboardInterrupt
+
+    server.pause_s = 0.05
+    add(server, "a", repo="owner/own")
+    server.fault("slow", "/resolve/", times=2)
+    monkeypatch.setattr("cook.hub.source.Future", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_source(OWN).fetch(["a"])
+    until(lambda: "cook-fetch" not in [thread.name for thread in threading.enumerate()])
+    assert got(server).total() == 2
+    assert blobs(tmp_path) == []
 
 
 def test_another_run_at_the_same_time(tmp_path):
