@@ -216,7 +216,10 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
         return open_hub(*address, kept.folder(cache))
     root = Path(name).expanduser()
     if not root.is_dir():
-        raise SourceError(f"{name}: no such folder; a source is a folder laid out DATASET/shard/*.jsonl, or {SAMPLE}")
+        raise SourceError(
+            f"{name}: no such folder; a source is one laid out DATASET/shard/*.jsonl, {SAMPLE}, {HUB}, or on "
+            "the Hub hf://datasets/OWNER/NAME"
+        )
     source = Folder("local", root, follow_links)
     if not source.names():
         raise SourceError(f"{name}: holds no data set; {LAID_OUT}")
