@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
+from hub_server import HubServer
 from reference import MODELS, write_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
@@ -38,6 +39,37 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder for each model, with tokenizer.json and tokenizer_config.json."""
     root = tmp_path_factory.mktemp("models")
     return {name: write_model(root / name, name) for name in MODELS}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on the loopback, the one that this process's client knows, with a cache of its own; no wait takes time."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    with HubServer() as running:
+        point_at(running.url, monkeypatch)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield running
+        huggingface_hub.utils.close_session()
+
+
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the client in this process ask another Hub; it reads the environment at import."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the client in this process make no request."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ Kind = Literal["model", "dataset"]
 Method = Literal["HEAD", "GET"]
 Fault = Literal[
     "unauthorized", "bad_token", "gated", "not_found", "entry_not_found", "bare_404", "bare_403", "rate_limit",
-    "error_500", "error_503", "drop", "cut", "slow", "wrong_length", "corrupt",
+    "rate_limit_long", "error_500", "error_503", "drop", "hang", "cut", "slow", "wrong_length", "corrupt",
 ]  # fmt: skip
 
 _API = re.compile(
@@ -93,6 +93,7 @@ _ERRORS: dict[str, _Reply] = {
     "bare_404": _error(404),
     "bare_403": _error(403),
     "rate_limit": _error(429, "", "Too many requests", **{"Retry-After": "1"}),
+    "rate_limit_long": _error(429, "", "Too many requests", **{"Retry-After": "3600"}),
     "error_500": _error(500, "", "Internal error"),
     "error_503": _error(503, "", "Service unavailable"),
 }
@@ -339,6 +340,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(_json({"standardEnvVars": [], "harnesses": {}}), None, None)
         elif (fault := hub.take_fault(self.command, path)) == "drop":
             hub.record(Served(self.command, path, 0, 0))
+            self.close_connection = True
+        elif fault == "hang":  # no answer until the test is over
+            hub.record(Served(self.command, path, 0, 0))
+            hub.closing.wait(30)
             self.close_connection = True
         else:
             self._send(_ERRORS.get(fault or "") or hub.answer(self.path), fault, path)

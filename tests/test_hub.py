@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import huggingface_hub.constants
 import pytest
 
+from conftest import offline
 from cook import Recipe, TokenizerError, hub
+from cook.hub.tokenizers import HubWarning
 from cook.tokenizer import resolve
-from hub_server import HubServer
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with HubServer() as running:
-        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("time.sleep", lambda seconds: None)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        yield running
-        huggingface_hub.utils.close_session()
-
-
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
 def test_a_tokenizer_by_its_id(server, models, monkeypatch):
@@ -75,10 +54,11 @@ def test_not_cached_and_offline(server, monkeypatch):
             "owner/model: no such repository on the Hub, or a private one: .* or pass ./owner/model for a folder",
         ),
         ("unauthorized", "no such repository on the Hub, or a private one"),
-        ("bad_token", "cannot be fetched: .*; try again"),
-        ("bare_403", r"cannot be fetched \(.*403"),
-        ("error_500", r"cannot be fetched \(.*500"),
-        ("rate_limit", r"cannot be fetched \(.*429"),
+        ("bad_token", r"does not accept the token \(401\): log in"),
+        ("bare_403", r"refuses access \(403\): log in"),
+        ("bare_404", r"http://127.0.0.1:\d+ answers 404 and does not say why: check HF_ENDPOINT"),
+        ("error_500", r"has an error of its own \(it answers 500\): try again later; once online, `hf download"),
+        ("rate_limit", r"limits requests \(429\): try again in 1 s"),
         ("drop", "cannot be fetched: .*; try again"),
         ("cut", "cannot be fetched: .*; try again"),
     ],
@@ -96,3 +76,44 @@ def test_what_is_temporary_is_tried_again(server):
     found = hub.tokenizer_file("owner/model", "tokenizer.json")
     assert found is not None
     assert found.read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "times"), [("cut", 8), ("drop", 2), ("error_500", 8), ("rate_limit", 8), ("wrong_length", 2)]
+)
+def test_more_that_is_temporary(server, fault, times):
+    server.add("owner/model", {"tokenizer.json": b"{}" * 5000})
+    server.fault(fault, "tokenizer.json", times=times)
+    assert hub.tokenizer_file("owner/model", "tokenizer.json").stat().st_size == 10_000
+
+
+def test_both_files_are_of_one_commit(server, models):
+    files = {name: (models["qwen3"] / name).read_bytes() for name in FILES}
+    commit = server.add("owner/qwen", files)
+    found = hub.tokenizer_file("owner/qwen", "tokenizer.json")
+    server.add("owner/qwen", files | {"tokenizer_config.json": files[FILES[1]] + b"\n"})
+    assert hub.commit_of(found) == commit
+    config = hub.tokenizer_file("owner/qwen", "tokenizer_config.json", hub.commit_of(found))
+    assert config.read_bytes() == files["tokenizer_config.json"]
+    resolve(Recipe(datasets="squad", tokenizer="owner/qwen"))
+    asked = [request.path for request in server.requests if request.path.endswith("tokenizer_config.json")]
+    assert "/resolve/main/" not in "".join(asked)
+
+
+def test_a_damaged_copy_is_mended(server, monkeypatch):
+    server.add("owner/model", {"tokenizer.json": b'{"a": 1}'})
+    found = hub.tokenizer_file("owner/model", "tokenizer.json")
+    found.resolve().write_bytes(b'{"a": 2}')
+    with monkeypatch.context() as patch:
+        offline(patch)
+        with pytest.raises(TokenizerError, match="its copy in the cache is damaged, and HF_HUB_OFFLINE is set"):
+            hub.tokenizer_file("owner/model", "tokenizer.json")
+    with pytest.warns(
+        HubWarning, match=r"tokenizer\.json: its copy in the cache is damaged; it was removed and fetched"
+    ):
+        assert hub.tokenizer_file("owner/model", "tokenizer.json").read_bytes() == b'{"a": 1}'
+    server.fault("corrupt", "tokenizer.json")
+    found.resolve().write_bytes(b"{")
+    with pytest.raises(TokenizerError, match="so is what the Hub sent"):
+        hub.tokenizer_file("owner/model", "tokenizer.json")
+    assert not found.exists()

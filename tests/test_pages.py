@@ -126,6 +126,9 @@ def test_the_readme_runs_as_it_stands(reader):
     roots = {str(path.parent.relative_to(reader.folder / "cooked")) for path in reader.folder.rglob("cook.json")}
     assert roots == {
         "llama3/squad",
+        "collection/squad",
+        "collection/race",
+        "offline/race",
         "mine/manuals",
         "mine/oil",
         "split/race",
@@ -150,7 +153,7 @@ def test_the_readme_runs_as_it_stands(reader):
 
 
 def test_only_what_is_needed_is_fetched(reader):
-    """`--include "squad/*"` leaves the other data sets, and a model's id costs no weights."""
+    """A collection's shards and no card, a model's tokenizer and no weights."""
     fetched = [
         found[0]
         for request in reader.hub.requests
@@ -159,6 +162,8 @@ def test_only_what_is_needed_is_fetched(reader):
     assert {re.sub(r"/resolve/[^/]+", "", path) for path in fetched} == {
         f"{COLLECTION}/squad/shard/00000.jsonl",
         f"{COLLECTION}/squad/shard/00001.jsonl",
+        f"{COLLECTION}/race/shard/00000.jsonl",
+        f"{COLLECTION}/race/shard/00001.jsonl",
         f"{MODEL}/tokenizer.json",
         f"{MODEL}/tokenizer_config.json",
     }

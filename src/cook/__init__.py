@@ -1,6 +1,6 @@
 """cook: question-answer data over contexts -> packed training sequences with loss masks, on disk, for any base model.
 
-    sources    where shards come from: a local folder, the bundled sample         -> shard files
+    sources    where shards come from: the Hub (hub/), a folder, the bundled sample  -> shard files
       |
     load       JSONL -> Entry, strict, with shard and line
       |
@@ -22,7 +22,7 @@
 
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
 (the tokens of a part on disk) and `cache` (what keeps them between runs), `catalog` (the 35 data sets), `hub` (files
-from the Hugging Face Hub), `listing` and `progress` (for the command), `errors` (all under CookError).
+from the Hugging Face Hub, checked), `listing` and `progress` (for the command), `errors` (all under CookError).
 
     >>> from cook import Recipe, run
     >>> summary = run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=tmp))  # doctest: +SKIP

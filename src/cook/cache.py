@@ -3,6 +3,7 @@
     FOLDER/spools/      a spool a part of a shard (see `spool`), and one of its over-long examples a length and policy
     FOLDER/probes/      verdicts on engines (see `engines.probe`)
     FOLDER/tokenizers/  the tokenizer.json of presets, for engines that need one
+    FOLDER/hub/         which files a collection on the Hub holds (see `hub.snapshot`)
     FOLDER/lock         held, shared, by every run that uses the folder
 
 A run that finds a part's spool encodes nothing for it: so a second cook with another packing or seed is quick, and an
@@ -135,7 +136,7 @@ def clear(setting: str | None) -> int:
         with _lock(found) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             freed = sum(size for *_, size in _spools(found))
-            for name in ("spools", "probes", "tokenizers"):
+            for name in ("spools", "probes", "tokenizers", "hub"):
                 shutil.rmtree(found / name, ignore_errors=True)
     except BlockingIOError as exc:
         raise OutputError(f"{found}: a run uses the cache; clear it when it is done") from exc
@@ -174,11 +175,24 @@ def _name(found: Path, key: dict[str, object]) -> str:
 
 def kept(path: Path, make: Callable[[], bytes]) -> bytes:
     """What `make` gives, kept in a file behind its sha256. One that is damaged, or cannot be written, does no harm."""
+    data = look(path)
+    if data is None:
+        data = make()
+        keep(path, data)
+    return data
+
+
+def look(path: Path) -> bytes | None:
+    """What was kept in a file; None if it is not there, or damaged."""
     with contextlib.suppress(OSError):
         data = path.read_bytes()
         if data[:32] == hashlib.sha256(data[32:]).digest():
             return data[32:]
-    data = make()
+    return None
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Keep data in a file, behind its sha256. One that cannot be written does no harm."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
@@ -189,4 +203,3 @@ def kept(path: Path, make: Callable[[], bytes]) -> bytes:
             except BaseException:
                 os.unlink(file.name)
                 raise
-    return data

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from cook.errors import RecipeError
 
+COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
+
 
 class DataSet(NamedTuple):
     """A data set of the collection, with what its source's licence asks of whoever passes it on."""

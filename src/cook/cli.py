@@ -140,7 +140,8 @@ RECIPE_OPTIONS = (
     _option(WHAT, "-t", "--tokenizer", metavar="NAME", shell_complete=_complete_tokenizers,
             help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
     _option(WHAT, "-s", "--source", metavar="SOURCE",
-            help="Folder laid out DATASET/shard/*.jsonl[.gz|.zst]; sample; hub.  [hub]"),
+            help="hub; hf://datasets/OWNER/NAME[@REV]; a folder laid out DATASET/shard/*.jsonl; sample.  [hub]"),
+    _option(WHAT, "--revision", metavar="REV", help="Branch, tag or commit of a source on the Hub.  [main]"),
     _option(WHAT, "--follow-links", is_flag=True, default=None,
             help="Read what symbolic links lead to outside of the source folder."),
     _option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
@@ -184,6 +185,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 EPILOG = """\b
 Examples:
+  cook --dataset squad --tokenizer llama3
   cook --dataset squad --tokenizer llama3 --source sample
   cook -d squad -d QED -t llama3 -s my/collection -o cooked --max-length 8192
   cook --config recipe.yaml --dry-run
@@ -301,7 +303,7 @@ def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
 
 @main.command("list")
 @click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
-@click.option("-s", "--source", metavar="SOURCE", help="List what this folder or sample holds, not the catalog.")
+@click.option("-s", "--source", metavar="SOURCE", help="List what this source holds, not the catalog.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_(what: str, source: str | None, as_json: bool) -> None:
     """List the data sets of the catalog or of a source, or the tokenizers that work offline."""
@@ -371,13 +373,15 @@ def _print_table(rows: list[dict[str, Any]], file: Any) -> None:
 
 
 def _print_preview(ready: Preview, as_json: bool) -> None:
-    shards = {name: [str(shard.path) for shard in found] for name, found in ready.shards.items()}
+    shards = {name: [shard.place for shard in found] for name, found in ready.shards.items()}
     settings = ready.recipe.as_dict() | {
         "datasets": list(ready.shards),
         "output": str(ready.root),
         "bos": ready.tokenizer.bos or "none",
         "eos": ready.tokenizer.eos,
     }
+    if commit := ready.source.provenance().get("commit"):  # so that what is printed fetches the same again
+        settings |= {"source": settings["source"].partition("@")[0], "revision": commit}
     if as_json:
         _print_json({"recipe": settings, "shards": shards})
         return

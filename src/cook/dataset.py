@@ -100,7 +100,8 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
 def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
     """The manifest's fields that are known before anything is cooked; all that determines the bytes, and versions."""
     tokenizer = kitchen.tokenizer
-    hashes = map(sha256_of, [shard.path for shard in shards])  # in this thread: workers are still starting, or busy
+    # In this thread: workers are still starting, or busy.
+    hashes = (shard.sha256 or sha256_of(shard.path) for shard in shards)
     return {
         "format_version": manifest.FORMAT_VERSION,
         "data_set": name,

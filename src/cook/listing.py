@@ -16,7 +16,7 @@ def datasets(source: str | None) -> list[dict[str, Any]]:
     rows = []
     for name in opened.names():
         try:
-            shards, problem = opened.shards(name), ""
+            shards, problem = opened.listed(name), ""
         except SourceError as exc:
             shards, problem = [], str(exc)
         size = sum(shard.size for shard in shards)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cook import catalog, executors, sources
 from cook.errors import CookError, SeveralFailed
 from cook.recipe import Recipe
-from cook.sources import Shard, Source
+from cook.sources import Listed, Shard, Source
 
 if TYPE_CHECKING:
     from cook.dataset import Progress, Result
@@ -36,13 +36,17 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """What a recipe resolves to; nothing is read but names and sizes."""
+    """What a recipe resolves to; nothing is read or fetched but names and sizes."""
 
     recipe: Recipe
     tokenizer: Tokenizer
     source: Source
     root: Path
-    shards: dict[str, list[Shard]]
+    shards: dict[str, list[Listed]]
+
+
+def _open(recipe: Recipe) -> Source:
+    return sources.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
 
 
 def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
@@ -51,12 +55,12 @@ def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
 
 def preview(recipe: Recipe) -> Preview:
     """Resolve a recipe: its source, tokenizer, data sets, shards and output. Raises CookError."""
-    source = sources.open_source(recipe.source, recipe.follow_links)
+    source = _open(recipe)
     names = catalog.select(recipe.datasets, source.names())
     from cook.tokenizer import resolve
 
     tokenizer = resolve(recipe)
-    shards = {name: source.shards(name) for name in names}
+    shards = {name: source.listed(name) for name in names}
     return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards)
 
 
@@ -69,8 +73,9 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
     begun = time.perf_counter()
-    source = sources.open_source(recipe.source, recipe.follow_links)
+    source = _open(recipe)
     names = catalog.select(recipe.datasets, source.names())
+    source.fetch(names, progress)
     results: list[Result] = []
     failures: dict[str, CookError] = {}
     shards: dict[str, list[Shard]] = {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from cook.catalog import COLLECTION
 from cook.errors import RecipeError
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none"]
@@ -19,10 +20,12 @@ PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "non
 OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
 ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
 # Settings that change no byte of a result.
-NO_BYTE = ("output", "max_dropped", "on_error", "follow_links", "engine", "jobs", "cache", "overwrite")
+NO_BYTE = ("revision", "output", "max_dropped", "on_error", "follow_links", "engine", "jobs", "cache", "overwrite")
 MAX_CONFIG = 1 << 20  # bytes of a YAML file
 MAX_SHOWN = 500  # letters of a wrong value that a message shows
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
+HUB = "hub"
+HUB_SCHEME = "hf://"
 
 
 class Fields(NamedTuple):
@@ -49,7 +52,9 @@ class Recipe:
     tokenizer: str
     """Preset, folder, tokenizer.json, or Hub id."""
     source: str = "hub"
-    """"sample", a folder laid out DATASET/shard/*.jsonl, or "hub"."""
+    """"hub", hf://datasets/OWNER/NAME[@REVISION], a folder laid out DATASET/shard/*.jsonl, or "sample"."""
+    revision: str | None = None
+    """Branch, tag or commit of a source on the Hub; None: main, as it is now."""
     fields: Fields = FIELDS
     """The keys of a shard's lines; a mapping of those that differ will do: {"context": "passage"}."""
     follow_links: bool = False
@@ -109,6 +114,8 @@ class Recipe:
             for name, check in CHECKS.items()
             if (wrong := check(getattr(self, name)))
         ]
+        if not problems:
+            problems = _of_revision(self.source, self.revision)
         if problems:
             raise RecipeError("\n".join(problems))
 
@@ -139,6 +146,33 @@ def _shown(value: Any) -> str:
     except (ValueError, RecursionError):  # a number of more digits than Python writes; nesting
         return f"a {'number' if isinstance(value, int) else type(value).__name__} too long to show"
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
+def hub_address(source: str, revision: str | None = None) -> tuple[str, str | None] | None:
+    """OWNER/NAME and the revision of a source on the Hub; None for any other source. Raises RecipeError.
+
+    >>> hub_address("hf://datasets/owner/name@v1.0")
+    ('owner/name', 'v1.0')
+    """
+    if source == HUB:
+        return COLLECTION, revision
+    if not source.startswith(HUB_SCHEME):
+        return None
+    found = re.fullmatch(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@(\S+))?", source)
+    if not found:
+        raise RecipeError(f"source: a collection on the Hub is hf://datasets/OWNER/NAME[@REVISION] (it is {source!r})")
+    if found[2] and revision:
+        raise RecipeError(f"revision: is given twice, {found[2]!r} in source and {revision!r}; leave one out")
+    return found[1], found[2] or revision
+
+
+def _of_revision(source: str, revision: str | None) -> list[str]:
+    try:
+        if hub_address(source, revision) is None and revision is not None:
+            return [f"revision: is of a source on the Hub, which {source!r} is not; leave it out"]
+    except RecipeError as exc:
+        return [str(exc)]
+    return []
 
 
 def _whole(low: int, high: int, optional: bool = False) -> Callable[[Any], str | None]:
@@ -226,6 +260,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "datasets": _datasets,
     "tokenizer": _text(),
     "source": _text(),
+    "revision": _text(optional=True),
     "fields": _fields,
     "follow_links": _flag,
     "on_error": _one_of(("fail", "skip")),

@@ -1,4 +1,4 @@
-"""Where shards come from: a local folder or the bundled sample.
+"""Where shards come from: a local folder, the bundled sample, or the Hub (see `hub`).
 
 A source lays data sets out as DATASET/shard/*.jsonl, each shard plain or compressed (.gz, .zst). Shards are read in
 bytewise order of their decompressed names.
@@ -14,19 +14,24 @@ import warnings
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from cook.catalog import is_safe
+from cook.catalog import COLLECTION, is_safe
 from cook.errors import SourceError
 from cook.load import SUFFIXES, shard_name, unreadable
+from cook.recipe import HUB, hub_address
+
+if TYPE_CHECKING:
+    from cook.dataset import Progress
+
+__all__ = ["COLLECTION", "HUB", "SAMPLE", "Folder", "Listed", "Shard", "Source", "SourceWarning", "open_source"]
 
 SAMPLE = "sample"
-HUB = "hub"
-COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
+LAID_OUT = "a source is laid out DATASET/shard/*.jsonl"
 
 
 class SourceWarning(UserWarning):
-    """A source holds what is not read."""
+    """A source holds what is not read, or its copy on this machine had to be mended or may be old."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Shard:
     path: Path
     size: int  # bytes, as they lie there
     modified: int  # nanoseconds
+    sha256: str | None = None  # of its bytes, where they were read to check them
 
     def changed(self) -> bool:
         """Whether the file is another than when it was listed. Raises SourceError if it is gone."""
@@ -47,11 +53,26 @@ class Shard:
         return (now.st_size, now.st_mtime_ns) != (self.size, self.modified)
 
 
+class Listed(NamedTuple):
+    """A shard as it is listed, which need not be on this machine."""
+
+    place: str  # its path: here, or in the repository
+    size: int  # bytes
+
+
 class Source(Protocol):
     """A collection of data sets that can be read."""
 
     def names(self) -> list[str]:
         """The data sets held, in bytewise order. Raises SourceError."""
+        ...
+
+    def listed(self, data_set: str) -> list[Listed]:
+        """The shards of a data set in the order that they are read in; nothing is fetched. Raises SourceError."""
+        ...
+
+    def fetch(self, data_sets: Iterable[str], progress: Progress | None = None) -> None:
+        """Bring the shards of data sets to this machine, side by side. What fails is told when `shards` asks for it."""
         ...
 
     def shards(self, data_set: str) -> list[Shard]:
@@ -118,6 +139,13 @@ class Folder:
         bare = {path.removesuffix("/shard/") for path in paths if path.endswith("/shard/")}
         return sorted({*layout(paths), *bare}, key=str.encode)
 
+    def listed(self, data_set: str) -> list[Listed]:
+        """See Source."""
+        return [Listed(str(shard.path), shard.size) for shard in self.shards(data_set)]
+
+    def fetch(self, data_sets: Iterable[str], progress: Progress | None = None) -> None:
+        """See Source: they are here."""
+
     def shards(self, data_set: str) -> list[Shard]:
         """See Source."""
         paths = in_order(data_set, layout(self._paths(data_set)).get(data_set, ()))
@@ -174,25 +202,27 @@ def _blobs(root: Path) -> Path | None:
     return next((folder.parent / "blobs" for folder in real.parents if folder.name == "snapshots"), None)
 
 
-def open_source(name: str, follow_links: bool = False) -> Source:
-    """The source that a recipe names. Raises SourceError.
+def open_source(name: str, follow_links: bool = False, revision: str | None = None, cache: str | None = None) -> Source:
+    """The source that a recipe names; one on the Hub at the commit that its revision is now. Raises SourceError.
 
     Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
     """
     if name == SAMPLE:
         return Folder(SAMPLE, Path(str(resources.files("cook") / SAMPLE)))
-    if name == HUB:
-        raise SourceError(
-            "source hub: fetching from the Hub is not built yet. Pass --source sample for the bundled sample, or "
-            f"fetch the collection once and pass its folder:\n  hf download {COLLECTION} --repo-type dataset "
-            "--local-dir collection\n  cook … --source collection"
-        )
+    if (address := hub_address(name, revision)) is not None:
+        from cook import cache as kept
+        from cook.hub.source import open_hub
+
+        return open_hub(*address, kept.folder(cache))
     root = Path(name).expanduser()
     if not root.is_dir():
-        raise SourceError(f"{name}: no such folder; a source is a folder laid out DATASET/shard/*.jsonl, or {SAMPLE}")
+        raise SourceError(
+            f"{name}: no such folder; a source is one laid out DATASET/shard/*.jsonl, {SAMPLE}, {HUB}, or on "
+            "the Hub hf://datasets/OWNER/NAME"
+        )
     source = Folder("local", root, follow_links)
     if not source.names():
-        raise SourceError(f"{name}: holds no data set; a source is laid out DATASET/shard/*.jsonl")
+        raise SourceError(f"{name}: holds no data set; {LAID_OUT}")
     return source
 
 

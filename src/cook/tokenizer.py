@@ -274,10 +274,11 @@ def _find(name: str) -> _Source:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
         from cook import hub
 
-        files = {file: hub.tokenizer_file(name, file) for file in ("tokenizer.json", "tokenizer_config.json")}
-        if files["tokenizer.json"] is None:
+        found = hub.tokenizer_file(name, "tokenizer.json")
+        if found is None:
             raise TokenizerError(f"{name}: the repository has no tokenizer.json, which cook reads")
-        return _from_file(name, files["tokenizer.json"], files["tokenizer_config.json"])
+        # Of the same commit, though the repository may have moved on since.
+        return _from_file(name, found, hub.tokenizer_file(name, "tokenizer_config.json", hub.commit_of(found)))
     known = [preset for p in PRESETS.values() for preset in (p.name, *p.aliases)]
     near = difflib.get_close_matches(name.lower(), known, n=1)
     raise TokenizerError(
