@@ -22,6 +22,7 @@ from cook.load import SUFFIXES, shard_name, unreadable
 
 SAMPLE = "sample"
 HUB = "hub"
+MODELSCOPE = "modelscope"
 COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
 
 
@@ -187,6 +188,10 @@ def open_source(name: str, follow_links: bool = False) -> Source:
             f"fetch the collection once and pass its folder:\n  hf download {COLLECTION} --repo-type dataset "
             "--local-dir collection\n  cook … --source collection"
         )
+    if name == MODELSCOPE or name.startswith(f"{MODELSCOPE}://"):
+        from cook.modelscope import open_modelscope
+
+        return open_modelscope(name)
     root = Path(name).expanduser()
     if not root.is_dir():
         raise SourceError(f"{name}: no such folder; a source is a folder laid out DATASET/shard/*.jsonl, or {SAMPLE}")
