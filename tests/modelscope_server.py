@@ -122,15 +122,18 @@ class ModelScopeServer:
         repo, revision = match["repo"], asked["Revision"]
         if not any(repo == known for known, _ in self._files):
             return _json(None, *_ERRORS["not_found"])
-        files = self._files.get((repo, revision))
-        if match["tree"]:
-            # Of an unknown revision the real one says the same: 200, and no files.
-            rows = self._rows(files) if files is not None else []
-            start = (int(asked["PageNumber"]) - 1) * self.page_size
-            assert int(asked["PageSize"]) == 200, "the client asks for other pages than this server cuts"
-            return _json({"Files": rows[start : start + self.page_size] or None, "LatestCommitter": None})
-        path = asked["FilePath"]
-        if files is None or path not in files:
+        files = self._files.get((repo, revision), {})
+        return self._tree(files, asked) if match["tree"] else self._file(repo, revision, asked["FilePath"])
+
+    def _tree(self, files: Mapping[str, bytes], asked: Mapping[str, str]) -> _Reply:
+        """A page. Of an unknown revision the real one says the same: 200, and no files."""
+        start = (int(asked["PageNumber"]) - 1) * self.page_size
+        assert int(asked["PageSize"]) == self.page_size, "the client asks for other pages than this server cuts"
+        rows = self._rows(files)[start : start + self.page_size]
+        return _json({"Files": rows or None, "LatestCommitter": None})
+
+    def _file(self, repo: str, revision: str, path: str) -> _Reply:
+        if path not in self._files.get((repo, revision), {}):
             return _json(None, 404, "file not exist")
         if path in self._lfs:
             return _Reply(302, b"", {"Location": f"{self.url}/store/{repo}/{revision}/{quote(path)}"})

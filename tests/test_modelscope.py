@@ -1,4 +1,4 @@
-"""Collections on ModelScope: the real client against a server on the loopback; what is wrong is told with what to do."""
+"""Collections on ModelScope: the real client against a server on the loopback; what is wrong has its message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from modelscope_server import ModelScopeServer
 needs_client = pytest.mark.skipif(
     importlib.util.find_spec("modelscope_hub") is None, reason="ModelScope's client, the extra modelscope, is not here"
 )
-HOSTED = "MODELSCOPE_ENDPOINT MODELSCOPE_DOMAIN MODELSCOPE_API_TOKEN MODELSCOPE_CACHE MODELSCOPE_HOME".split()
+HOSTED = [f"MODELSCOPE_{name}" for name in ("ENDPOINT", "DOMAIN", "API_TOKEN", "CACHE", "HOME")]
 
 ROWS = [orjson.dumps(entry(f"Context {number}.")) + b"\n" for number in range(40)]
 SHARD = b"".join(ROWS)
@@ -77,11 +77,11 @@ def test_names_of_sources():
 
 
 @pytest.mark.parametrize(
-    "name", ["modelscope://o/n", "modelscope://datasets/o", "modelscope://datasets/o/n@../x", "modelscope://datasets/./n"]
+    "address", ["o/n", "datasets/o", "datasets/o/n@../x", "datasets/./n", "datasets/o/n/squad", "models/o/n"]
 )
-def test_names_that_are_no_address(name):
+def test_names_that_are_no_address(address):
     with pytest.raises(SourceError, match="write modelscope://datasets/OWNER/NAME or"):
-        open_source(name)
+        open_source(f"modelscope://{address}")
 
 
 def test_without_the_client_it_says_how_to_get_it(cook, monkeypatch):
@@ -162,7 +162,8 @@ def test_files_of_a_store_and_names_to_be_quoted(server):
 
 @needs_client
 def test_paths_that_lead_out_of_the_cache_are_no_shards(server):
-    server.add("owner/name", {"../../x.jsonl": SHARD, "a/../../x.jsonl": SHARD, "/etc/x.jsonl": SHARD, "b.jsonl": SHARD})
+    paths = ("../../x.jsonl", "a/../../x.jsonl", "/etc/x.jsonl", "b.jsonl")
+    server.add("owner/name", dict.fromkeys(paths, SHARD))
     assert opened().names() == ["b"]
 
 
@@ -186,10 +187,10 @@ def test_a_branch_that_moved_on(hub, tmp_path):
 
 
 @needs_client
-@pytest.mark.parametrize(("fault", "says"), [("corrupt", "Hash validation failed"), ("short", "Size validation failed")])
+@pytest.mark.parametrize(("fault", "says"), [("corrupt", "Hash validation"), ("short", "Size validation")])
 def test_a_file_that_comes_damaged_once(hub, fault, says):
     hub.fault(fault, "FilePath=" + PATH, times=1)
-    with pytest.warns(SourceWarning, match=f"ModelScope: {says}.*10.jsonl"):
+    with pytest.warns(SourceWarning, match=rf"ModelScope: {says} failed for squad/shard/10\.jsonl"):
         shards = opened().shards("squad")
     assert shards[0].path.read_bytes() == SHARD
     assert hub.fetched.count(PATH) == 2
@@ -245,7 +246,8 @@ def test_a_page_that_fails_with_status_200_is_no_end_of_the_listing(hub):
 )
 def test_each_fault_has_its_message(hub, what, fault, message):
     hub.fault(fault, what)
-    with pytest.raises(SourceError, match=f"^owner/name: {'squad.*: ' if what == 'FilePath=' else ''}.*{message}") as caught:
+    where = "owner/name: squad.*: " if what == "FilePath=" else "owner/name: "
+    with pytest.raises(SourceError, match=f"^{where}.*{message}") as caught:
         opened().shards("squad")
     assert "\n" not in str(caught.value)
     assert str(caught.value).isascii()
@@ -262,9 +264,9 @@ def test_no_network(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
     set_default_config(None)
     folder = cached(tmp_path, "")
-    with pytest.raises(SourceError, match="cannot be reached at http://127.0.0.1:9 .*; what was fetched before") as caught:
+    with pytest.raises(SourceError, match=r"cannot be reached at http://127\.0\.0\.1:9 ") as caught:
         opened().names()
-    assert str(caught.value).endswith(f"--source {folder}")
+    assert str(caught.value).endswith(f"; what was fetched before, as it is: --source {folder}")
     assert [shard.name for shard in open_source(str(folder)).shards("squad")] == ["10.jsonl", "9.jsonl.gz"]
 
 
@@ -281,7 +283,7 @@ def test_repositories_that_hold_nothing(server):
     server.add("owner/name", {"notes.txt": b"x"})
     with pytest.raises(SourceError, match="owner/name: holds no data set"):
         opened().names()
-    with pytest.raises(SourceError, match="owner/name@v9: lists no file: the repository is empty, or has no such branch"):
+    with pytest.raises(SourceError, match=r"owner/name@v9: lists no file: .* has no such revision"):
         opened("v9").names()
     with pytest.raises(SourceError, match="no such dataset repository"):
         ModelScopeSource("owner/none").names()

@@ -123,7 +123,7 @@ RECIPE_OPTIONS = (
     _option(WHAT, "-t", "--tokenizer", metavar="NAME", shell_complete=_complete_tokenizers,
             help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
     _option(WHAT, "-s", "--source", metavar="SOURCE",
-            help="Folder laid out DATASET/shard/*.jsonl[.gz|.zst]; sample; hub.  [hub]"),
+            help="Folder laid out DATASET/shard/*.jsonl[.gz|.zst]; sample; hub; modelscope.  [hub]"),
     _option(WHAT, "--follow-links", is_flag=True, default=None,
             help="Read what symbolic links lead to outside of the source folder."),
     _option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),

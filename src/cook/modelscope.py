@@ -16,6 +16,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,15 @@ class ModelScopeSource:
             log.addHandler(_Told(logging.WARNING))
         try:
             import modelscope_hub
-            from modelscope_hub import _download
+
+            download: Any = import_module("modelscope_hub._download")
         except ImportError as exc:
             raise SourceError(
                 f"source modelscope: needs ModelScope's client, which is not installed ({exc}):\n  {INSTALL}"
             ) from exc
         # Its bars are shown on a terminal alone; it has no setting for that.
-        if not isinstance(_download.tqdm, functools.partial):
-            _download.tqdm = functools.partial(_download.tqdm, disable=None)
+        if not isinstance(download.tqdm, functools.partial):
+            download.tqdm = functools.partial(download.tqdm, disable=None)
         with self._told():
             return modelscope_hub.HubApi()
 
@@ -97,7 +99,7 @@ class ModelScopeSource:
                 break
         if not found:
             raise SourceError(
-                f"{self}: lists no file: the repository is empty, or has no such branch, tag or commit; see {self._page}"
+                f"{self}: lists no file: the repository is empty, or has no such revision; see {self._page}"
             )
         return found
 
@@ -105,7 +107,9 @@ class ModelScopeSource:
     def _data_sets(self) -> dict[str, list[str]]:
         found = layout(self._files)
         if not found:
-            raise SourceError(f"{self}: holds no data set; a source is laid out DATASET/shard/*.jsonl; see {self._page}")
+            raise SourceError(
+                f"{self}: holds no data set; a source is laid out DATASET/shard/*.jsonl; see {self._page}"
+            )
         return found
 
     def _fetched(self, path: str) -> Shard:
@@ -116,8 +120,7 @@ class ModelScopeSource:
             if cached is not None and not _is_whole(cached, file):
                 told = f"{cached}: is damaged, or older than the repository; fetched again"
                 warnings.warn(told, SourceWarning, stacklevel=3)
-                cached.unlink(missing_ok=True)
-                cached = None
+                cached = None  # the client removes it, as it knows size and sha256 too
             if cached is None:
                 cached = Path(
                     self._api.download_file(
@@ -160,31 +163,34 @@ class ModelScopeSource:
         login = "set MODELSCOPE_API_TOKEN, or run `ms login`"
         match exc:
             case errors.NotExistError():
-                return (
-                    f"no such dataset repository, revision or file on ModelScope, or a private one: check {self._page}; "
-                    f"for a private one {login}; for the international site set MODELSCOPE_ENDPOINT=https://www.modelscope.ai"
+                told = (
+                    f"no such dataset repository, revision or file on ModelScope, or a private one: "
+                    f"check {self._page}; for a private one {login}; "
+                    "for the international site set MODELSCOPE_ENDPOINT=https://www.modelscope.ai"
                 )
             case errors.AuthenticationError():
-                return f"ModelScope does not know who asks, or not that token ({_reason(exc)}); {login}"
+                told = f"ModelScope does not know who asks, or not that token ({_reason(exc)}); {login}"
             case errors.PermissionDeniedError():
-                return f"is private or gated; ask for access at {self._page}, then {login}"
+                told = f"is private or gated; ask for access at {self._page}, then {login}"
             case errors.FileIntegrityError():
-                return (
+                told = (
                     f"came damaged, more than once ({_reason(exc)}); it is not kept. Run again later; if it stays so, "
                     "the repository's file and its listing disagree: tell its owner"
                 )
             case errors.RateLimitError():
-                return f"ModelScope allows no more requests for now ({_reason(exc)}); wait, and run again: {KEPT}"
+                told = f"ModelScope allows no more requests for now ({_reason(exc)}); wait, and run again: {KEPT}"
             case errors.ServerError():
-                return f"ModelScope fails ({_reason(exc)}); run again later: {KEPT}"
+                told = f"ModelScope fails ({_reason(exc)}); run again later: {KEPT}"
             case errors.NetworkError() | ConnectionError() | TimeoutError():
-                return (
+                told = (
                     f"ModelScope cannot be reached at {self._endpoint} ({_reason(exc)}); check the network and "
                     f"MODELSCOPE_ENDPOINT, and run again: {KEPT}{self._instead()}"
                 )
             case errors.CacheError() | OSError():
-                return f"cannot be stored ({_reason(exc)}); MODELSCOPE_CACHE and MODELSCOPE_HOME name other folders"
-        return f"cannot be fetched ({_reason(exc)}); run again: {KEPT}"
+                told = f"cannot be stored ({_reason(exc)}); MODELSCOPE_CACHE and MODELSCOPE_HOME name other folders"
+            case _:
+                told = f"cannot be fetched ({_reason(exc)}); run again: {KEPT}"
+        return told
 
     def _instead(self) -> str:
         """The folder with what was fetched before, as a source that needs no network; "" if there is none."""

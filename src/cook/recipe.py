@@ -35,7 +35,7 @@ class Recipe:
     tokenizer: str
     """Preset, folder, tokenizer.json, or Hub id."""
     source: str = "hub"
-    """"sample", a folder laid out DATASET/shard/*.jsonl, or "hub"."""
+    """"sample", a folder laid out DATASET/shard/*.jsonl, "hub", "modelscope", or modelscope://datasets/OWNER/NAME."""
     follow_links: bool = False
     """Read what symbolic links lead to outside of the source folder."""
     on_error: OnError = "fail"
