@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         middle = len(body) // 2
         if fault == "short":
             body = body[:middle]
-        elif fault == "corrupt":
+        elif fault == "corrupt" and body:
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         if wanted and status == 200 and headers["Content-Type"] != "application/json":
             status, total = 206, len(body)

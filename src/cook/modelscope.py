@@ -249,12 +249,17 @@ def _is_whole(path: Path, file: _File) -> bool:
     return file.sha256 is None or sha256_of(path) == file.sha256
 
 
-def _reason(exc: BaseException) -> str:
-    """The first line of an error in English, or of what caused it; else its type."""
+def _reason(exc: Exception) -> str:
+    """The first line of what caused an error, as deep as it is told in English; else the error's type."""
+    found = type(exc).__name__
+    seen: list[BaseException] = []  # a chain may run in a circle: libraries raise an error again that they kept
     cause: BaseException | None = exc
-    while cause is not None:
+    while cause is not None and cause not in seen:
+        seen.append(cause)
         line = str(cause).partition("\n")[0].strip()
         if line and line.isascii():
-            return line
-        cause = cause.__cause__ or cause.__context__
-    return type(exc).__name__
+            found = line
+            if getattr(cause, "status_code", None):  # the server's own words
+                break
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return found
