@@ -22,7 +22,8 @@
 
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
 (the tokens of a part on disk) and `cache` (what keeps them between runs), `catalog` (the 35 data sets), `hub` (files
-from the Hugging Face Hub, checked), `listing` and `progress` (for the command), `errors` (all under CookError).
+from the Hugging Face Hub, checked), `modelscope` (collections there), `listing` and `progress` (for the command),
+`errors` (all under CookError).
 
     >>> from cook import Recipe, run
     >>> summary = run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=tmp))  # doctest: +SKIP

@@ -140,7 +140,7 @@ RECIPE_OPTIONS = (
     _option(WHAT, "-t", "--tokenizer", metavar="NAME", shell_complete=_complete_tokenizers,
             help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
     _option(WHAT, "-s", "--source", metavar="SOURCE",
-            help="hub; hf://datasets/OWNER/NAME[@REV]; a folder laid out DATASET/shard/*.jsonl; sample.  [hub]"),
+            help="hub; hf://datasets/OWNER/NAME[@REV]; modelscope; sample; a folder of DATASET/shard/*.jsonl.  [hub]"),
     _option(WHAT, "--revision", metavar="REV", help="Branch, tag or commit of a source on the Hub.  [main]"),
     _option(WHAT, "--follow-links", is_flag=True, default=None,
             help="Read what symbolic links lead to outside of the source folder."),

@@ -52,7 +52,8 @@ class Recipe:
     tokenizer: str
     """Preset, folder, tokenizer.json, or Hub id."""
     source: str = "hub"
-    """"hub", hf://datasets/OWNER/NAME[@REVISION], a folder laid out DATASET/shard/*.jsonl, or "sample"."""
+    """"hub", hf://datasets/OWNER/NAME[@REVISION], "modelscope", modelscope://datasets/OWNER/NAME[@REVISION], a folder
+    laid out DATASET/shard/*.jsonl, or "sample"."""
     revision: str | None = None
     """Branch, tag or commit of a source on the Hub; None: main, as it is now."""
     fields: Fields = FIELDS

@@ -28,6 +28,7 @@ __all__ = ["COLLECTION", "HUB", "SAMPLE", "Folder", "Listed", "Shard", "Source",
 
 SAMPLE = "sample"
 LAID_OUT = "a source is laid out DATASET/shard/*.jsonl"
+MODELSCOPE = "modelscope"
 
 
 class SourceWarning(UserWarning):
@@ -214,6 +215,10 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
         from cook.hub.source import open_hub
 
         return open_hub(*address, kept.folder(cache))
+    if name == MODELSCOPE or name.startswith(f"{MODELSCOPE}://"):
+        from cook.modelscope import open_modelscope
+
+        return open_modelscope(name)
     root = Path(name).expanduser()
     if not root.is_dir():
         raise SourceError(

@@ -1,0 +1,286 @@
+"""A collection in a dataset repository of ModelScope, read through its own client (the extra `modelscope`).
+
+The client's cache and environment variables hold: MODELSCOPE_ENDPOINT, MODELSCOPE_CACHE, MODELSCOPE_API_TOKEN (or what
+`ms login` keeps in MODELSCOPE_HOME), and those of its retries. It tries again what is temporary, goes on with a file
+that was cut, and fetches one again that came damaged. What it says of that becomes a SourceWarning; every error of its
+becomes a SourceError that says what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import re
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cook.errors import CookError, SourceError
+from cook.sources import Listed, Shard, SourceWarning, in_order, layout, sha256_of, shard_at
+
+if TYPE_CHECKING:
+    from cook.dataset import Progress
+
+KIND = "modelscope"
+COLLECTION = "AI-ModelScope/ft-instruction-synthesizer-collection"
+REVISION = "master"  # the default branch of every repository there
+INSTALL = "pip install 'instruct-cook[modelscope]'"
+LISTING_WAITS = (2.0, 8.0)  # seconds before a listing that failed is asked for again, after the client's own attempts
+_ADDRESS = re.compile(r"modelscope://datasets/(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*(?:/\w[\w.-]*)*))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """What the server says of a file."""
+
+    size: int
+    sha256: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelScopeSource:
+    """A collection in a dataset repository of ModelScope. Only the shards that are asked for are fetched."""
+
+    repo: str  # OWNER/NAME
+    revision: str = REVISION  # branch, tag or commit
+    _brought: dict[str, Shard] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    def provenance(self) -> dict[str, Any]:
+        """See Source. The server names no commit for a branch: the sha256 of each shard is the manifest's to say."""
+        return {"kind": KIND, "id": self.repo, "revision": self.revision}
+
+    def names(self) -> list[str]:
+        """See Source."""
+        return list(self._data_sets)
+
+    def listed(self, data_set: str) -> list[Listed]:
+        """See Source."""
+        return [Listed(path, self._files[path].size) for path in self._paths(data_set)]
+
+    def fetch(self, data_sets: Iterable[str], progress: Progress | None = None) -> None:
+        """See Source; one file after the other, so that an interrupt ends it at once."""
+        for data_set in data_sets:
+            with contextlib.suppress(SourceError):  # told by `shards`, which tries again
+                for path in self._paths(data_set):
+                    if path not in self._brought:
+                        self._brought[path] = self._fetched(path)
+                        if progress:
+                            progress("fetch", self._brought[path].size)
+
+    def shards(self, data_set: str) -> list[Shard]:
+        """See Source."""
+        return [self._brought.get(path) or self._fetched(path) for path in self._paths(data_set)]
+
+    def _paths(self, data_set: str) -> list[str]:
+        return in_order(data_set, self._data_sets.get(data_set, ()))
+
+    @functools.cached_property
+    def _api(self) -> Any:
+        """The client. Raises SourceError if it is not installed."""
+        # A handler that is there before the client is keeps it from writing its log to standard error.
+        log = logging.getLogger("modelscope_hub")
+        if not log.handlers:
+            log.addHandler(_Told(logging.WARNING))
+        try:
+            import modelscope_hub
+
+            download: Any = import_module("modelscope_hub._download")
+        except ImportError as exc:
+            raise SourceError(
+                f"source modelscope: needs ModelScope's client, which is not installed ({exc}):\n  {INSTALL}"
+            ) from exc
+        # Its bars are shown on a terminal alone; it has no setting for that.
+        if not isinstance(download.tqdm, functools.partial):
+            download.tqdm = functools.partial(download.tqdm, disable=None)
+        with self._told():
+            return modelscope_hub.HubApi()
+
+    @functools.cached_property
+    def _files(self) -> dict[str, _File]:
+        """The files of the repository at the revision, by path."""
+        for wait in (*LISTING_WAITS, None):
+            found: dict[str, _File] = {}
+            try:
+                with self._told():
+                    # Not `list_repo_files`: it takes a page that failed with status 200 for the end of the listing.
+                    for _, rows, failure in self._api.legacy.iter_dataset_file_pages(self.repo, self.revision):
+                        if failure is not None:
+                            raise failure
+                        found |= dict(_file(row) for row in rows if row.get("Type") != "tree")
+            except SourceError as exc:
+                if wait is None or not getattr(exc.__cause__, "retryable", False):
+                    raise
+                time.sleep(wait)
+            else:
+                break
+        if not found:
+            raise SourceError(
+                f"{self}: lists no file: the repository is empty, or has no such revision; see {self._page}"
+            )
+        return found
+
+    @functools.cached_property
+    def _data_sets(self) -> dict[str, list[str]]:
+        found = layout(self._files)
+        if not found:
+            raise SourceError(
+                f"{self}: holds no data set; a source is laid out DATASET/shard/*.jsonl; see {self._page}"
+            )
+        return found
+
+    def _fetched(self, path: str) -> Shard:
+        """A shard, from the client's cache or fetched, of the size and sha256 that the server states."""
+        file = self._files[path]
+        with self._told(path):
+            cached = self._cached(path)
+            if cached is not None and not _is_whole(cached, file):
+                told = f"{cached}: is damaged, or older than the repository; fetched again"
+                warnings.warn(told, SourceWarning, stacklevel=3)
+                cached = None  # the client removes it, as it knows size and sha256 too
+            if cached is None:
+                cached = Path(
+                    self._api.download_file(
+                        self.repo,
+                        "dataset",
+                        path,
+                        revision=self.revision,
+                        expected_sha256=file.sha256,
+                        file_size=file.size,
+                    )
+                )
+                if not _is_whole(cached, file):
+                    cached.unlink(missing_ok=True)
+                    raise SourceError(f"{cached}: is not what was fetched into it; is the disk sound? Run again")
+            return shard_at(cached)
+
+    def _cached(self, path: str) -> Path | None:
+        from modelscope_hub.errors import CacheNotFound
+
+        try:
+            found = self._api.download_file(self.repo, "dataset", path, revision=self.revision, local_files_only=True)
+        except CacheNotFound:
+            return None
+        return Path(found)
+
+    @contextlib.contextmanager
+    def _told(self, path: str = "") -> Iterator[None]:
+        """Turn every error of the client into a SourceError that says what to do. path: what is fetched, if a file."""
+        try:
+            yield
+        except CookError:
+            raise
+        except Exception as exc:  # the client lets through errors of requests, of sockets and of the disk
+            raise SourceError(f"{f'{self}: {path}' if path else self}: {self._advice(exc)}") from exc
+
+    def _advice(self, exc: Exception) -> str:
+        """What went wrong, and what to do about it."""
+        from modelscope_hub import errors
+
+        login = "set MODELSCOPE_API_TOKEN, or run `ms login`"
+        match exc:
+            case errors.NotExistError():
+                told = (
+                    f"no such dataset repository, revision or file on ModelScope, or a private one: "
+                    f"check {self._page}; for a private one {login}; "
+                    "for the international site set MODELSCOPE_ENDPOINT=https://www.modelscope.ai"
+                )
+            case errors.AuthenticationError():
+                told = f"ModelScope does not know who asks, or not that token ({_reason(exc)}); {login}"
+            case errors.PermissionDeniedError():
+                told = f"is private or gated; ask for access at {self._page}, then {login}"
+            case errors.FileIntegrityError():
+                told = (
+                    f"came damaged, more than once ({_reason(exc)}); it is not kept. Run again later; if it stays so, "
+                    "the repository's file and its listing disagree: tell its owner"
+                )
+            case errors.RateLimitError():
+                told = f"ModelScope allows no more requests for now ({_reason(exc)}); wait, and run again: {KEPT}"
+            case errors.ServerError():
+                told = f"ModelScope fails ({_reason(exc)}); run again later: {KEPT}"
+            case errors.NetworkError() | ConnectionError() | TimeoutError():
+                told = (
+                    f"ModelScope cannot be reached at {self._endpoint} ({_reason(exc)}); check the network and "
+                    f"MODELSCOPE_ENDPOINT, and run again: {KEPT}{self._instead()}"
+                )
+            case errors.CacheError() | OSError():
+                told = f"cannot be stored ({_reason(exc)}); MODELSCOPE_CACHE and MODELSCOPE_HOME name other folders"
+            case _:
+                told = f"cannot be fetched ({_reason(exc)}); run again: {KEPT}"
+        return told
+
+    def _instead(self) -> str:
+        """The folder with what was fetched before, as a source that needs no network; "" if there is none."""
+        try:
+            found = self._api.download_repo(self.repo, "dataset", revision=self.revision, local_files_only=True)
+        except Exception:  # said while another error is
+            return ""
+        return f"; what was fetched before, as it is: --source {found}"
+
+    @property
+    def _endpoint(self) -> str:
+        return str(self._api.legacy.endpoint)
+
+    @property
+    def _page(self) -> str:
+        return f"{self._endpoint}/datasets/{self.repo}"
+
+    def __str__(self) -> str:
+        return self.repo if self.revision == REVISION else f"{self.repo}@{self.revision}"
+
+
+KEPT = "what is fetched is kept"
+
+
+def open_modelscope(name: str) -> ModelScopeSource:
+    """The source of that name: modelscope, or modelscope://datasets/OWNER/NAME[@REVISION]. Raises SourceError.
+
+    >>> open_modelscope("modelscope://datasets/me/my.data@v1.0")
+    ModelScopeSource(repo='me/my.data', revision='v1.0')
+    """
+    if name == KIND:
+        return ModelScopeSource(COLLECTION)
+    match = _ADDRESS.fullmatch(name)
+    if not match:
+        raise SourceError(f"{name}: is no address there; write modelscope://datasets/OWNER/NAME or …/NAME@REVISION")
+    return ModelScopeSource(match[1], match[2] or REVISION)
+
+
+class _Told(logging.Handler):
+    """Makes a warning of what the client logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging."""
+        warnings.warn(f"ModelScope: {record.getMessage().splitlines()[0]}", SourceWarning, stacklevel=2)
+
+
+def _file(row: dict[str, Any]) -> tuple[str, _File]:
+    """A row of a listing. The server leaves the sha256 empty where it has none."""
+    sha256 = str(row.get("Sha256") or "").lower()
+    return str(row["Path"]), _File(int(row["Size"]), sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else None)
+
+
+def _is_whole(path: Path, file: _File) -> bool:
+    if path.stat().st_size != file.size:
+        return False
+    return file.sha256 is None or sha256_of(path) == file.sha256
+
+
+def _reason(exc: Exception) -> str:
+    """The first line of what caused an error, as deep as it is told in English; else the error's type."""
+    found = type(exc).__name__
+    seen: list[BaseException] = []  # a chain may run in a circle: libraries raise an error again that they kept
+    cause: BaseException | None = exc
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        line = str(cause).partition("\n")[0].strip()
+        if line and line.isascii():
+            found = line
+            if getattr(cause, "status_code", None):  # the server's own words
+                break
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return found
