@@ -44,6 +44,7 @@ class Kitchen:
         command = ["make", "COOK=./logged", *arguments]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+        time.sleep(0.05)  # so that what is touched next is newer, by the file system's clock too
         return self.started()
 
     def started(self) -> list[str]:

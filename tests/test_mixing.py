@@ -208,8 +208,13 @@ def write_data_set(root: Path, name: str, rows: list[list[tuple[int, int]]], gro
         })  # fmt: skip
     tokenizer = {"name": "toy", "fingerprint": "f", "bos": None, "bos_id": None, "eos": "</s>", "eos_id": 2}
     fields = {
-        "format_version": 1, "data_set": name, "recipe": {"max_length": 100}, "tokenizer": tokenizer,
-        "outputs": outputs,
+        "format_version": 1, "data_set": name, "recipe": {"max_length": 100, "packing": "none"}, "tokenizer": tokenizer,
+        "inputs": [], "outputs": outputs,
+        "counts": dict.fromkeys(
+            ("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens", "split", "truncated",
+             "special_strings"), 0
+        ) | {"skipped_entries": {}, "skipped_pairs": {}, "markers": {}},
+        "figures": {"longest_entry": 0, "utilisation": 1.0, "trained_share": 1.0},
     }  # fmt: skip
     (folder / "cook.json").write_bytes(manifest.seal(fields))
     return folder

@@ -16,6 +16,7 @@ import tokenizers
 from conftest import COLLECTION, needs_collection
 from cook import Recipe, read_cooked, run
 from cook.engines.bundled import PRESETS
+from cook.store.parquet import COLUMNS
 from reference import MODELS, model_json
 
 SAMPLE = Path(str(resources.files("cook") / "sample"))
@@ -57,10 +58,7 @@ def test_the_sample_is_cooked_as_published(model, models, tmp_path):
     summary = run(recipe)
     assert [result.name for result in summary.results] == ["WikiTableQuestions", "race", "squad"]
     for result in summary.results:
-        rows = [
-            {key: value.tolist() for key, value in row._asdict().items()}
-            for row in read_cooked(result.folder).sequences()
-        ]
+        rows = [{key: getattr(row, key).tolist() for key in COLUMNS} for row in read_cooked(result.folder).sequences()]
         assert rows == published(SAMPLE, result.name, model, 2048)
         loaded = datasets.load_dataset(str(tmp_path), result.name, split="train", cache_dir=str(tmp_path / "hf"))
         assert loaded.to_list() == rows
@@ -71,5 +69,6 @@ def test_real_shards_are_cooked_as_published(tmp_path):
     names = ("squad", "AQUA_RAT_yes_opt")  # every example of these fits
     run(Recipe(datasets=names, tokenizer="llama3", source=COLLECTION, packing="in-order", output=tmp_path))
     for name in names:
-        rows = [{k: v.tolist() for k, v in row._asdict().items()} for row in read_cooked(tmp_path / name).sequences()]
+        found = read_cooked(tmp_path / name).sequences()
+        rows = [{key: getattr(row, key).tolist() for key in COLUMNS} for row in found]
         assert rows == published(COLLECTION, name, "llama3", 4096)

@@ -269,8 +269,8 @@ def test_several_files_and_row_groups(tmp_path, monkeypatch):
     assert names == [f"train-{i:05}-of-{len(names):05}.parquet" for i in range(len(names))]
     assert len(names) > 2
     assert all(output["tokens"] <= 3000 for output in many.manifest["outputs"])
-    found = [[field.tolist() for field in row] for row in rows(many.folder)]
-    assert found == [[field.tolist() for field in row] for row in rows(one.folder)]
+    found = [[field.tolist() for field in row[:6]] for row in rows(many.folder)]
+    assert found == [[field.tolist() for field in row[:6]] for row in rows(one.folder)]
 
 
 def test_up_to_date_or_another_result(tmp_path):

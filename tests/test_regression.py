@@ -20,7 +20,7 @@ def fingerprint(folder: Path) -> str:
     """sha256 of the ids, masks, labels and boundaries of all sequences; of nothing that a library's version changes."""
     digest = hashlib.sha256()
     for row in read_cooked(folder).sequences():
-        for field in row:
+        for field in row[:6]:
             digest.update(np.int64(len(field)).tobytes() + field.astype("<i4").tobytes())
     return digest.hexdigest()
 
