@@ -105,7 +105,8 @@ def test_a_damaged_spool_is_noticed_and_made_anew(bake, tmp_path, suffix, damage
     for path in spools(tmp_path / "cache", suffix):
         data = path.read_bytes()
         middle = len(data) // 2
-        flipped = data[:middle] + bytes([data[middle] ^ 64]) + data[middle + 1 :]
+        at = data.find(b"\x93NUMPY") + 100 if suffix == ".npz" else middle  # in an array: some flips elsewhere do no harm
+        flipped = data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :]
         path.unlink()
         if damage != "removed":
             path.write_bytes({"flipped": flipped, "truncated": data[:middle], "emptied": b""}[damage])
