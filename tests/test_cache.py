@@ -105,7 +105,7 @@ def test_a_damaged_spool_is_noticed_and_made_anew(bake, tmp_path, suffix, damage
     for path in spools(tmp_path / "cache", suffix):
         data = path.read_bytes()
         middle = len(data) // 2
-        at = data.find(b"\x93NUMPY") + 100 if suffix == ".npz" else middle  # in an array: some flips elsewhere do no harm
+        at = data.find(b"\x93NUMPY") + 100 if suffix == ".npz" else middle  # elsewhere a flip may do no harm
         flipped = data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :]
         path.unlink()
         if damage != "removed":
