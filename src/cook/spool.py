@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,11 @@ def ids_path(name: str) -> str:
     return name + ".ids"
 
 
+def _temporary(name: str) -> str:
+    """Where this thread writes a spool's file: shards of the same bytes, which have one spool, may be met side by side."""
+    return f"{name}.{os.getpid()}.{threading.get_ident()}.tmp"
+
+
 class Writer:
     """Writes ids as they come; keeps their count and check."""
 
@@ -97,7 +103,7 @@ def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
 
     An empty list, or an error, leaves nothing. Raises OutputError where the files cannot be written.
     """
-    temporary = f"{name}.{os.getpid()}.tmp"
+    temporary = _temporary(name)
     writer = None
     try:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +124,7 @@ def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
 
 
 def _save(name: str, index: Index, writer: Writer) -> None:
-    temporary = f"{name}.{os.getpid()}.tmp"
+    temporary = _temporary(name)
     counts = np.array([*(getattr(index, field) for field in COUNTS), writer.tokens, writer.check], np.int64)
     with open(temporary, "wb") as file:
         texts = orjson.dumps([index.markers, index.bad])

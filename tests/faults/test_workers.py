@@ -37,9 +37,9 @@ def arguments(tmp_path, tokenizer, large) -> list[str | Path]:
 
 
 def at_work(folder: Path) -> int | None:
-    """The worker that is writing a spool: its process id is in the temporary file's name."""
+    """The worker that is writing a spool: its process id is in the temporary file's name, before the thread's."""
     for path in folder.rglob("spools/*/*.tmp"):
-        return int(path.name.split(".")[-2])
+        return int(path.name.split(".")[-3])
     return None
 
 
