@@ -78,7 +78,7 @@ def ids_path(name: str) -> str:
 
 
 def _temporary(name: str) -> str:
-    """Where this thread writes a spool's file: shards of the same bytes, which have one spool, may be met side by side."""
+    """Where this thread writes a spool's file: another may be at a shard of the same bytes, which has the same spool."""
     return f"{name}.{os.getpid()}.{threading.get_ident()}.tmp"
 
 
