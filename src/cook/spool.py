@@ -78,7 +78,7 @@ def ids_path(name: str) -> str:
 
 
 def _temporary(name: str) -> str:
-    """Where this thread writes a spool's file: another may be at a shard of the same bytes, which has the same spool."""
+    """Where this thread writes a spool's file: another may be at a shard of the same bytes, whose spool is the same."""
     return f"{name}.{os.getpid()}.{threading.get_ident()}.tmp"
 
 
