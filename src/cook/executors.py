@@ -62,10 +62,12 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
     _give_memory_back()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
     with pool, cancelling(pool):
-        with contextlib.suppress(BrokenExecutor):
+        with contextlib.suppress(BrokenExecutor, OSError):  # when one dies meanwhile; who has work is told
             for _ in range(jobs):
                 pool.submit(int)  # a worker is started when there is work, and none to do it
         yield pool
+        if getattr(pool, "_broken", False):
+            _end_workers(pool)  # the pool waits for a worker that was just being started when another died
 
 
 @contextlib.contextmanager
@@ -81,10 +83,14 @@ def cancelling(pool: Executor) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for worker in list((getattr(pool, "_processes", None) or {}).values()):
-            worker.terminate()
+        _end_workers(pool)
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def _end_workers(pool: Executor) -> None:
+    for worker in list((getattr(pool, "_processes", None) or {}).values()):
+        worker.terminate()
 
 
 def _give_memory_back() -> None:

@@ -2,10 +2,14 @@
 
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cook import spool
 from faults.ground import left_over, started, tree, wait_for, whole, write_source
 
 BUSY = "another run is cooking this data set into this folder"
@@ -95,6 +99,24 @@ def test_many_data_sets_into_one_root(tmp_path, server, tokenizer):
             assert done.code == 0, done.printed
         assert tree(root) == right
         assert left_over(root, tmp_path / "cache") == []
+
+
+def test_one_spool_written_by_two_threads(tmp_path):
+    """Shards of the same bytes have the same spool."""
+    name, both = str(tmp_path / "spool"), threading.Barrier(2)
+
+    def write(_: int) -> None:
+        with spool.writing(name, 0) as (writer, done):
+            both.wait(10)
+            examples = np.ones(9, spool.EXAMPLE)
+            writer.write(np.arange(spool.total(examples), dtype=np.int32))
+            done.append(spool.Index(examples, np.empty(0, spool.SKIPPED)))
+            both.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, range(2)))
+    assert spool.load(name) is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spool.ids", "spool.npz"]
 
 
 def test_the_command_twice(tmp_path, arguments, right):
