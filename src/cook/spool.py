@@ -85,11 +85,6 @@ def ids_path(name: str) -> str:
     return name + ".ids"
 
 
-def _temporary(name: str) -> str:
-    """Where this thread writes a spool's file: another may be at a shard of the same bytes, whose spool is the same."""
-    return f"{name}.{os.getpid()}-{threading.get_ident()}.tmp"
-
-
 class Writer:
     """Writes ids as they come; keeps their count and check."""
 
