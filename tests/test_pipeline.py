@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import os
+import resource
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -257,6 +258,18 @@ def test_the_same_bytes_whatever_the_compression_but_for_the_inputs(tmp_path):
     other.write_bytes(gzip.compress(path.read_bytes()))
     one, two = (bake(tmp_path / kind, tmp_path / f"out-{kind}", max_length=300) for kind in ("plain", "packed"))
     assert one.manifest["outputs"] == two.manifest["outputs"]
+
+
+def test_more_parts_than_a_process_may_have_files_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(load_module, "PART_BYTES", 100)
+    write_shard(tmp_path, "set", [entry(f"context {i}") for i in range(600)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 60, hard))
+    try:
+        result = bake(tmp_path, tmp_path / "out", jobs=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert result.counts["examples"] == 600
 
 
 def test_several_files_and_row_groups(tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ import dataclasses
 import functools
 import mmap
 import os
+import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,16 +122,32 @@ def write_file(job: FileJob) -> FileDone:
 @contextlib.contextmanager
 def _mapped(paths: tuple[str, ...]) -> Iterator[list[memoryview]]:
     """Files as memory maps: their pages are the system's to drop, and count as nobody's own memory."""
+    _allow_files(len(paths))
     with contextlib.ExitStack() as stack:
         views = []
         for path in paths:
-            file = stack.enter_context(open(path, "rb"))
-            view = memoryview(b"")  # what is empty cannot be mapped
-            if os.fstat(file.fileno()).st_size:
-                mapped = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-                view = stack.enter_context(memoryview(mapped))
+            with open(path, "rb") as file:
+                view = memoryview(b"")  # what is empty cannot be mapped
+                if os.fstat(file.fileno()).st_size:
+                    mapped = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                    view = stack.enter_context(memoryview(mapped))
             views.append(view)
         yield views
+
+
+_limits = threading.Lock()
+SPARE_FILES = 512  # for all else that the process has open, this work in other threads among it
+
+
+def _allow_files(count: int) -> None:
+    """Raise the process's own limit of open files, as far as it may: a data set of 10 GB has a thousand spools."""
+    with _limits:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = soft + count if count + SPARE_FILES > soft else soft
+        if soft != resource.RLIM_INFINITY and wanted > soft:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) -> pa.RecordBatch:
