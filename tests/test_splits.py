@@ -248,3 +248,21 @@ def test_two_layouts_of_one_data_set_are_refused_and_others_cooked(tmp_path):
     with pytest.raises(cook.SeveralFailed, match="in two places") as failed:
         cook.run(recipe)
     assert [result.name for result in failed.value.summary.results] == ["good"]
+
+
+def test_tokens_in_the_cache_that_were_not_hashed_are_not_split(tmp_path):
+    write_shard(tmp_path / "in", "set", [entry(text) for text in TEXTS])
+    bake(tmp_path / "in", tmp_path / "plain")
+    fresh = bake(tmp_path / "in", tmp_path / "fresh", validation=0.2, cache=str(tmp_path / "cache"))
+    again = bake(tmp_path / "in", tmp_path / "again", validation=0.2)
+    assert again.counts == fresh.counts
+    assert "splits" in again.counts
+
+
+def test_tokens_in_the_cache_are_those_of_the_same_keys(tmp_path):
+    path = tmp_path / "in" / "set.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(orjson.dumps(entry("one") | {"other": "two"}) + b"\n")
+    assert contexts(bake(tmp_path / "in", tmp_path / "a").folder, "train") == Counter(["one"])
+    other = bake(tmp_path / "in", tmp_path / "b", fields={"context": "other"})
+    assert contexts(other.folder, "train") == Counter(["two"])
