@@ -188,9 +188,10 @@ def bake(folder: Path, data: bytes, on_error: str, suffix: str = "", overlong: s
 
 
 def written(data: bytes) -> dict[int, bytes]:
-    """The lines of a shard that are not blank, by number: the plain way."""
+    """The lines of a shard that are not blank, by number: the plain way. One that is too long is bad, blank or not."""
     rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return {number: row for number, row in enumerate(rows, 1) if row.strip(b" \t\r\n\x0b\x0c")}
+    most = SMALL["load.MAX_LINE"]
+    return {number: row for number, row in enumerate(rows, 1) if row.strip(b" \t\r\n\x0b\x0c") or len(row) > most}
 
 
 def is_entry(line: bytes) -> bool | None:
