@@ -41,7 +41,7 @@ def test_a_repository_without_a_tokenizer(server):
 
 def test_not_cached_and_offline(server, monkeypatch):
     offline(monkeypatch)
-    with pytest.raises(TokenizerError, match=r"once online, `hf download owner/model tokenizer\.json` puts it there"):
+    with pytest.raises(TokenizerError, match=r"once online, `hf download owner/model tokenizer\.json` puts it into"):
         hub.tokenizer_file("owner/model", "tokenizer.json")
 
 

@@ -72,7 +72,7 @@ def test_one_bad_line_among_ten_thousand(tmp_path, cook):
     assert done.exit_code == 0, done.stderr
     (counts,) = [data_set["counts"] for data_set in orjson.loads(done.stdout)["data_sets"]]
     assert (counts["examples"], counts["skipped_entries"]) == (9_999, {"bad_line": 1})
-    assert "1 entry on lines that are no entries left out (skipped.jsonl)" in done.stderr
+    assert "1 line of another form than an entry's left out (skipped.jsonl)" in done.stderr
     (row,) = skipped(tmp_path / "out" / "set")
     assert (row["line"], row["problem"]) == (6544, "QA_list[0].A: is missing")
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -102,16 +103,33 @@ def test_mix_and_clean(kitchen):
     assert kitchen.contents() == {}
 
 
+def interrupt(command: list[str], folder: Path, ready: Callable[[], bool]) -> None:
+    """Ctrl-C for a command and all below it, once it is ready; as at a terminal, even if the tests ignore it."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread is started here
+    )
+    try:
+        while not ready():
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=20) != 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def test_interrupted_and_run_again_it_ends_with_the_same_bytes(kitchen):
     rows = [entry(f"context {i} " + "word " * 300) for i in range(4000)]
     write_shard(kitchen.folder / "collection", "race", rows, "00001.jsonl")
     command = ["make", "-j2", "COOK=./logged"]
-    process = subprocess.Popen(command, cwd=kitchen.folder, stderr=subprocess.DEVNULL, start_new_session=True)
-    while not (kitchen.folder / "cooked" / "made" / ".cook" / "race").exists():
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=20) != 0
+    interrupt(command, kitchen.folder, (kitchen.folder / "cooked" / "made" / ".cook" / "race").exists)
     left = kitchen.contents()
     assert not any(name.startswith("made/race/") for name in left)
     todo = sorted(name for name in NAMES if f"made/{name}/cook.json" not in left)
@@ -127,16 +145,5 @@ def test_an_interrupt_does_not_delete_a_manifest_that_was_just_published(kitchen
     slow = kitchen.folder / "slow"
     slow.write_text(f'#!/bin/sh\n{COOK} "$@"; touch done; sleep 30\n')
     slow.chmod(0o755)
-    process = subprocess.Popen(
-        ["make", "COOK=./slow", "SETS=squad"],
-        cwd=kitchen.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not (kitchen.folder / "done").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=20) != 0
+    interrupt(["make", "COOK=./slow", "SETS=squad"], kitchen.folder, (kitchen.folder / "done").exists)
     assert read_cooked(kitchen.folder / "cooked" / "made" / "squad").manifest["data_set"] == "squad"

@@ -113,3 +113,20 @@ def test_an_empty_file_says_nothing(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("# nothing\n")
     assert read_config(path) == {}
+
+
+def test_yaml_that_is_wrong_names_the_file_on_one_line(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("datasets: [squad\nmax_length: 10\n")
+    with pytest.raises(RecipeError) as failure:
+        read_config(path)
+    assert str(failure.value).startswith(f"{path}: is not YAML: ")
+    assert "\n" not in str(failure.value)
+    path.write_text("max_length: 10\nmax_length: 2048\n")
+    with pytest.raises(RecipeError, match="'max_length' stands there twice"):
+        read_config(path)
+
+
+def test_a_home_folder_that_no_shell_has_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Recipe(datasets="squad", tokenizer="llama3", output="~/cooked").output == str(tmp_path / "cooked")

@@ -61,7 +61,7 @@ class CookGroup(click.Group):
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except CookError as exc:
-            _fail(exc, ctx.params.get("as_json", False))
+            _fail(exc, ctx.params.get("as_json", False), ctx.params.get("quiet", False))
         except KeyboardInterrupt:
             click.echo(f"cook: interrupted; {AGAIN}", err=True)
             sys.exit(130)
@@ -79,17 +79,18 @@ def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:  #
     click.echo(f"cook: warning: {message}", err=True)
 
 
-def _fail(error: CookError, as_json: bool) -> NoReturn:
+def _fail(error: CookError, as_json: bool, quiet: bool) -> NoReturn:
     """Print an error, and what was cooked beside it; exit with its code."""
     from cook.errors import SeveralFailed
 
     several = error if isinstance(error, SeveralFailed) else None
-    if several and several.summary.results:
+    if several and several.summary.results and not quiet:
         _print_summary(several.summary)
     if as_json:
         failures = several.failures if several else {"": error}
         told = [{"name": name or None, "error": str(e), "exit_code": e.exit_code} for name, e in failures.items()]
-        _print_json((_summary_json(several.summary) if several else {"data_sets": []}) | {"failures": told})
+        nothing: dict[str, Any] = {"root": None, "tokenizer": None, "seconds": None, "data_sets": []}
+        _print_json((_summary_json(several.summary) if several else nothing) | {"failures": told})
     for line in str(error).splitlines():
         click.echo(f"cook: {line}", err=True)
     sys.exit(error.exit_code)
@@ -413,6 +414,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
             }
             for result in summary.results
         ],
+        "failures": [],
     }
 
 
@@ -436,7 +438,8 @@ def _print_summary(summary: Summary) -> None:
     click.echo(f"{_several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
-        click.echo(f'load_dataset({place}, split="train")', err=True)
+        for split in result.counts.get("splits", ("train",)):
+            click.echo(f'load_dataset({place}, split="{split}")', err=True)
 
 
 def _mixed_json(mixed: Mixed) -> dict[str, Any]:
@@ -475,7 +478,7 @@ REASONS = {
     "blank_question": "with a blank question",
     "blank_answer": "with a blank answer",
     "overlong": "too long for a sequence",
-    "bad_line": "on lines that are no entries",
+    "bad_line": "of another form than an entry's",
     "repeat": "that repeat another",
 }
 
@@ -488,7 +491,11 @@ def _told(counts: dict[str, Any]) -> list[str]:
         lines.append(f"{_several(counts['split'], 'entry')} too long for a sequence made into several examples{cut}")
     for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():
-            lines.append(f"{_several(count, one)} {REASONS[reason]} left out (skipped.jsonl)")
+            told = _several(count, "line" if reason == "bad_line" else one)
+            lines.append(f"{told} {REASONS[reason]} left out (skipped.jsonl)")
+    for split, made in counts.get("splits", {}).items():
+        parts = (_several(made[kind + "s"], kind) for kind in ("example", "sequence", "token"))
+        lines.append(f"{split}: {', '.join(parts)}")
     if counts["markers"]:
         held = ", ".join(f"{marker} in {_several(count, 'entry')}" for marker, count in counts["markers"].items())
         lines.append(f"template markers in the text itself: {held}")

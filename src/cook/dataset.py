@@ -189,7 +189,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         kitchen.progress("tokenize", (job.part.end or shards[index].size) - job.part.start)
     parts.close()
     if count:
-        raise BadLines(problems[: stage.MAX_PROBLEMS], count)
+        raise BadLines(problems[: stage.MAX_PROBLEMS], count, len(shards) - 1 - dough.shard_of[-1])
     return dough
 
 

@@ -80,15 +80,23 @@ class Problem(NamedTuple):
         return f"{self.shard}:{self.line}:{field} {self.what}"
 
 
-class BadLines(InputError):
-    """Lines that are not entries. `problems` are the first of them; `count` is how many there are."""
+UNREAD = "(the shard after this one was not read)"
 
-    def __init__(self, problems: Sequence[Problem], count: int) -> None:
+
+class BadLines(InputError):
+    """Lines that are not entries. `problems` are the first of them; `count` is how many there are in their shard.
+
+    `unread` shards after it were not looked at.
+    """
+
+    def __init__(self, problems: Sequence[Problem], count: int, unread: int = 0) -> None:
         self.problems, self.count = list(problems), count
         rest = count - len(self.problems)
         lines = [str(problem) for problem in self.problems]
         if rest:
             lines.append(f"… and {rest} more")
+        if unread:
+            lines.append(f"(the {unread} shards after this one were not read)" if unread > 1 else UNREAD)
         super().__init__("\n".join(lines))
 
 

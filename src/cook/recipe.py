@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -106,6 +107,8 @@ class Recipe:
         for name in ("tokenizer", "source", "output", "cache"):
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
+        if isinstance(self.output, str) and self.output.startswith("~"):  # which no shell expands in --output=~/x
+            object.__setattr__(self, "output", os.path.expanduser(self.output))
         if isinstance(self.fields, Mapping) and self.fields.keys() <= set(Fields._fields):
             object.__setattr__(self, "fields", Fields(**self.fields))
         if type(self.max_dropped) is int:
@@ -301,6 +304,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
                 raise yaml.composer.ComposerError(None, None, "aliases are not read: write the value itself")
             return super().compose_node(parent, index)
 
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise yaml.constructor.ConstructorError(None, None, f"{_shown(twice[0])} stands there twice")
+            return super().construct_mapping(node, deep)
+
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_CONFIG + 1)
@@ -311,7 +320,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read: {exc.strerror}") from exc
     # yaml lets through what it meets in dates, numbers and its own tags (!!int x, !!timestamp x).
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
-        raise RecipeError(f"{path}: is not YAML: {exc}") from exc
+        told = "; ".join(line.strip() for line in str(exc).replace(' in "<unicode string>",', "").splitlines())
+        raise RecipeError(f"{path}: is not YAML: {told}") from exc
     if settings is None:
         return {}
     if not isinstance(settings, Mapping):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ def call(ask: Callable[[], T], repo: str, file: str = "", revision: str | None =
 
     Raises Trouble.
     """
+    # Its own retries are told in a log to standard error, line by line; what they come to is told here, once.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     for wait in (*WAITS, None):
         try:
             return ask()

@@ -72,8 +72,7 @@ def resolve(repo: str, revision: str | None, kept: Path | None) -> Snapshot:
                     if kept
                     else "without cook's cache its files are not known"
                 )
-                + "; once online this fetches it:\n"
-                f"  HF_HUB_OFFLINE=0 cook --dataset all --tokenizer llama3 --source {address(repo, revision)}"
+                + "; once online, run the same again without HF_HUB_OFFLINE: it fetches and keeps what it needs"
             )
         return found
     try:

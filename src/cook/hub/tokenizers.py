@@ -51,7 +51,9 @@ def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | 
         if MISSING in told:
             told += f", or pass ./{repo} for a folder"
         elif exc.temporary or UNCACHED in told:
-            told += f"; once online, `hf download {repo} {file}` puts it there"
+            told += f"; once online, `hf download {repo} {file}` puts it into the Hub client's cache"
+        if not Path(repo).exists():
+            told += f" (no folder {repo} is here, so that it was taken for a Hub id)"
         raise TokenizerError(told) from exc
 
 
