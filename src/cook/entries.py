@@ -1,0 +1,248 @@
+"""JSONL -> Entry, strict, with the line that each came from.
+
+A line is one JSON object, `{"context": str, "QA_list": [{"Q": str, "A": str}, ...]}`, or with other keys (`Fields`).
+A byte-order mark, CRLF, blank lines and unknown keys are fine. Anything else is a `Problem` that names shard, line and
+field. Shards are `.jsonl`, `.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, which
+several processes share.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import orjson
+
+from cook.errors import Problem, SourceError
+from cook.format import Pair
+from cook.recipe import FIELDS, Fields
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+MAX_LINE = 64 << 20  # bytes
+PART_BYTES = 16 << 20  # a plain shard is read in parts of this size: fixed, so that jobs change nothing
+READ_BYTES = 1 << 20
+BOM = b"\xef\xbb\xbf"
+
+
+class Entry(NamedTuple):
+    """A row of a shard."""
+
+    line: int  # 1-based, counted from the start of the part
+    start: int  # its first byte, counted from the start of the (decompressed) shard
+    context: str
+    pairs: list[Pair]  # those of which neither side is empty or white space
+    blank: list[tuple[int, bool]]  # the indices of the others, and whether it is their question that is blank
+
+    def place(self, kept: int) -> int:
+        """Where in QA_list the pair stands that is `pairs[kept]`."""
+        for blank, _ in self.blank:
+            kept += blank <= kept
+        return kept
+
+
+class Part(NamedTuple):
+    """The lines of a shard that start in the bytes [start, end). A compressed shard is one part."""
+
+    path: str
+    start: int
+    end: int | None  # None: to the end of the shard
+
+
+class Line(NamedTuple):
+    """One line that is not blank."""
+
+    number: int  # 1-based, counted from the start of the part
+    start: int  # its first byte, counted from the start of the (decompressed) shard
+    text: bytes
+
+
+def shard_name(name: str) -> str:
+    """A shard's name without what says how it is compressed: shards are read in bytewise order of these.
+
+    >>> shard_name("00001.jsonl.zst")
+    '00001.jsonl'
+    """
+    return name.removesuffix(".gz").removesuffix(".zst")
+
+
+def parts_of(path: Path, size: int) -> list[Part]:
+    """A shard of `size` bytes as parts of PART_BYTES; a compressed one as a whole."""
+    if path.suffix != ".jsonl":
+        return [Part(str(path), 0, None)]
+    return [Part(str(path), start, start + PART_BYTES) for start in range(0, max(size, 1), PART_BYTES)]
+
+
+def open_shard(path: str) -> IO[bytes]:
+    """The decompressed bytes of a shard, buffered. Raises SourceError."""
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(path).suffix)
+    try:
+        if compression is None:
+            return open(path, "rb", buffering=READ_BYTES)
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(path, compression=compression), READ_BYTES)
+    except OSError as exc:
+        raise unreadable(path, exc) from exc
+
+
+def unreadable(path: str | Path, exc: OSError) -> SourceError:
+    """The SourceError for a shard that cannot be opened, read or (pyarrow raises OSError there too) decompressed."""
+    return SourceError(f"{path}: cannot be read: {exc.strerror or exc}")
+
+
+class LineReader:
+    """Iterates over the lines of a part that are not blank; once it is done, `lines` counts all of them.
+
+    A line over MAX_LINE comes as a Problem, and is never held in memory. Raises SourceError.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.lines = 0
+
+    def __iter__(self) -> Iterator[Line | Problem]:
+        path, position, end = self.part
+        try:
+            with open_shard(path) as file:
+                if position:  # a line that starts before the part belongs to the part before
+                    file.seek(position - 1)
+                    position += _skip_line(file) - 1
+                while end is None or position < end:
+                    text = file.readline(MAX_LINE + 1)
+                    if not text:
+                        return
+                    self.lines += 1
+                    start, position = position, position + len(text)
+                    if len(text) > MAX_LINE and not text.endswith(b"\n"):
+                        position += _skip_line(file)
+                        yield Problem(path, self.lines, "", f"is over {MAX_LINE >> 20} MiB, the most a line may hold")
+                        continue
+                    if start == 0:
+                        text = text.removeprefix(BOM)
+                    if not text.isspace() and text:
+                        yield Line(self.lines, start, text)
+        except OSError as exc:
+            raise unreadable(path, exc) from exc
+
+
+def lines_again(part: Part, numbers: list[int], starts: list[int]) -> Iterator[Line]:
+    """The lines of these ascending numbers, which start at these bytes, read a second time. Raises SourceError."""
+    if Path(part.path).suffix != ".jsonl":
+        wanted = set(numbers)
+        yield from (line for line in LineReader(part) if isinstance(line, Line) and line.number in wanted)
+        return
+    try:
+        with open_shard(part.path) as file:
+            for number, start in zip(numbers, starts, strict=True):
+                file.seek(start)
+                text = file.readline(MAX_LINE + 1)
+                yield Line(number, start, text if start else text.removeprefix(BOM))
+    except OSError as exc:
+        raise unreadable(part.path, exc) from exc
+
+
+def _skip_line(file: IO[bytes]) -> int:
+    """Read to the end of the line, holding little of it; how many bytes that were."""
+    count = 0
+    while text := file.readline(READ_BYTES):
+        count += len(text)
+        if text.endswith(b"\n"):
+            break
+    return count
+
+
+def parse(path: str, line: Line, fields: Fields = FIELDS) -> Entry | list[Problem]:
+    """The entry on a line, or all that is wrong with it."""
+    context_key, pairs_key, question_key, answer_key = fields
+    try:
+        row = orjson.loads(line.text)
+        context, rows = row[context_key], row[pairs_key]
+        pairs = []
+        for pair in rows:
+            question, answer = pair[question_key], pair[answer_key]
+            if not (question.isspace() + answer.isspace()) and question and answer:  # + so that both must be text
+                pairs.append((question, answer))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return _diagnose(path, line, fields)
+    if type(context) is not str or type(rows) is not list:
+        return _diagnose(path, line, fields)
+    blank = []
+    if len(pairs) < len(rows):
+        sides = [(not pair[question_key].strip(), not pair[answer_key].strip()) for pair in rows]
+        blank = [(index, question) for index, (question, answer) in enumerate(sides) if question or answer]
+    return Entry(line.number, line.start, context, pairs, blank)
+
+
+def _diagnose(path: str, line: Line, fields: Fields) -> list[Problem]:
+    """All that is wrong with a line that is no entry. Slow, and thorough."""
+
+    def problem(field: str, what: str) -> Problem:
+        return Problem(path, line.number, field, what)
+
+    raw = line.text.rstrip(b"\r\n")  # else a line that is cut off would seem to go on
+    try:
+        row = orjson.loads(raw)
+    except orjson.JSONDecodeError as exc:
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as bad:
+            return [problem("", f"is not UTF-8: {bad.reason} at byte {bad.start + 1} of the line")]
+        wrong = f"is not JSON: {exc.msg} at column {exc.colno}"
+        try:  # the standard library reads lone surrogates: then the fields that hold them can be named
+            lone = list(_lone_surrogates(json.loads(text)))
+        except (ValueError, RecursionError):
+            lone = []
+        return [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in lone] or [
+            problem("", wrong)
+        ]
+    return [problem(field, what) for field, what in _misfits(row, fields)]
+
+
+def _lone_surrogates(value: Any, field: str = "") -> Iterator[str]:
+    """The fields of a JSON value that hold a lone surrogate."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _lone_surrogates(key, f"{field} key".strip())
+            yield from _lone_surrogates(item, f"{field}.{key}".lstrip(".").encode("ascii", "backslashreplace").decode())
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _lone_surrogates(item, f"{field}[{index}]")
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            yield field
+
+
+JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+
+
+def _misfits(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
+    """(field, what is wrong with it) wherever a JSON value is not of an entry's shape."""
+
+    def expect(field: str, value: Any, kind: type) -> Iterator[tuple[str, str]]:
+        if type(value) is not kind:
+            yield field, f"must be {JSON_TYPES[kind]}, not {JSON_TYPES.get(type(value), 'null')}"
+
+    def member(holder: dict[str, Any], key: str, field: str, kind: type) -> Iterator[tuple[str, str]]:
+        if key in holder:
+            yield from expect(field, holder[key], kind)
+        else:
+            near = [other for other in holder if other.lower() == key.lower()]
+            yield field, "is missing" + (f" (there is {near[0]})" if near else "")
+
+    yield from expect("", row, dict)
+    if type(row) is not dict:
+        return
+    yield from member(row, fields.context, fields.context, str)
+    yield from member(row, fields.pairs, fields.pairs, list)
+    pairs = row.get(fields.pairs)
+    for index, pair in enumerate(pairs if type(pairs) is list else ()):
+        field = f"{fields.pairs}[{index}]"
+        yield from expect(field, pair, dict)
+        if type(pair) is dict:
+            yield from member(pair, fields.question, f"{field}.{fields.question}", str)
+            yield from member(pair, fields.answer, f"{field}.{fields.answer}", str)
