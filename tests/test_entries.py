@@ -115,8 +115,8 @@ def test_an_unreadable_shard(tmp_path):
 
 
 def test_a_line_over_the_limit_is_never_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(load, "MAX_LINE", 1000)
-    monkeypatch.setattr(load, "READ_BYTES", 64)
+    monkeypatch.setattr(entries, "MAX_LINE", 1000)
+    monkeypatch.setattr(entries, "READ_BYTES", 64)
     long = orjson.dumps(entry("x" * 5000))
     path = shard(tmp_path, GOOD + b"\n" + long + b"\n" + GOOD + b"\n")
     first, problem, last = read(path)
