@@ -42,6 +42,7 @@ with warnings.catch_warnings():
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "src" / "cook" / "sample"
 ATTENTIONS, LAYOUTS = ("few-shot", "isolated"), ("flat", "padded")
+MODES = list(itertools.product(ATTENTIONS, LAYOUTS))
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:.*pin_memory.*")
 
 spec = importlib.util.spec_from_file_location("train_tiny", ROOT / "scripts" / "train_tiny.py")
@@ -162,8 +163,7 @@ def rows(squad, tmp_path_factory):
 
 
 def collators(**settings: Any) -> list[Any]:
-    both = itertools.product(ATTENTIONS, LAYOUTS)
-    return [cook.Collator(attention=attention, layout=layout, **settings) for attention, layout in both]
+    return [cook.Collator(attention=attention, layout=layout, **settings) for attention, layout in MODES]
 
 
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
@@ -374,7 +374,7 @@ def test_trl_padding_free_is_isolated(tmp_path, small, rows, by_hand):
     assert sorted(n for batch in recorded.batches for n in batch["cu_seq_lens_q"].diff().tolist()) == lengths
 
 
-@pytest.mark.parametrize(("attention", "layout"), itertools.product(ATTENTIONS, LAYOUTS))
+@pytest.mark.parametrize(("attention", "layout"), MODES)
 def test_trl_with_our_collator(tmp_path, small, rows, by_hand, attention, layout):
     model = tiny(2000, dtype="float32")
     recorded = Recorded(model)
@@ -407,7 +407,7 @@ def test_the_traps_of_trl(tmp_path, small, rows, by_hand):
         sft(tmp_path, small, rows, tiny(2000), max_length=400, data_collator=collate).train()
 
 
-@pytest.mark.parametrize(("attention", "layout"), itertools.product(ATTENTIONS, LAYOUTS))
+@pytest.mark.parametrize(("attention", "layout"), MODES)
 def test_trainer_with_our_collator(tmp_path, small, rows, by_hand, attention, layout):
     model = tiny(2000, dtype="float32")
     recorded = Recorded(model)
