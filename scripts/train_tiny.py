@@ -40,10 +40,10 @@ def main() -> int:
         default=0.15,
         help="share or number of the contexts kept for validation; 0.15",
     )
-    parser.add_argument("--max-length", type=int, default=512, help="tokens of a sequence; 512")
-    parser.add_argument("--steps", type=int, default=200, help="200")
+    parser.add_argument("--max-length", type=int, default=384, help="tokens of a sequence; 384")
+    parser.add_argument("--steps", type=int, default=280, help="280")
     parser.add_argument("--batch", type=int, default=2, help="sequences of a step; 2")
-    parser.add_argument("--learning-rate", type=float, help="5e-3, with --model 1e-5")
+    parser.add_argument("--learning-rate", type=float, help="3e-3, with --model 1e-5")
     parser.add_argument("--seed", type=int, default=0, help="0")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one")
     given = parser.parse_args()
@@ -65,7 +65,7 @@ def _run(given: argparse.Namespace, work: Path) -> int:
     else:
         folder = write_tokenizer(work / "tokenizer")
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        model = tiny_model(len(tokenizer), hidden=64)
+        model = tiny_model(len(tokenizer), hidden=96)
     recipe = cook.Recipe(
         datasets=given.dataset,
         tokenizer=given.model or str(work / "tokenizer"),
@@ -81,7 +81,7 @@ def _run(given: argparse.Namespace, work: Path) -> int:
     print(f"{result.name}: {counts['pairs']} pairs, {len(train)} and {len(validation)} sequences; {device}")
     before = validation_loss(model.to(device), validation)
     print(f"step {0:5}  validation loss {before:.4f}", flush=True)
-    rate = given.learning_rate or (1e-5 if given.model else 5e-3)
+    rate = given.learning_rate or (1e-5 if given.model else 3e-3)
     _train(model, tokenizer, train, validation, given, rate, device, work)
     after = validation_loss(model, validation)
     print(f"validation loss {before:.4f} -> {after:.4f}")

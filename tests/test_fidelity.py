@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import re
 import subprocess
 import sys
 import warnings
@@ -187,7 +188,7 @@ def test_loss_and_gradients_are_those_of_the_text(small, rows, attention, layout
     assert (found / tokens).item() == pytest.approx((right / tokens).item(), abs=1e-10)
     found.backward()
     for gradient, parameter in zip(expected, model.parameters(), strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-9)
+        assert (parameter.grad - gradient).norm() <= 1e-5 * gradient.norm()  # Llama's norms compute in float32
     with torch.no_grad():
         assert model(**batch).loss.item() == pytest.approx((right / tokens).item(), abs=1e-5)  # its loss is in float32
         other = sum(summed_loss(model, examples, joined=attention == "isolated") for examples in pieces)
@@ -483,5 +484,4 @@ def test_the_tiny_model_learns():
     assert before == pytest.approx(np.log(2000), abs=0.3), "a random start knows nothing"
     assert after < before * 2 / 3
     assert written.startswith("<QUE> ")
-    assert " <ANS> " in written.partition("</END>")[0]
-    assert "</END>" in written
+    assert re.search(r"<QUE> \S.*? <ANS> \S.*? </END>", written), written
