@@ -152,7 +152,7 @@ def cooked(output: Path, tokenizer: str, name: str, max_length: int, source: Any
 @pytest.fixture(scope="module")
 def squad(small, tmp_path_factory):
     """The sample's squad in sequences of up to 640 tokens: its folder."""
-    return cooked(tmp_path_factory.mktemp("squad"), str(small[0]), "squad", 640)
+    return cooked(tmp_path_factory.mktemp("squad"), str(small[0]), "squad", 640, limit=20)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_loss_and_gradients_are_those_of_the_text(small, rows, attention, layout
     with torch.no_grad():
         assert model(**batch).loss.item() == pytest.approx((right / tokens).item(), abs=1e-5)  # its loss is in float32
         other = sum(summed_loss(model, examples, joined=attention == "isolated") for examples in pieces)
-    assert abs((other - right) / tokens) > 1e-3, "both kinds of attention give one loss: the test sees nothing"
+    assert abs((other - right) / tokens) > 1e-4, "both kinds of attention give one loss: the test sees nothing"
 
 
 SETS = [("sample", "squad"), ("collection", "squad"), ("collection", "AQUA_RAT_yes_opt")]
@@ -221,7 +221,7 @@ def test_loss_with_real_tokenizers(tmp_path, model_name, where, name):
 
 def test_packed_and_not_packed_weigh_the_same(small, squad, tmp_path):
     """Over a whole data set, isolated: the loss does not depend on which examples share a sequence."""
-    one_each = cooked(tmp_path, str(small[0]), "squad", 640, packing="none")
+    one_each = cooked(tmp_path, str(small[0]), "squad", 640, packing="none", limit=20)
     model, collate = tiny(2000), cook.Collator(attention="isolated")
     means = []
     with torch.no_grad():
@@ -312,6 +312,7 @@ def arguments_of(tmp_path: Path, count: int, batch: int, kind: Any, **settings: 
         save_strategy="no",
         report_to="none",
         use_cpu=True,
+        bf16=False,  # TRL's default is to compute in bfloat16
         **settings,
     )
 
@@ -394,7 +395,7 @@ def test_the_traps_of_trl(tmp_path, small, rows, by_hand):
     logged = trained_by(sft(tmp_path, small, rows, recorded.model, max_length=None), recorded)
     assert recorded.spans() == expected
     assert logged == pytest.approx(by_hand["few-shot"], abs=1e-5)
-    assert abs(logged - by_hand["isolated"]) > 1e-3
+    assert abs(logged - by_hand["isolated"]) > 5e-5
     # A max_length under the sequences' cuts them, and says nothing; with padding_free TRL refuses it.
     recorded = Recorded(tiny(2000, dtype="float32"))
     trained_by(sft(tmp_path, small, rows, recorded.model, max_length=400), recorded)
