@@ -284,9 +284,9 @@ def peak_memory(command: list[str]) -> tuple[float, float]:
 def texts_of(source: Path, share: int, of: int) -> Iterator[list[str]]:
     """The formatted texts of every `of`-th part of a source, in batches as cook makes them."""
     from cook import Recipe
+    from cook.entries import LineReader, parse, parts_of
     from cook.errors import Problem
     from cook.format import Formatter
-    from cook.load import LineReader, parse, parts_of
     from cook.tokenize import BATCH
 
     formatter = Formatter(Recipe(datasets="all", tokenizer="llama3"))
@@ -341,9 +341,9 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     from cook import Recipe, spool
+    from cook.entries import LineReader, parse, parts_of
     from cook.errors import Problem
     from cook.format import Formatter
-    from cook.load import LineReader, parse, parts_of
     from cook.pack import plan
     from cook.sources import sha256_of
     from cook.store import parquet

@@ -33,9 +33,9 @@ from typing import NamedTuple, TypeVar
 import orjson
 
 from cook.catalog import ALL, select
+from cook.entries import SUFFIXES, Entry, LineReader, Part, parse
 from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem
 from cook.format import Pair
-from cook.load import SUFFIXES, Entry, LineReader, Part, parse
 from cook.sources import Source, open_source
 
 TOLERANCE = 0.01  # how far from the size asked for the result may be

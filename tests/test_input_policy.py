@@ -12,8 +12,8 @@ import pytest
 import cook
 from conftest import entry, pair, write_shard
 from cook import tokenize
+from cook.entries import Entry
 from cook.errors import BadLines, InputError, SourceError
-from cook.load import Entry
 from cook.marks import Marks, markers
 
 BAD = {
@@ -95,7 +95,7 @@ def test_without_bad_lines_both_policies_give_the_same_bytes(tmp_path):
 
 
 def test_lines_are_numbered_from_the_start_of_the_shard_in_every_part(tmp_path, monkeypatch):
-    monkeypatch.setattr("cook.load.PART_BYTES", 200)
+    monkeypatch.setattr("cook.entries.PART_BYTES", 200)
     rows: list[Any] = [entry(f"context {i}") for i in range(40)]
     rows[30] = rows[35] = b"bad"
     write_shard(tmp_path, "set", rows)

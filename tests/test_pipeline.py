@@ -16,7 +16,7 @@ import splintr
 import cook
 from conftest import COLLECTION, entry, needs_collection, pair, write_shard
 from cook import BadLines, InputError, OutputExists, Recipe, SeveralFailed, SourceError, TooLong, read_cooked, run
-from cook import load as load_module
+from cook import entries as entries_module
 from cook.recipe import NO_BYTE
 from cook.store import parquet
 from cook.store.reader import Sequence
@@ -221,7 +221,7 @@ def test_bad_lines_are_all_named_and_nothing_is_written(tmp_path):
 
 
 def test_bad_lines_of_a_large_shard_have_their_own_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(load_module, "PART_BYTES", 1000)
+    monkeypatch.setattr(entries_module, "PART_BYTES", 1000)
     path = write_shard(tmp_path, "set", [entry(f"context {i}") for i in range(99)] + [b"{", entry()])
     with pytest.raises(BadLines, match=rf"^{path}:100: is not JSON"):
         bake(tmp_path, tmp_path / "out")
@@ -242,7 +242,7 @@ def test_nothing_left(tmp_path):
 def test_the_same_bytes_whatever_the_parts(tmp_path, monkeypatch):
     write_shard(tmp_path, "set", [entry(f"context {i} " + "word " * (i % 50)) for i in range(200)] + [LONG])
     one = bake(tmp_path, tmp_path / "one", max_length=300)
-    monkeypatch.setattr(load_module, "PART_BYTES", 777)
+    monkeypatch.setattr(entries_module, "PART_BYTES", 777)
     two = bake(tmp_path, tmp_path / "two", max_length=300)
     assert contents(one.folder) == contents(two.folder)
 
@@ -419,7 +419,7 @@ def test_large_inputs_go_through_a_pool_and_give_the_same_bytes(tmp_path, monkey
     write_shard(tmp_path, "set", [entry(f"context {i} " + "word " * (i % 50)) for i in range(400)])
     one = bake(tmp_path, tmp_path / "one", jobs=1, max_length=300)
     monkeypatch.setattr(cook.executors, "POOL_BYTES", 0)
-    monkeypatch.setattr(load_module, "PART_BYTES", 20_000)
+    monkeypatch.setattr(entries_module, "PART_BYTES", 20_000)
     two = bake(tmp_path, tmp_path / "two", jobs=2, max_length=300)
     assert contents(one.folder) == contents(two.folder)
 

@@ -2,7 +2,7 @@
 
     sources    where shards come from: the Hub (hub/), a folder, the bundled sample  -> shard files
       |
-    load       JSONL -> Entry, strict, with shard and line
+    entries    JSONL -> Entry, strict, with shard and line
       |
     format     Entry + templates -> input text, output text                       (pure)
       |
@@ -19,6 +19,8 @@
     pipeline   recipe -> its data sets over an executor (executors) -> summary
       |
     cli        parse, call one library function, print
+
+    training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
 
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
 (the tokens of a part on disk) and `cache` (what keeps them between runs), `catalog` (the 35 data sets), `hub` (files
@@ -56,9 +58,11 @@ if TYPE_CHECKING:
     from cook.pipeline import Preview, Summary, preview, run
     from cook.recipe import Recipe, read_config
     from cook.store.reader import Cooked, Sequence, read_cooked
+    from cook.training import Collator, load
 
 __all__ = [
     "BadLines",
+    "Collator",
     "CookError",
     "Cooked",
     "InputError",
@@ -77,6 +81,7 @@ __all__ = [
     "TokenizerError",
     "TooLong",
     "__version__",
+    "load",
     "mix",
     "preview",
     "read_config",
@@ -92,6 +97,7 @@ _MODULES = {
     "pipeline": ("Preview", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),
     "store.reader": ("Cooked", "Sequence", "read_cooked"),
+    "training": ("Collator", "load"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

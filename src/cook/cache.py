@@ -27,8 +27,8 @@ from typing import IO, TYPE_CHECKING
 import orjson
 
 from cook import spool
+from cook.entries import Part
 from cook.errors import OutputError, RecipeError
-from cook.load import Part
 from cook.recipe import Recipe
 
 if TYPE_CHECKING:

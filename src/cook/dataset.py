@@ -19,8 +19,8 @@ from cook import accounts, cache, splits, spool
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.accounts import Dough
+from cook.entries import parts_of
 from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem, SourceError, unwritable
-from cook.load import parts_of
 from cook.pack import Plan, plan
 from cook.recipe import Recipe
 from cook.sources import Shard, Source, sha256_of

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable
 from itertools import chain
 
-from cook.load import Entry
+from cook.entries import Entry
 from cook.recipe import Recipe
 
 PLACEHOLDER = re.compile(r"\{(?:context|question|answer)\}")

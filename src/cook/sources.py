@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.catalog import COLLECTION, is_safe
+from cook.entries import SUFFIXES, shard_name, unreadable
 from cook.errors import SourceError
-from cook.load import SUFFIXES, shard_name, unreadable
 from cook.recipe import HUB, hub_address
 
 if TYPE_CHECKING:

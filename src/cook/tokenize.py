@@ -17,9 +17,9 @@ import orjson
 
 from cook import overlong, spool
 from cook.engines import Engine, Ids, Offsets
+from cook.entries import Entry, Line, LineReader, Part, lines_again, parse
 from cook.errors import Problem, SourceError, TokenizerError
 from cook.format import Formatter
-from cook.load import Entry, Line, LineReader, Part, lines_again, parse
 from cook.marks import Marks, markers
 from cook.recipe import Recipe
 from cook.sources import Shard

@@ -20,8 +20,8 @@ import cook
 from conftest import entry, pair, write_shard
 from cook import spool, tokenize
 from cook.engines.bundled import PRESETS
+from cook.entries import Part
 from cook.errors import TokenizerError
-from cook.load import Part
 from cook.recipe import Recipe
 from cook.sources import open_source
 from cook.tokenizer import Tokenizer, load_engine, resolve, special_strings

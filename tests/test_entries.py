@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import entry, pair
-from cook import load
+from cook import entries
+from cook.entries import Entry, Line, LineReader, Part, parse
 from cook.errors import Problem, SourceError
-from cook.load import Entry, Line, LineReader, Part, parse
 
 GOOD = orjson.dumps(entry("c", pair("q", "a")))
 
@@ -115,8 +115,8 @@ def test_an_unreadable_shard(tmp_path):
 
 
 def test_a_line_over_the_limit_is_never_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(load, "MAX_LINE", 1000)
-    monkeypatch.setattr(load, "READ_BYTES", 64)
+    monkeypatch.setattr(entries, "MAX_LINE", 1000)
+    monkeypatch.setattr(entries, "READ_BYTES", 64)
     long = orjson.dumps(entry("x" * 5000))
     path = shard(tmp_path, GOOD + b"\n" + long + b"\n" + GOOD + b"\n")
     first, problem, last = read(path)
@@ -149,5 +149,5 @@ def test_lines_are_found_again(tmp_path):
     for name, data in (("a.jsonl", b"\n".join(rows)), ("a.jsonl.gz", gzip.compress(b"\n".join(rows)))):
         part = Part(str(shard(tmp_path, data, name)), 0, None)
         lines = [line for line in LineReader(part) if isinstance(line, Line)]
-        again = list(load.lines_again(part, [2, 5], [lines[1].start, lines[4].start]))
+        again = list(entries.lines_again(part, [2, 5], [lines[1].start, lines[4].start]))
         assert again == [lines[1], lines[4]]
