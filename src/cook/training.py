@@ -193,7 +193,7 @@ class _Row:
                 f"row {number} of a batch has no {', '.join(missing)}: pass rows as cooked; Hugging Face's Trainer "
                 "keeps all columns with remove_unused_columns=False"
             )
-        ids, labels, lengths = (np.array(row[name], np.int64) for name in NEEDED)
+        ids, labels, lengths = (np.asarray(row[name]).astype(np.int64) for name in NEEDED)
         if not len(ids) == len(labels) == lengths.sum() or lengths.min(initial=1) < 1:
             raise InputError(
                 f"row {number} of a batch has {len(ids)} input_ids and {len(labels)} labels in examples of "
