@@ -261,7 +261,7 @@ def test_the_same_bytes_whatever_the_compression_but_for_the_inputs(tmp_path):
 
 
 def test_more_parts_than_a_process_may_have_files_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(load_module, "PART_BYTES", 100)
+    monkeypatch.setattr(entries_module, "PART_BYTES", 100)
     write_shard(tmp_path, "set", [entry(f"context {i}") for i in range(600)])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 60, hard))

@@ -35,7 +35,7 @@ from cook.recipe import read_config
 from cook.store import manifest
 
 SECONDS = 20  # for one input; they take hundredths
-SMALL = {"load.MAX_LINE": 3000, "load.READ_BYTES": 512, "tokenize.BATCH": 800, "tokenize.REMAKE_BATCH": 500}
+SMALL = {"entries.MAX_LINE": 3000, "entries.READ_BYTES": 512, "tokenize.BATCH": 800, "tokenize.REMAKE_BATCH": 500}
 TRIED: Counter[str] = Counter()  # inputs and lines, by kind
 
 
@@ -190,14 +190,14 @@ def bake(folder: Path, data: bytes, on_error: str, suffix: str = "", overlong: s
 def written(data: bytes) -> dict[int, bytes]:
     """The lines of a shard that are not blank, by number: the plain way. One that is too long is bad, blank or not."""
     rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    most = SMALL["load.MAX_LINE"]
+    most = SMALL["entries.MAX_LINE"]
     return {number: row for number, row in enumerate(rows, 1) if row.strip(b" \t\r\n\x0b\x0c") or len(row) > most}
 
 
 def is_entry(line: bytes) -> bool | None:
     """Whether a line is an entry, by the standard library; None where that reads JSON otherwise than the loader."""
-    if len(line) > SMALL["load.MAX_LINE"] - 4:
-        return None if len(line) < SMALL["load.MAX_LINE"] + 4 else False
+    if len(line) > SMALL["entries.MAX_LINE"] - 4:
+        return None if len(line) < SMALL["entries.MAX_LINE"] + 4 else False
     try:
         row = json.loads(line.decode(), parse_constant=lambda name: 1 / 0)
         json.dumps(row, ensure_ascii=False).encode()  # a lone surrogate cannot
@@ -217,7 +217,7 @@ def is_entry(line: bytes) -> bool | None:
 def small_limits(part_bytes: int) -> Iterator[None]:
     """The loader's limits, small."""
     with contextlib.ExitStack() as stack:
-        for name, value in {**SMALL, "load.PART_BYTES": part_bytes}.items():
+        for name, value in {**SMALL, "entries.PART_BYTES": part_bytes}.items():
             stack.enter_context(mock.patch(f"cook.{name}", value))
         yield
 
