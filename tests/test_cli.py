@@ -235,7 +235,10 @@ def test_shell_completion(words, expected):
 
 
 COOK = str(Path(sys.executable).with_name("cook"))
-HEAVY = ("numpy", "pyarrow", "datasets", "orjson", "tqdm", "yaml", "rich", "splintr", "tokenizers", "huggingface_hub")
+HEAVY = (
+    *("numpy", "pyarrow", "datasets", "orjson", "tqdm", "yaml", "rich", "splintr", "tokenizers", "huggingface_hub"),
+    "torch",
+)
 
 
 @pytest.mark.parametrize("statement", ["import cook", "import cook.cli", "from cook import Recipe, CookError"])

@@ -479,7 +479,7 @@ def test_a_thousand_real_examples_decode_to_their_pairs(tmp_path, name):
 def test_the_tiny_model_learns():
     """From random weights to pairs in the right format, and a loss on unseen pairs that has fallen by a third."""
     command = [sys.executable, str(ROOT / "scripts" / "train_tiny.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     figures, _, written = done.stdout.partition("it writes:\n")
     before, after = (float(x) for x in figures.partition("\nvalidation loss ")[2].split("\n")[0].split(" -> "))
     assert before == pytest.approx(np.log(2000), abs=0.3), "a random start knows nothing"
