@@ -13,6 +13,7 @@
       |
     store      plan + tokens -> Parquet, manifest, card; and back                 one output file a job
       |        mixing: the sequences of cooked data sets -> one shuffled stream
+      |        exports: the same as other trainers read them (exports/; a small writer a trainer)
       |
     dataset    one data set through the stages (accounts: what was left out)
       |
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         TokenizerError,
         TooLong,
     )
+    from cook.exports.exporting import Exported, export
     from cook.mixing import Mixed, mix
     from cook.pipeline import Preview, Summary, preview, run
     from cook.recipe import Recipe, read_config
@@ -61,6 +63,7 @@ __all__ = [
     "BadLines",
     "CookError",
     "Cooked",
+    "Exported",
     "InputError",
     "Mixed",
     "OutputError",
@@ -77,6 +80,7 @@ __all__ = [
     "TokenizerError",
     "TooLong",
     "__version__",
+    "export",
     "mix",
     "preview",
     "read_config",
@@ -88,6 +92,7 @@ __all__ = [
 _MODULES = {
     "_version": ("__version__",),
     "dataset": ("Result",),
+    "exports.exporting": ("Exported", "export"),
     "mixing": ("Mixed", "mix"),
     "pipeline": ("Preview", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),
