@@ -122,7 +122,7 @@ def _folder(to: str | Path) -> Path:
 
 
 def _data_sets(root: Path, to: Path) -> dict[str, Path]:
-    """The data sets that are cooked in a root, by name, in bytewise order; without mixes and exports. Raises OutputError."""
+    """The data sets that are cooked in a root, by name, bytewise; no mixes, no exports. Raises OutputError."""
     # What a kill between two renames left aside is one as well: the reader finds it.
     waiting = (path.parent.name.removesuffix(".old") for path in root.glob(f"{publish.WORK}/*.old/{manifest.NAME}"))
     names = {path.parent.name for path in root.glob(f"*/{manifest.NAME}")} | set(waiting)

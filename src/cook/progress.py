@@ -1,4 +1,4 @@
-"""Progress bars: bytes fetched, bytes tokenized, or tokens of a mix's sources unpacked; then tokens written, or exported."""
+"""Progress bars: bytes fetched, bytes tokenized, or tokens of a mix's sources unpacked; then tokens written."""
 
 from __future__ import annotations
 

@@ -37,6 +37,11 @@ class HfEngine:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens as they are written."""
+        if self._tokenizer.decoder is None:  # a preset's of the Llama 2 family is made without one
+            from tokenizers import decoders
+
+            pieces = decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)
+            self._tokenizer.decoder = decoders.Sequence(list(pieces))
         with engine_errors(f"tokenizers {self.version} failed on ids"):
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text

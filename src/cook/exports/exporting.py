@@ -51,8 +51,8 @@ TARGETS = {
     "jsonl": Target(reading.write, decodes=True),
 }
 ATTENTIONS = ("isolated", "few-shot")
-OURS = (".parquet", ".arrow", ".npy", ".gz", ".jsonl", "/", use.NAME)
-OURS = (*OURS, "dataset_dict.json", "dataset_info.json", "state.json")
+# What the folder of an export holds; see `older`.
+OURS = (".parquet", ".arrow", ".npy", ".gz", ".jsonl", "/", use.NAME, *tables.SAVED)
 
 
 @dataclasses.dataclass(frozen=True)

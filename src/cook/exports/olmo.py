@@ -1,13 +1,14 @@
 """olmo-core: headerless memmaps, one document an example.
 
-    token_ids_part_00000.npy     ids, uint16 or uint32
-    labels_mask_part_00000.npy   bool, aligned to its own token; the trainer shifts ids and mask together
-    token_ids_part_00000.csv.gz  start,end of each document, in tokens, without a header
+token_ids_part_00000.npy     ids, uint16 or uint32
+labels_mask_part_00000.npy   bool, aligned to its own token; the trainer shifts ids and mask together
+token_ids_part_00000.csv.gz  start,end of each document, in tokens, without a header
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,8 @@ def write(job: Job) -> Done:
                 done.rows += len(rows.lengths)
                 of_ids.write(rows.ids.astype(kind).tobytes())
                 of_mask.write(rows.mask.view(bool).tobytes())
-                pairs = zip(bounds[:-1], bounds[1:], strict=True)
-                of_documents.write("".join(f"{start},{end}\n" for start, end in pairs).encode())
+                documents = itertools.pairwise(bounds)
+                of_documents.write("".join(f"{start},{end}\n" for start, end in documents).encode())
         for path in done.files:
             sync(path)
     except OSError as exc:

@@ -45,7 +45,7 @@ def write(job: Job) -> Done:
     names = read_data_sets(job.source) if job.mixed else itertools.repeat([])
     try:
         with path.open("wb") as file:
-            for rows, named in zip(read_rows(job.source), names, strict=False):
+            for rows, named in zip(read_rows(job.source), names, strict=job.mixed):
                 done.add(rows)
                 done.rows += len(rows.counts)
                 for row, (text, spans) in enumerate(_texts(rows, engine)):

@@ -27,6 +27,7 @@ from cook.store.parquet import IGNORE, WRITER, lists
 
 Column = tuple[npt.NDArray[np.integer], Array]  # values, flat, and where each row begins
 Table = dict[str, Column]
+SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 MULTIPLE = 8  # LLaMA-Factory's collator pads to a multiple of it, but not position_ids
 
 
@@ -163,16 +164,14 @@ def _write(job: Job, path: Path, writer: Callable[[str, Any], Any]) -> Done:
 def _features(settings: Settings) -> dict[str, Any]:
     # "Sequence" is what all versions of datasets read; since 4.0 they call it List.
     columns = FORMS[settings.target].columns
-    return {
-        name: {"feature": {"dtype": kind, "_type": "Value"}, "_type": "Sequence"} for name, kind in columns.items()
-    }
+    return {name: {"feature": {"dtype": kind, "_type": "Value"}, "_type": "Sequence"} for name, kind in columns.items()}
 
 
 def finish_arrow(out: Path, settings: Settings, parts: list[Done]) -> list[Path]:
     """The files that make the Arrow files a DatasetDict for load_from_disk. Raises OutputError."""
     split, folder = settings.split, out / settings.split
     names = [path.name for part in parts for path in part.files]
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in names],
         "_fingerprint": hashlib.sha256(orjson.dumps([names, sum(part.rows for part in parts)])).hexdigest()[:16],
         "_format_columns": None,

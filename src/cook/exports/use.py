@@ -189,8 +189,8 @@ Right:
 Silently wrong:
 - `label_mask_paths` left out: all tokens are trained.
 - `np.load`: the files have no header, whatever their name says.
-- An `eos_token_id` other than {eos_id}: the ends of documents are sought in the ids, and not found. Where BOS and EOS are
-  one token, or to be sure, `use_array_if_local=False` has the csv.gz read instead.
+- An `eos_token_id` other than {eos_id}: the ends of documents are sought in the ids, and not found. Where BOS and EOS
+  are one token, or to be sure, `use_array_if_local=False` has the csv.gz read instead.
 - `generate_doc_lengths=False`: examples of a sequence see each other.
 """
 
