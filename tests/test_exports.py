@@ -292,7 +292,7 @@ def test_jsonl_of_a_mix_names_the_data_set(tmp_path):
     run(Recipe(datasets="all", tokenizer="llama3", source=tmp_path / "data", output=tmp_path / "root"))
     mixed = mix(tmp_path / "root", tmp_path / "mixed")
     exported = export(mixed.folder, "jsonl", tmp_path / "out")
-    lines = [orjson.loads(line) for line in (tmp_path / "out" / "train-00000-of-00001.jsonl").open("rb")]
+    lines = [orjson.loads(line) for line in (tmp_path / "out" / "train-00000-of-00001.jsonl").read_bytes().splitlines()]
     assert {line["dataset"] for line in lines} == {"one", "two"}
     assert all(f"From {line['dataset']}." in line["text"] for line in lines)
     assert exported.manifest["source"] == {
@@ -523,3 +523,120 @@ def test_the_package_has_the_function_and_not_a_module():
     import cook.exports.exporting
 
     assert package.export is cook.exports.exporting.export
+
+
+@pytest.fixture(scope="module")
+def pairs(sample) -> dict[str, list[str]]:
+    """For each example of the sample, by its shard and line, the text that must be trained."""
+    import importlib.resources
+
+    shards = importlib.resources.files("cook") / "sample" / "squad" / "shard"
+    texts = []
+    for shard in ("00000.jsonl", "00001.jsonl"):
+        for line in (shards / shard).read_text(encoding="utf-8").splitlines():
+            pairs_ = [pair for pair in orjson.loads(line)["QA_list"] if pair["Q"].strip() and pair["A"].strip()]
+            texts += [f"<QUE> {pair['Q']} <ANS> {pair['A']} </END>" for pair in pairs_]
+    return texts
+
+
+def decoded(labels) -> list[str]:
+    """The pairs that labels train, as text; what is not trained parts outputs, and EOS ends each."""
+    from cook.exports.reading import find_tokenizer
+    from cook.tokenizer import reference_engine
+
+    tokenizer = find_tokenizer({"name": "llama3", **llama3()}, None)
+    engine = reference_engine(tokenizer)
+    trained = [int(label) for label in labels if label != -100]
+    outputs = engine.decode(trained).split("<|end_of_text|>")
+    assert outputs.pop() == "", "the last token of an output is not trained"
+    return [text for output in outputs for text in output.split("\n\n")]
+
+
+def llama3():
+    from cook.engines.bundled import PRESETS
+
+    preset = PRESETS["llama3"]
+    return {"bos": preset.bos, "eos": preset.eos, "fingerprint": preset.fingerprint}
+
+
+LIBRARIES = "is installed with `pip install trl torch --index-url …/cpu`; without it the real trainer is not run"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A Llama of two layers, its weights random and seeded."""
+    pytest.importorskip("torch", reason=f"torch {LIBRARIES}")
+    transformers = pytest.importorskip("transformers", reason=f"transformers {LIBRARIES}")
+    import torch
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=128_256, **sizes)).float().eval()
+
+
+def batches(trainer):
+    """What reaches the model, batch by batch."""
+    return list(trainer.get_train_dataloader())
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("padding_free", [True, False])
+def test_the_labels_that_trl_gives_the_model_are_the_pairs(sample, pairs, tiny, tmp_path, padding_free):
+    trl = pytest.importorskip("trl", reason=f"trl {LIBRARIES}")
+    from datasets import load_dataset
+
+    exported = export(sample, "trl", tmp_path / "out")
+    rows_ = load_dataset("parquet", data_files=f"{exported.folder}/train-*.parquet", split="train")
+    settings = {"packing": False, "padding_free": padding_free, "max_length": None, "use_cpu": True, "bf16": False}
+    args = trl.SFTConfig(str(tmp_path / "run"), report_to=[], per_device_train_batch_size=2, **settings)
+    trainer = trl.SFTTrainer(tiny, args=args, train_dataset=rows_, processing_class=toy_tokenizer())
+    found, starts = [], 0
+    for batch in batches(trainer):
+        ids, labels = batch["input_ids"], batch["labels"]
+        assert (labels[labels != -100] == ids[labels != -100]).all()
+        if padding_free:
+            assert (labels[batch["position_ids"] == 0] == -100).all()
+            starts += int((batch["position_ids"] == 0).sum())
+        found += decoded(labels.ravel().tolist())
+    assert sorted(found) == sorted(pairs)
+    assert starts == (exported.counts["examples"] if padding_free else 0)
+
+
+def toy_tokenizer():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0}, "<pad>")))
+    tokenizer.pad_token = tokenizer.eos_token = "<pad>"
+    return tokenizer
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("attention", ["isolated", "few-shot"])
+def test_the_labels_that_hf_gives_the_model_are_the_pairs_and_what_each_sees(sample, pairs, tiny, tmp_path, attention):
+    transformers = pytest.importorskip("transformers", reason=f"transformers {LIBRARIES}")
+    import torch
+    from datasets import load_dataset
+
+    exported = export(sample, "hf", tmp_path / "out", attention=attention)
+    data = load_dataset("parquet", data_files=f"{exported.folder}/train-*.parquet", split="train")
+    args = transformers.TrainingArguments(
+        str(tmp_path / "run"), report_to=[], per_device_train_batch_size=2, use_cpu=True
+    )
+    collator = transformers.default_data_collator
+    trainer = transformers.Trainer(tiny, args, train_dataset=data, data_collator=collator)
+    found = []
+    for batch in batches(trainer):
+        assert set(batch) == {"input_ids", "labels", "position_ids"}
+        found += decoded(batch["labels"].ravel().tolist())
+    assert sorted(found) == sorted(pairs)
+
+    # The model's answer for the second example of a row: as if it stood alone, or not.
+    row = next(row for row in read_cooked(sample).sequences() if len(row.seq_lengths) > 1)
+    index = next(i for i, ids in enumerate(data["input_ids"]) if ids[: len(row.input_ids)] == row.input_ids.tolist())
+    first, second = row.seq_lengths[:2].tolist()
+    batch = collator([data[index]])
+    with torch.no_grad():
+        packed = tiny(**batch, use_cache=False).logits[0, first : first + second]
+        alone = tiny(torch.tensor([row.input_ids[first : first + second].tolist()]), use_cache=False).logits[0]
+    assert torch.allclose(packed, alone, atol=1e-5) == (attention == "isolated")
