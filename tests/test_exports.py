@@ -30,6 +30,7 @@ from cook.cli import TARGETS as NAMES
 from cook.exports import rows, use
 from cook.exports.exporting import TARGETS
 from cook.exports.olmo import dtype
+from cook.exports.tables import llama_factory_length
 from cook.store import manifest, parquet
 from test_mixing import contents
 
@@ -607,7 +608,7 @@ def toy_tokenizer():
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0}, "<pad>")))
-    tokenizer.pad_token = tokenizer.eos_token = "<pad>"
+    tokenizer.pad_token = tokenizer.eos_token = "<pad>"  # noqa: S105
     return tokenizer
 
 
@@ -640,3 +641,20 @@ def test_the_labels_that_hf_gives_the_model_are_the_pairs_and_what_each_sees(sam
         packed = tiny(**batch, use_cache=False).logits[0, first : first + second]
         alone = tiny(torch.tensor([row.input_ids[first : first + second].tolist()]), use_cache=False).logits[0]
     assert torch.allclose(packed, alone, atol=1e-5) == (attention == "isolated")
+
+
+def test_a_rolled_mask_ends_with_its_example():
+    """Even where the next example began with a trained token: nothing is rolled over a border."""
+    two = rows.Rows(np.arange(4, dtype=np.int32), np.array([0, 1, 1, 1], np.int8), np.array([2, 2]), np.array([2]))
+    assert rows.rolled(two).tolist() == [1, 0, 1, 0]
+
+
+def test_a_llama_factory_row_has_a_pad_at_the_least():
+    assert [llama_factory_length(length) for length in (7, 8, 4095, 4096)] == [8, 16, 4096, 4104]
+
+
+def test_documents_go_on_over_row_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "ROW_GROUP_TOKENS", 1)
+    folder = export(write_cooked(tmp_path / "set", [SEQUENCES]), "olmo-core", tmp_path / "out", jobs=1).folder
+    documents = gzip.decompress((folder / "token_ids_part_00000.csv.gz").read_bytes())
+    assert documents == b"0,5\n5,10\n10,16\n16,19\n19,23\n"

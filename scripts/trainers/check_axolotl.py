@@ -1,14 +1,13 @@
 """axolotl: its test for tokenized data, its wrapper, add_position_ids and the collator of sample packing."""
 
-from common import arguments, compare, compare_runs
-from datasets import load_dataset
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
-
 from axolotl.utils.collators import V2BatchSamplerDataCollatorForSeq2Seq
 from axolotl.utils.data.wrappers import get_dataset_wrapper
 from axolotl.utils.dict import DictDefault
 from axolotl.utils.trainer import add_position_ids
+from common import arguments, compare, compare_runs
+from datasets import load_dataset
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 folder, truth = arguments()
 rows = load_dataset("parquet", data_files=str(folder / "train-*.parquet"), split="train")

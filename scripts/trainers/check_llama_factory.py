@@ -6,8 +6,6 @@ from types import ModuleType, SimpleNamespace
 
 import torch
 
-import transformers
-
 # It is for audio, of which there is none, and its builds must match torch's.
 sys.modules["torchaudio"] = ModuleType("torchaudio")
 sys.modules["torchaudio"].__spec__ = ModuleSpec("torchaudio", None)
@@ -18,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 folder, truth = arguments()
 data_args = SimpleNamespace(tokenized_path=str(folder), streaming=False)
 rows = get_dataset(None, None, data_args, None, stage="sft", tokenizer=None)["train_dataset"]
-from tokenizers import Tokenizer, models  # noqa: E402
+from tokenizers import Tokenizer, models
 
 tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0}, "<pad>")))
 tokenizer.pad_token, tokenizer.padding_side = "<pad>", "right"

@@ -14,6 +14,12 @@ for name in ("", ".data", ".data.packing"):
     module.__path__ = [str(source.joinpath(*name.split(".")))]
     sys.modules[module.__name__] = module
 
+# Of ranks and log lines, which no release of megatron-core has as the source wants them.
+ranks = ModuleType("megatron.bridge.utils.common_utils")
+for name in ("get_local_rank_preinit", "get_rank_safe", "get_world_size_safe", "print_rank_0", "warn_rank_0"):
+    setattr(ranks, name, lambda *a, **k: 0)
+sys.modules[ranks.__name__] = ranks
+
 from megatron.bridge.data.packing.parquet import GPTSFTPackedParquetDataset
 
 folder, truth = arguments()
