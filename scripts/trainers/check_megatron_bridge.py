@@ -19,6 +19,10 @@ ranks = ModuleType("megatron.bridge.utils.common_utils")
 for name in ("get_local_rank_preinit", "get_rank_safe", "get_world_size_safe", "print_rank_0", "warn_rank_0"):
     setattr(ranks, name, lambda *a, **k: 0)
 sys.modules[ranks.__name__] = ranks
+for name in ("training", "training.tokenizers", "training.tokenizers.tokenizer"):
+    module = ModuleType(f"megatron.bridge.{name}")
+    module.__path__, module.MegatronTokenizer = [], object
+    sys.modules[module.__name__] = module
 
 from megatron.bridge.data.packing.parquet import GPTSFTPackedParquetDataset
 
