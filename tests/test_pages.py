@@ -125,7 +125,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 
 def test_the_readme_runs_as_it_stands(reader):
-    roots = {str(path.parent.relative_to(reader.folder / "cooked")) for path in reader.folder.rglob("cook.json")}
+    roots = {
+        str(path.parent.relative_to(reader.folder / "cooked")) for path in (reader.folder / "cooked").rglob("cook.json")
+    }
     assert roots == {
         "llama3/squad",
         "collection/squad",
@@ -151,6 +153,9 @@ def test_the_readme_runs_as_it_stands(reader):
     assert made["model/squad"]["tokenizer"]["eos"] == "<|im_end|>"
     assert {output["split"] for output in made["split/race"]["outputs"]} == {"train", "validation"}
     assert made["mixed"]["mix"]["weights"] == {"race": 0.5, "squad": 2.0}
+    for name, target in (("trl", "trl"), ("hf", "hf"), ("text", "jsonl")):
+        exported = orjson.loads((reader.folder / "exports" / name / "cook.json").read_bytes())
+        assert exported["export"]["target"] == target
     assert len(CONFIGS) == 2, "the README says that configs/ has two"
 
 
@@ -210,7 +215,10 @@ def options(command):
 def test_every_option_is_on_the_cli_page():
     sections = re.split(r"^## ", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     told = {heading: body for heading, _, body in (section.partition("\n") for section in sections)}
-    for heading, command in (("cook", main), *((f"cook {name}", main.commands[name]) for name in ("list", "mix"))):
+    for heading, command in (
+        ("cook", main),
+        *((f"cook {name}", main.commands[name]) for name in ("list", "mix", "export")),
+    ):
         missing = options(command) - set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told[heading]))
         assert not missing, f"docs/cli.md: {heading}: lacks {missing}"
 
@@ -227,7 +235,9 @@ def code_of(page):
 @pytest.mark.parametrize("page", [*PAGES, *CONFIGS], ids=lambda path: path.name)
 def test_every_flag_that_a_page_mentions_exists(page):
     mentioned = set(LONG_FLAG.findall(OTHER_TOOLS.sub("", code_of(page))))
-    unknown = mentioned - options(main) - options(main.commands["list"]) - options(main.commands["mix"])
+    unknown = (
+        mentioned - options(main) - set().union(*(options(main.commands[name]) for name in ("list", "mix", "export")))
+    )
     assert not unknown, f"{page.name}: cook has no {', '.join(sorted(unknown))}"
     assert mentioned or page.name == "licences.md", "no flag was found, so this test sees nothing"
 

@@ -13,6 +13,7 @@
       |
     store      plan + tokens -> Parquet, manifest, card; and back                 one output file a job
       |        mixing: the sequences of cooked data sets -> one shuffled stream
+      |        exports: the same as other trainers read them (exports/; a small writer a trainer)
       |
     dataset    one data set through the stages (accounts: what was left out)
       |
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         TokenizerError,
         TooLong,
     )
+    from cook.exports.exporting import Exported, export
     from cook.mixing import Mixed, mix
     from cook.pipeline import Preview, Summary, preview, run
     from cook.recipe import Recipe, read_config
@@ -65,6 +67,7 @@ __all__ = [
     "Collator",
     "CookError",
     "Cooked",
+    "Exported",
     "InputError",
     "Mixed",
     "OutputError",
@@ -81,6 +84,7 @@ __all__ = [
     "TokenizerError",
     "TooLong",
     "__version__",
+    "export",
     "load",
     "mix",
     "preview",
@@ -93,6 +97,7 @@ __all__ = [
 _MODULES = {
     "_version": ("__version__",),
     "dataset": ("Result",),
+    "exports.exporting": ("Exported", "export"),
     "mixing": ("Mixed", "mix"),
     "pipeline": ("Preview", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),

@@ -28,10 +28,11 @@ import numpy.typing as npt
 from cook import catalog, executors
 from cook._version import __version__
 from cook.dataset import Progress, results
-from cook.errors import OutputError, OutputExists, RecipeError
+from cook.errors import OutputError, RecipeError
 from cook.pack import random_order
 from cook.recipe import CHECKS
 from cook.store import card, manifest, parquet, publish
+from cook.store.older import older
 from cook.store.reader import Cooked, read_cooked
 from cook.store.unpack import UnpackJob, unpack_file
 
@@ -121,23 +122,24 @@ def _folder(to: str | Path) -> Path:
 
 
 def _data_sets(root: Path, to: Path) -> dict[str, Path]:
-    """The data sets that are cooked in a root, by name, in bytewise order; without mixes. Raises OutputError."""
+    """The data sets that are cooked in a root, by name, bytewise; no mixes, no exports. Raises OutputError."""
     # What a kill between two renames left aside is one as well: the reader finds it.
     waiting = (path.parent.name.removesuffix(".old") for path in root.glob(f"{publish.WORK}/*.old/{manifest.NAME}"))
     names = {path.parent.name for path in root.glob(f"*/{manifest.NAME}")} | set(waiting)
     found = {}
     for name in sorted(names, key=str.encode):
         folder = root / name
-        if folder.resolve() != to.resolve() and not _is_mix(folder):
+        if folder.resolve() != to.resolve() and not _is_made_of_others(folder):
             found[name] = folder
     if not found:
         raise OutputError(f"{root}: holds no cooked data set; a root is what `cook --output` names")
     return found
 
 
-def _is_mix(folder: Path) -> bool:
+def _is_made_of_others(folder: Path) -> bool:
+    """Whether it is a mix or an export."""
     try:
-        return manifest.read(folder).get("kind") == manifest.MIX
+        return "kind" in manifest.read(folder)
     except OutputError:
         return False  # what is damaged is refused when it is opened, unless it is left out
 
@@ -230,7 +232,7 @@ def _mix(
     """The mix's manifest, and whether it was there already."""
     sources = [opened for _, opened in results(pool, read_cooked, ((0, folder) for folder in folders))]
     head = _head(sources, settings)
-    old = _older(to, head, overwrite)
+    old = older(to, head, manifest.MIX_DETERMINING, (".parquet",), overwrite)
     if old is not None:
         return old, True
     mixing = _Mixing(sources, settings)
@@ -285,40 +287,6 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
             for source in sources
         ],
     }
-
-
-def _older(to: Path, head: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """The manifest of the mix that is there already, if it is up to date; None where one may be made.
-
-    Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
-    """
-    if not to.is_symlink() and not to.exists():
-        return None
-    if not (to / manifest.NAME).exists():
-        raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or mix into another folder")
-    try:
-        old = read_cooked(to).manifest
-    except OutputError as exc:
-        old, differing = {}, str(exc).splitlines()
-    else:
-        if old.get("kind") != manifest.MIX:
-            raise OutputExists(f"{to}: is a cooked data set; mix into another folder")
-        differing = manifest.differences(old, head, manifest.MIX_DETERMINING)
-    if not differing:
-        return old
-    if not overwrite:
-        told = "another mix is there already; pass --overwrite to replace it, or mix into another folder"
-        raise OutputExists(f"{to}: {told}\n  " + "\n  ".join(differing))
-    others = sorted(path.name for path in to.iterdir() if not _ours(path))
-    if others:
-        raise OutputExists(f"{to}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
-    return None
-
-
-def _ours(path: Path) -> bool:
-    if path.name == card.NAME:
-        return card.MARK in path.read_text(encoding="utf-8", errors="replace")
-    return path.name == manifest.NAME or path.suffix == ".parquet"
 
 
 class _Mixing:

@@ -35,6 +35,17 @@ class HfEngine:
         np.cumsum([len(ids) for ids in arrays], out=offsets[1:])
         return np.concatenate([*arrays, np.empty(0, np.uint32)]), offsets
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens as they are written."""
+        if self._tokenizer.decoder is None:  # a preset's of the Llama 2 family is made without one
+            from tokenizers import decoders
+
+            pieces = decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)
+            self._tokenizer.decoder = decoders.Sequence(list(pieces))
+        with engine_errors(f"tokenizers {self.version} failed on ids"):
+            text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        return text
+
     def token_ends(self, text: str) -> Offsets:
         """Where tokens end in `text`, in characters, ascending, at character borders only."""
         spans = np.array(self._call([text], "encode_batch")[0].offsets, np.int64).reshape(-1, 2)

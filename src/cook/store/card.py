@@ -31,7 +31,7 @@ def cooked(root: Path) -> dict[str, dict[str, Any]]:
             read = manifest.read(path.parent)
         except OutputError:
             continue  # what is damaged is not listed
-        if read.get("kind") != manifest.MIX:
+        if "kind" not in read:  # neither a mix nor an export
             found[path.parent.name] = read
     return found
 

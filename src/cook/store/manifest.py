@@ -20,11 +20,12 @@ from cook.errors import OutputError
 NAME = "cook.json"
 FORMAT_VERSION = 1
 
-MIX = "mix"  # the `kind` of a mix's manifest; a data set's has none
+MIX, EXPORT = "mix", "export"  # the `kind` of a manifest; a data set's has none
 
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
 DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
 MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
+EXPORT_DETERMINING = ("format_version", "kind", "export", "tokenizer", "source")
 
 # What those who read a manifest count on: fields and types, `int` for counts; of a list, each of its rows.
 SHAPE: dict[str, Any] = {
@@ -48,6 +49,14 @@ MIX_SHAPE: dict[str, Any] = {
     "outputs": SHAPE["outputs"],
     "counts": dict.fromkeys(("sequences", "tokens", "trained_tokens"), int),
 }
+EXPORT_SHAPE: dict[str, Any] = {
+    "export": {"target": str, "split": str, "max_length": int},
+    "tokenizer": SHAPE["tokenizer"],
+    "source": {"name": str, "sha256": str},
+    "outputs": SHAPE["outputs"],
+    "counts": dict.fromkeys(("rows", "sequences", "examples", "tokens", "trained_tokens"), int),
+}
+SHAPES = {None: SHAPE, MIX: MIX_SHAPE, EXPORT: EXPORT_SHAPE}
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
@@ -92,12 +101,14 @@ def read(folder: Path) -> dict[str, Any]:
         raise OutputError(
             f"{path}: is damaged: its sha256 is not that of its fields, or its form not the canonical one"
         )
-    if manifest.get("kind", MIX) != MIX:
-        raise OutputError(f"{path}: is of kind {str(manifest['kind'])[:200]!r}, which this cook does not know")
-    if wrong := list(_misfits("", manifest, MIX_SHAPE if "kind" in manifest else SHAPE)):
+    kind = manifest.get("kind")
+    if not (kind in SHAPES if isinstance(kind, str) else "kind" not in manifest):
+        raise OutputError(f"{path}: is of kind {str(kind)[:200]!r}, which this cook does not know")
+    if wrong := list(_misfits("", manifest, SHAPES[kind])):
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: {', '.join(wrong[:5])}")
     for output in manifest["outputs"]:
-        if not is_safe(output["name"]):
+        # An export may have a folder in its folder, as save_to_disk does.
+        if not all(map(is_safe, output["name"].split("/") if kind == EXPORT else [output["name"]])):
             raise OutputError(f"{path}: names a file outside of its folder: {output['name'][:200]!r}")
     return manifest
 

@@ -166,8 +166,8 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
     by_example = starts - starts[0]
     by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
     columns = [
-        *(_lists(values, by_token) for values in (ids, labels, mask)),
-        *(_lists(values, by_example) for values in (lengths, examples["shard"], examples["line"])),
+        *(lists(values, by_token) for values in (ids, labels, mask)),
+        *(lists(values, by_example) for values in (lengths, examples["shard"], examples["line"])),
     ]
     if job.data_sets is None:
         return pa.RecordBatch.from_arrays(columns, schema=schema())
@@ -183,7 +183,7 @@ def mask_and_labels(
     return mask, np.where(mask.view(bool), ids, np.int32(IGNORE))
 
 
-def _lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
+def lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
     """A list array, from buffers: `pa.array(ndarray)` imports pandas, which takes 0.3 s."""
     import pyarrow as pa
 

@@ -35,13 +35,15 @@ class Sequence(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Cooked:
-    """A data set or a mix on disk whose files are known to be those of its manifest."""
+    """A data set, a mix or an export on disk whose files are known to be those of its manifest."""
 
     folder: Path
     manifest: dict[str, Any]
 
     def sequences(self, split: str = "train") -> Iterator[Sequence]:
         """Its sequences, in order; memory holds one row group. Raises OutputError."""
+        if self.manifest.get("kind") == manifest.EXPORT:
+            raise OutputError(f"{self.folder}: is an export; its sequences are in what it was made from")
         for output in self.manifest["outputs"]:
             if output.get("split") == split:
                 path = self.folder / output["name"]
@@ -56,7 +58,7 @@ class Cooked:
 
 
 def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
-    """Open the folder of a data set or of a mix, after checking each file's size, and its sha256 if `hashes`.
+    """Open the folder of a data set, a mix or an export, after checking each file's size, and its sha256 if `hashes`.
 
     Raises OutputError, naming what is missing or damaged.
     """

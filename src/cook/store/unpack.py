@@ -49,7 +49,7 @@ def unpack_file(job: UnpackJob) -> Unpacked:
         with open(job.spool, "r+b") as spool:
             spool.seek(at * TOKEN_BYTES)
             for wanted, columns in read_wanted(job.path, job.wanted):
-                table, by_row = _examples(job.path, columns)
+                table, by_row = examples_of(job.path, columns)
                 of_wanted = np.repeat(wanted, by_row)
                 lengths = table["input"] + table["output"]
                 ids = columns["input_ids"][0][np.repeat(of_wanted, lengths)]
@@ -64,7 +64,7 @@ def unpack_file(job: UnpackJob) -> Unpacked:
     return Unpacked(np.concatenate(tables), np.concatenate(counts))
 
 
-def _examples(path: str, columns: dict[str, Lists]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
+def examples_of(path: str, columns: dict[str, Lists]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
     """The examples of a row group, and how many each row has.
 
     Raises OutputError unless each is an input and then an output, with the mask and labels that say so: since only its

@@ -1,0 +1,80 @@
+"""jsonl: what a model reads, as text, for people. A line a sequence: its text, and the spans of it that are trained."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+
+from cook.engines.hf import HfEngine
+from cook.errors import TokenizerError, unwritable
+from cook.exports.job import Done, Job, sync
+from cook.exports.rows import Rows, read_rows
+from cook.recipe import Recipe
+from cook.store.parquet import read_data_sets
+from cook.tokenizer import Tokenizer, reference_engine, resolve
+
+
+def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | None = None) -> Tokenizer:
+    """The tokenizer of a manifest: the one that it names, or `named`, if it is the same. Raises TokenizerError."""
+    name = named or cooked_with["name"]
+    try:
+        settings = {"bos": cooked_with["bos"] or "none", "eos": cooked_with["eos"], "cache": cache}
+        found = resolve(Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings))
+    except TokenizerError as exc:
+        if named:
+            raise
+        raise TokenizerError(f"{exc}\nthe manifest names it {name}; pass --tokenizer with its folder or file") from exc
+    if found.fingerprint != cooked_with["fingerprint"]:
+        raise TokenizerError(
+            f"{name}: is not the tokenizer that the data was cooked with: its fingerprint is "
+            f"{found.fingerprint[:12]}…, the manifest has {cooked_with['fingerprint'][:12]}… of {cooked_with['name']}"
+        )
+    return found
+
+
+def write(job: Job) -> Done:
+    """One file of lines. Raises OutputError, TokenizerError."""
+    assert job.settings.tokenizer is not None, "a target that decodes is given its tokenizer"
+    engine = reference_engine(job.settings.tokenizer)
+    path = job.path(".jsonl")
+    done = Done((path,))
+    names = read_data_sets(job.source) if job.mixed else itertools.repeat([])
+    try:
+        with path.open("wb") as file:
+            for rows, named in zip(read_rows(job.source), names, strict=job.mixed):
+                done.add(rows)
+                done.rows += len(rows.counts)
+                for row, (text, spans) in enumerate(_texts(rows, engine)):
+                    fields = {"dataset": named[row]} if job.mixed else {}
+                    file.write(orjson.dumps({**fields, "text": text, "spans": spans}) + b"\n")
+        sync(path)
+    except OSError as exc:
+        raise unwritable(path, exc) from exc
+    return done
+
+
+def _texts(rows: Rows, engine: HfEngine) -> Iterator[tuple[str, list[list[int]]]]:
+    """The text of each sequence, and where in it trained text begins and ends, in characters.
+
+    Inputs and outputs are decoded apart, as they were encoded.
+    """
+    by_sequence = rows.by_sequence.tolist()
+    starts = np.zeros(len(rows.ids), bool)
+    starts[rows.by_example[:-1]] = True
+    turns = np.flatnonzero(np.diff(rows.mask, prepend=rows.mask[:1]) != 0)
+    starts[turns] = True
+    bounds = [*np.flatnonzero(starts).tolist(), len(rows.ids)]
+    at = 0
+    for end in by_sequence[1:]:
+        text, spans = "", []
+        while bounds[at] < end:
+            piece = engine.decode(rows.ids[bounds[at] : bounds[at + 1]].tolist())
+            if rows.mask[bounds[at]]:
+                spans.append([len(text), len(text) + len(piece)])
+            text += piece
+            at += 1
+        yield text, spans
