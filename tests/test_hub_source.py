@@ -355,7 +355,8 @@ def test_offline_without_what_cook_keeps(server, cook, monkeypatch):
     offline(monkeypatch)
     with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set, and without cook's cache its files are not known"):
         fetch(OWN, cache="none")
-    with pytest.raises(SourceError, match=f"the files of revision {commit} are not known; once online, run the same again"):
+    told = f"the files of revision {commit} are not known; once online, run the same again"
+    with pytest.raises(SourceError, match=told):
         fetch(f"{OWN}@{commit}")
 
 
