@@ -1,7 +1,8 @@
 """Collections on the Hub: the real client against a Hub on the loopback that counts, fails, and moves on."""
 
-from __future__ import contextlib
+from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
