@@ -215,7 +215,7 @@ def _make(tokenizer: Tokenizer) -> Engine:
         from cook.engines.splintr import SplintrEngine
 
         if tokenizer.preset:
-            return SplintrEngine.from_preset(PRESETS[tokenizer.preset])
+            return _bundled(tokenizer.preset)
         return SplintrEngine.from_json(_json(tokenizer))
     if tokenizer.engine == "fastokens":
         from cook.engines.fastokens import FastokensEngine
