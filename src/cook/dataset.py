@@ -30,7 +30,7 @@ from cook.tokenizer import Tokenizer
 
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
 T = TypeVar("T")
-ROOM_BLOCK = 1 << 20
+TABLES = {"placed": parquet.PLACED, "hashed": spool.HASHED}  # the second only where the recipe asks for hashes
 WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited
 
 
@@ -85,7 +85,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         digests = [row["sha256"] for row in head["inputs"]]
         # With a limit parts are not whole, and so not for the cache.
         spools = staged if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
-        dough = _tokenize(kitchen, shards, digests, spools)
+        dough = _tokenize(kitchen, shards, digests, spools, staged)
         accounts.refuse(kitchen.recipe, name, shards, dough)
         made = head | _versions() | _gather(kitchen, name, dough, out)
         made["outputs"] += accounts.write_skipped(out, shards, dough)
@@ -160,8 +160,11 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
     )
 
 
-def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path) -> Dough:
-    """Every part of every shard, in parallel; with a limit one after the other, until it is reached."""
+def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path, staged: Path) -> Dough:
+    """Every part of every shard, in parallel; with a limit one after the other, until it is reached.
+
+    Their tokens are in spools in `folder`, their examples in the tables of `staged`.
+    """
     recipe, tokenizer = kitchen.recipe, kitchen.tokenizer
     jobs = []
     for index, (shard, digest) in enumerate(zip(shards, digests, strict=True)):
@@ -183,6 +186,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         count += part.problem_count
         part.longest_line += base
         base += part.lines
+        _place(part, len(dough.parts), index, staged)
         dough.jobs.append(job)
         dough.parts.append(part)
         dough.shard_of.append(index)
@@ -245,7 +249,8 @@ def _limited(
 def _gather(kitchen: Kitchen, name: str, dough: Dough, out: Path) -> dict[str, Any]:
     """Plan the sequences of each split and write their files; the manifest's outputs, counts and figures."""
     recipe = kitchen.recipe
-    placed, hashed = _placed(recipe, dough, out.parent)
+    placed = _table(out.parent, "placed")
+    hashed = _table(out.parent, "hashed") if recipe.hashes else None
     spools = [spool.ids_path(spool_name) for job in dough.jobs for spool_name in (job.whole, job.remade)]
     all_lengths = placed["input"].astype(np.int64) + placed["output"]
     outputs, made = [], {}
@@ -295,45 +300,34 @@ def _splits(
     return {"train": np.flatnonzero(kept & ~chosen), "validation": np.flatnonzero(chosen)}
 
 
-def _placed(recipe: Recipe, dough: Dough, folder: Path) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void] | None]:
-    """The examples of all parts, in shard order, as PLACED; and as HASHED, if the recipe asks for it.
+def _place(part: stage.Tokenized, index: int, shard: int, staged: Path) -> None:
+    """Move the examples of a part, `index` among all parts, to the end of the tables, in the order of their lines.
 
-    In mapped files, since they grow with the input.
+    The tables are files, to be mapped once they are whole, since they grow with the input; written, not mapped, till
+    then: a full disk ends who writes to a map with SIGBUS.
     """
-    count = sum(len(part.whole) + len(part.remade) for part in dough.parts)
-
-    def table(dtype: np.dtype[np.void], name: str) -> npt.NDArray[np.void]:
-        _make_room(folder / name, count * dtype.itemsize)
-        return np.asarray(np.memmap(folder / name, dtype, "r+", shape=count))
-
-    placed = table(parquet.PLACED, "placed")
-    hashed = table(spool.HASHED, "hashed") if recipe.hashes else None
-    begin = 0
-    for index, part in enumerate(dough.parts):
-        examples = np.concatenate([part.whole, part.remade])
-        file = np.repeat([2 * index, 2 * index + 1], [len(part.whole), len(part.remade)])
-        order = np.argsort(examples["line"], kind="stable")
-        rows = placed[begin : begin + len(examples)]
-        rows["file"], rows["shard"] = file[order], dough.shard_of[index]
-        for field in spool.PLACE.names or ():
-            rows[field] = examples[field][order]
-        if hashed is not None:
-            for field in spool.HASHED.names or ():
-                hashed[field][begin : begin + len(examples)] = examples[field][order]
-        begin += len(examples)
-        part.examples = len(examples)
-        part.whole = part.remade = examples[:0].copy()  # what is in the table now need not be kept
-    return placed, hashed
+    examples = np.concatenate([part.whole, part.remade])
+    order = np.argsort(examples["line"], kind="stable")
+    columns = {name: examples[name][order] for name in examples.dtype.names or ()}
+    columns["file"] = np.repeat([2 * index, 2 * index + 1], [len(part.whole), len(part.remade)])[order]
+    columns["shard"] = np.full(len(examples), shard)
+    for name, dtype in TABLES.items():
+        if columns.keys() >= set(dtype.names or ()):
+            rows = np.empty(len(examples), dtype)
+            for field in dtype.names or ():
+                rows[field] = columns[field]
+            path = staged / name
+            try:
+                with path.open("ab") as file:
+                    file.write(rows.tobytes())
+            except OSError as exc:
+                raise unwritable(path, exc, path.stat().st_size + rows.nbytes) from exc
+    part.examples = len(examples)
+    part.whole = part.remade = examples[:0].copy()
 
 
-def _make_room(path: Path, size: int) -> None:
-    """A file of zeros. What is mapped must have its room before: a full disk ends who writes to a map with SIGBUS."""
-    try:
-        with path.open("wb") as file:
-            for at in range(0, size, ROOM_BLOCK):
-                file.write(bytes(min(ROOM_BLOCK, size - at)))
-    except OSError as exc:
-        raise unwritable(path, exc, size) from exc
+def _table(staged: Path, name: str) -> npt.NDArray[np.void]:
+    return np.asarray(np.memmap(staged / name, TABLES[name], "r"))
 
 
 def _file_job(
