@@ -31,12 +31,19 @@ class Trainer(NamedTuple):
 
 
 TRAINERS = {
-    "torchtune": Trainer("check_torchtune.py", ("torch", "torchtune==0.6.1", "torchao==0.9.0")),
-    "olmo-core": Trainer("check_olmo_core.py", ("ai2-olmo-core==3.0.0",)),
+    "torchtune": Trainer("check_torchtune.py", ("torch==2.13.0", "torchtune==0.6.1", "torchao==0.9.0")),
+    "olmo-core": Trainer("check_olmo_core.py", ("torch==2.13.0", "ai2-olmo-core==3.0.0")),
     "llama-factory": Trainer(  # without its web interface
         "check_llama_factory.py",
         (
-            *("torch", "transformers==5.6.0", "peft==0.18.1", "datasets==4.0.0", "accelerate==1.11.0", "trl==0.24.0"),
+            *(
+                "torch==2.13.0",
+                "transformers==5.6.0",
+                "peft==0.18.1",
+                "datasets==4.0.0",
+                "accelerate==1.11.0",
+                "trl==0.24.0",
+            ),
             *("omegaconf", "pandas", "einops", "pillow", "sentencepiece", "tiktoken", "pydantic", "fire", "protobuf"),
             *("scipy", "av"),
         ),
@@ -45,15 +52,23 @@ TRAINERS = {
     "axolotl": Trainer(  # without its kernels, which need a GPU
         "check_axolotl.py",
         (
-            *("torch", "transformers==5.16.1", "datasets==4.8.4", "accelerate==1.13.0", "trl==1.9.0", "peft==0.20.0"),
+            *(
+                "torch==2.13.0",
+                "transformers==5.16.1",
+                "datasets==4.8.4",
+                "accelerate==1.13.0",
+                "trl==1.9.0",
+                "peft==0.20.0",
+            ),
             *("addict", "fire", "colorama", "python-dotenv", "pydantic==2.12.5", "einops"),
+            *("httpx", "posthog", "wandb", "nvidia-ml-py", "numba"),
         ),
         ("axolotl==0.19.0",),
     ),
-    # No release has its reader of Parquet yet: put src/ of its repository (0.7.0) on PYTHONPATH.
+    # No release has its reader of Parquet: put src/ of its repository on PYTHONPATH (067f987, its 0.7.0, was checked).
     "megatron-bridge": Trainer(
         "check_megatron_bridge.py",
-        ("torch", "megatron-core==0.16.1", "transformers<5", "omegaconf", "datasets", "pyarrow"),
+        ("torch==2.13.0", "megatron-core==0.16.1", "transformers<5", "omegaconf", "datasets", "pyarrow"),
     ),
 }
 
