@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from cook import accounts, cache, splits, spool
+from cook import accounts, cache, executors, splits, spool
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.accounts import Dough
 from cook.entries import parts_of
-from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem, SourceError, unwritable
+from cook.errors import BadLines, ClusterError, CookError, InputError, OutputError, OutputExists, Problem, SourceError, unwritable
 from cook.pack import Plan, plan
 from cook.recipe import Recipe
 from cook.sources import Shard, Source, sha256_of
@@ -31,7 +32,7 @@ from cook.tokenizer import Tokenizer
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
 T = TypeVar("T")
 ROOM_BLOCK = 1 << 20
-WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited
+WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited, where the executor does not say
 
 
 class SplitWarning(UserWarning):
@@ -66,6 +67,8 @@ class Kitchen:
     root: Path
     cache: Path | None
     pool: Executor
+    hasher: Executor
+    """Where shards are read for their hashes."""
     progress: Progress
 
 
@@ -80,11 +83,14 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         accounts.refuse_share(kitchen.recipe, name, *accounts.lost_and_kept(old), old["figures"]["longest_entry"], "")
         return Result(name, folder, old, True, time.perf_counter() - begun)
     with publish.staging(kitchen.root, name) as staged:
-        out = staged / "out"
-        out.mkdir()
+        # Of this run alone: what an earlier one, cut off, left at work on a cluster finds its own gone.
+        work = staged / uuid.uuid4().hex
+        out = work / "out"
+        out.mkdir(parents=True)
         digests = [row["sha256"] for row in head["inputs"]]
         # With a limit parts are not whole, and so not for the cache.
-        spools = staged if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
+        spools = work if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
+        (spools / "spools").mkdir(exist_ok=True)
         dough = _tokenize(kitchen, shards, digests, spools)
         accounts.refuse(kitchen.recipe, name, shards, dough)
         made = head | _versions() | _gather(kitchen, name, dough, out)
@@ -100,8 +106,9 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
 def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
     """The manifest's fields that are known before anything is cooked; all that determines the bytes, and versions."""
     tokenizer = kitchen.tokenizer
-    # In this thread: workers are still starting, or busy.
-    hashes = (shard.sha256 or sha256_of(shard.path) for shard in shards)
+    unknown = ((0, shard.path) for shard in shards if not shard.sha256)
+    hashed = results(kitchen.hasher, sha256_of, unknown)
+    hashes = [shard.sha256 or next(hashed)[1] for shard in shards]
     return {
         "format_version": manifest.FORMAT_VERSION,
         "data_set": name,
@@ -204,25 +211,27 @@ def results(
     todo = iter(jobs)
     try:
         while True:
-            for job in itertools.islice(todo, WAITING - len(ahead)):
+            for job in itertools.islice(todo, max(0, getattr(pool, "ahead", WAITING) - len(ahead))):
                 try:
                     ahead.append((job, pool.submit(work, job[1])))
                 except BrokenExecutor as exc:
-                    raise _died(job[1]) from exc
+                    raise _died(job[1], exc) from exc
             if not ahead:
                 return
             job, future = ahead.popleft()
             try:
                 result = future.result()
-            except BrokenExecutor as exc:
-                raise _died(job[1]) from exc
+            except (BrokenExecutor, CancelledError) as exc:
+                raise _died(job[1], exc) from exc
             del future
             yield job, result
     finally:
         wait([future for _, future in ahead if not future.cancel()])
 
 
-def _died(job: Any) -> CookError:
+def _died(job: Any, exc: Exception) -> CookError:
+    if isinstance(exc, executors.Lost):
+        return ClusterError(f"{exc} (it was lost at {job})")
     return CookError(
         f"a worker process died, killed or out of memory, at the earliest at work on {job}. Run again to go on where "
         "it was, with fewer --jobs if memory is short. (A script must call run under `if __name__ == '__main__':`.)"

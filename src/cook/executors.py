@@ -1,6 +1,6 @@
-"""Where a stage's work runs: in threads of this process for small jobs, in a pool of processes for larger ones.
+"""Where a stage's work runs: threads of this process for small jobs, a pool of processes for larger ones, or a cluster.
 
-All are standard `concurrent.futures` executors; whatever keeps that contract and pickles functions fits as well.
+All are standard `concurrent.futures` executors that do picklable functions of one job; nothing else knows which it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cook.recipe import Recipe
 
 POOL_BYTES = 48 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
 
@@ -32,6 +35,10 @@ def usable_cores() -> int:
     return cores
 
 
+class Lost(BrokenExecutor):
+    """A job was lost with the cluster it ran on; the text says how, and what to do."""
+
+
 class InProcess(Executor):
     """Runs each call at once, in this thread."""
 
@@ -43,6 +50,20 @@ class InProcess(Executor):
         except Exception as exc:
             future.set_exception(exc)
         return future
+
+
+@contextlib.contextmanager
+def chosen(recipe: Recipe, size: int) -> Iterator[tuple[Executor, int]]:
+    """The executor that a recipe asks for, for `size` bytes of input, and how many jobs it does at once."""
+    if recipe.executor == "dask":
+        from cook import cluster
+
+        with cluster.connected(recipe) as far:
+            yield far, far.threads
+        return
+    jobs = recipe.jobs or usable_cores()
+    with executor(jobs, size) as pool:
+        yield pool, jobs
 
 
 @contextlib.contextmanager
