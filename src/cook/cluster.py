@@ -1,7 +1,7 @@
 """The workers of a Dask cluster as an executor; a check that they fit; what it means when they are lost.
 
-Needs the extra `cluster`. A job's result is kept by whoever asked for it alone: a worker that dies takes none along, and
-its job is done again by another, which writes the same bytes under a name of its own before it renames them.
+Needs the extra `cluster`. What a worker that dies was at work on is done again by another: a job writes its files under
+names of its own and then renames them, so that doing it twice, even at once, gives the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.errors import ClusterError, CookError, unwritable
 from cook.executors import Lost
@@ -54,6 +54,12 @@ class Need:
     versions: tuple[tuple[str, str | None], ...]
     folders: tuple[str, ...] = ()
     """They must be there."""
+
+
+class _Sized(NamedTuple):
+    path: str
+    size: int | None = None
+    """Bytes, if they must be so many."""
 
 
 class Cluster(Executor):
@@ -131,7 +137,7 @@ class Cluster(Executor):
 
         Each worker writes a file into each of the folders, after one that this process put there; it is read here.
         """
-        sizes = [(str(file.path), file.size) if isinstance(file, Shard) else (str(file), None) for file in read]
+        sizes = [_Sized(str(file.path), file.size) if isinstance(file, Shard) else _Sized(str(file)) for file in read]
         # Folders of a run come and go: who joins later must have those that they lie in.
         lasting = [next(above for above in folder.parents if above.is_dir()) for folder in written]
         self.need = dataclasses.replace(self.need, folders=tuple(sorted({str(folder) for folder in lasting})))
@@ -149,7 +155,7 @@ class Cluster(Executor):
                 for left in mark.parent.glob(f"check-{token}*.tmp"):
                     left.unlink(missing_ok=True)
 
-    def _ask(self, token: str, marks: list[Path], sizes: list[tuple[str, int | None]]) -> None:
+    def _ask(self, token: str, marks: list[Path], sizes: list[_Sized]) -> None:
         asked = self.client.run(_look, self.need, token, [str(mark) for mark in marks], sizes, on_error="return")
         problems, crowded = [], []
         for address, said in sorted(asked.items()):
@@ -298,9 +304,7 @@ def _differing(need: Need) -> list[str]:
     ]
 
 
-def _look(
-    need: Need, token: str, marks: list[str], sizes: list[tuple[str, int | None]], dask_worker: distributed.Worker
-) -> _Seen:
+def _look(need: Need, token: str, marks: list[str], sizes: list[_Sized], dask_worker: distributed.Worker) -> _Seen:
     """Look at this worker: packages, folders, files. Dask puts in the last argument."""
     name = uuid.uuid4().hex
     problems = _differing(need)

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 import uuid
 import warnings
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from cook import accounts, cache, executors, splits, spool
+from cook import accounts, cache, gather, splits
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.accounts import Dough
 from cook.entries import parts_of
-from cook.errors import BadLines, ClusterError, CookError, InputError, OutputError, OutputExists, Problem, SourceError, unwritable
-from cook.pack import Plan, plan
+from cook.errors import (
+    BadLines,
+    InputError,
+    OutputError,
+    OutputExists,
+    Problem,
+    SourceError,
+)
+from cook.executors import results
 from cook.recipe import Recipe
 from cook.sources import Shard, Source, sha256_of
-from cook.store import manifest, parquet, publish
+from cook.store import manifest, publish
 from cook.store.reader import read_cooked
 from cook.tokenizer import Tokenizer
 
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
-T = TypeVar("T")
-ROOM_BLOCK = 1 << 20
-WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited, where the executor does not say
 
 
 class SplitWarning(UserWarning):
@@ -91,9 +92,10 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         # With a limit parts are not whole, and so not for the cache.
         spools = work if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
         (spools / "spools").mkdir(exist_ok=True)
-        dough = _tokenize(kitchen, shards, digests, spools)
+        with gather.Table(work, kitchen.recipe.hashes) as table:
+            dough = _tokenize(kitchen, shards, digests, spools, table)
         accounts.refuse(kitchen.recipe, name, shards, dough)
-        made = head | _versions() | _gather(kitchen, name, dough, out)
+        made = head | _versions() | _gather(kitchen, name, dough, table, out)
         made["outputs"] += accounts.write_skipped(out, shards, dough)
         for shard in shards:
             if shard.changed():
@@ -167,7 +169,7 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
     )
 
 
-def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path) -> Dough:
+def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path, table: gather.Table) -> Dough:
     """Every part of every shard, in parallel; with a limit one after the other, until it is reached."""
     recipe, tokenizer = kitchen.recipe, kitchen.tokenizer
     jobs = []
@@ -190,6 +192,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         count += part.problem_count
         part.longest_line += base
         base += part.lines
+        table.add(part, job, index)
         dough.jobs.append(job)
         dough.parts.append(part)
         dough.shard_of.append(index)
@@ -197,45 +200,8 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
     parts.close()
     if count:
         raise BadLines(problems[: stage.MAX_PROBLEMS], count, len(shards) - 1 - dough.shard_of[-1])
+    table.closed(dough.parts)
     return dough
-
-
-def results(
-    pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
-) -> Generator[tuple[tuple[int, Any], T], None, None]:
-    """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
-
-    When the caller stops, those not begun are cancelled and the rest awaited.
-    """
-    ahead: deque[tuple[tuple[int, Any], Future[T]]] = deque()
-    todo = iter(jobs)
-    try:
-        while True:
-            for job in itertools.islice(todo, max(0, getattr(pool, "ahead", WAITING) - len(ahead))):
-                try:
-                    ahead.append((job, pool.submit(work, job[1])))
-                except BrokenExecutor as exc:
-                    raise _died(job[1], exc) from exc
-            if not ahead:
-                return
-            job, future = ahead.popleft()
-            try:
-                result = future.result()
-            except (BrokenExecutor, CancelledError) as exc:
-                raise _died(job[1], exc) from exc
-            del future
-            yield job, result
-    finally:
-        wait([future for _, future in ahead if not future.cancel()])
-
-
-def _died(job: Any, exc: Exception) -> CookError:
-    if isinstance(exc, executors.Lost):
-        return ClusterError(f"{exc} (it was lost at {job})")
-    return CookError(
-        f"a worker process died, killed or out of memory, at the earliest at work on {job}. Run again to go on where "
-        "it was, with fewer --jobs if memory is short. (A script must call run under `if __name__ == '__main__':`.)"
-    )
 
 
 def _limited(
@@ -251,39 +217,24 @@ def _limited(
             return
 
 
-def _gather(kitchen: Kitchen, name: str, dough: Dough, out: Path) -> dict[str, Any]:
+def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out: Path) -> dict[str, Any]:
     """Plan the sequences of each split and write their files; the manifest's outputs, counts and figures."""
-    recipe = kitchen.recipe
-    placed, hashed = _placed(recipe, dough, out.parent)
-    spools = [spool.ids_path(spool_name) for job in dough.jobs for spool_name in (job.whole, job.remade)]
-    all_lengths = placed["input"].astype(np.int64) + placed["output"]
+    recipe, folder = kitchen.recipe, table.folder
     outputs, made = [], {}
-    for split, rows in _splits(recipe, name, dough, placed, hashed).items():
-        lengths = all_lengths[rows]
-        planned = plan(lengths, recipe.max_length, recipe.packing, recipe.seed)
-        tokens = parquet.row_tokens(planned.starts, lengths[planned.order])
-        trained = int(placed["output"][rows].sum(dtype=np.int64))
-        if not isinstance(rows, slice):
-            planned = Plan(rows[planned.order], planned.starts)
-        ranges = parquet.split_rows(tokens, parquet.FILE_TOKENS)
-        jobs = (
-            (0, _file_job(out / file_name, spools, placed, planned, *rows_of_file))
-            for file_name, rows_of_file in zip(parquet.file_names(len(ranges), split), ranges, strict=True)
-        )
-        for _, done in results(kitchen.pool, parquet.write_file, jobs):
+    for split, rows in _splits(recipe, name, dough, table).items():
+        of_split = list(gather.windows(folder, split, rows, dough.total("examples"), recipe))
+        planned = results(kitchen.pool, gather.plan_window, ((0, window) for window in of_split))
+        made[split] = accounts.Made.joined([done for _, done in planned])
+        files = gather.file_work(out, folder, split, [window.name for window in of_split])
+        for _, done in results(kitchen.pool, gather.write_file, ((0, file) for file in files)):
             outputs.append({"split": split, **dataclasses.asdict(done)})
             kitchen.progress("gather", done.tokens)
-        made[split] = accounts.Made(lengths, tokens, trained)
     return {"outputs": outputs, **accounts.account(recipe, dough, made)}
 
 
-Chosen = npt.NDArray[np.int64] | slice  # rows of a table
-
-
-def _splits(
-    recipe: Recipe, name: str, dough: Dough, placed: npt.NDArray[np.void], hashed: npt.NDArray[np.void] | None
-) -> dict[str, Chosen]:
+def _splits(recipe: Recipe, name: str, dough: Dough, table: gather.Table) -> dict[str, gather.Chosen]:
     """The examples of each split that holds any; entries that repeat others are in none, and noted as skipped."""
+    placed, hashed = table.placed(), table.hashed()
     if hashed is None:
         return {"train": slice(None)}
     entry = splits.entries(placed["shard"], placed["line"])
@@ -302,54 +253,3 @@ def _splits(
         warnings.warn(told, SplitWarning, stacklevel=2)
         return {"train": np.flatnonzero(kept)}
     return {"train": np.flatnonzero(kept & ~chosen), "validation": np.flatnonzero(chosen)}
-
-
-def _placed(recipe: Recipe, dough: Dough, folder: Path) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void] | None]:
-    """The examples of all parts, in shard order, as PLACED; and as HASHED, if the recipe asks for it.
-
-    In mapped files, since they grow with the input.
-    """
-    count = sum(len(part.whole) + len(part.remade) for part in dough.parts)
-
-    def table(dtype: np.dtype[np.void], name: str) -> npt.NDArray[np.void]:
-        _make_room(folder / name, count * dtype.itemsize)
-        return np.asarray(np.memmap(folder / name, dtype, "r+", shape=count))
-
-    placed = table(parquet.PLACED, "placed")
-    hashed = table(spool.HASHED, "hashed") if recipe.hashes else None
-    begin = 0
-    for index, part in enumerate(dough.parts):
-        examples = np.concatenate([part.whole, part.remade])
-        file = np.repeat([2 * index, 2 * index + 1], [len(part.whole), len(part.remade)])
-        order = np.argsort(examples["line"], kind="stable")
-        rows = placed[begin : begin + len(examples)]
-        rows["file"], rows["shard"] = file[order], dough.shard_of[index]
-        for field in spool.PLACE.names or ():
-            rows[field] = examples[field][order]
-        if hashed is not None:
-            for field in spool.HASHED.names or ():
-                hashed[field][begin : begin + len(examples)] = examples[field][order]
-        begin += len(examples)
-        part.examples = len(examples)
-        part.whole = part.remade = examples[:0].copy()  # what is in the table now need not be kept
-    return placed, hashed
-
-
-def _make_room(path: Path, size: int) -> None:
-    """A file of zeros. What is mapped must have its room before: a full disk ends who writes to a map with SIGBUS."""
-    try:
-        with path.open("wb") as file:
-            for at in range(0, size, ROOM_BLOCK):
-                file.write(bytes(min(ROOM_BLOCK, size - at)))
-    except OSError as exc:
-        raise unwritable(path, exc, size) from exc
-
-
-def _file_job(
-    path: Path, spools: list[str], placed: npt.NDArray[np.void], planned: Plan, first: int, last: int
-) -> parquet.FileJob:
-    """The work of writing sequences [first, last)."""
-    starts = planned.starts[first : last + 1]
-    examples = placed[planned.order[starts[0] : starts[-1]]]
-    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
-    return parquet.FileJob(str(path), tuple(spools[file] for file in files), examples, starts - starts[0])

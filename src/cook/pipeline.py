@@ -135,11 +135,8 @@ def _absolute(recipe: Recipe) -> Recipe:
     def absolute(path: str) -> str:
         return str(Path(path).expanduser().absolute())
 
-    changed = {
-        "source": absolute(recipe.source) if Path(recipe.source).expanduser().is_dir() else recipe.source,
-        "output": recipe.output and absolute(recipe.output),
-    }
-    return dataclasses.replace(recipe, **changed)
+    source = absolute(recipe.source) if Path(recipe.source).expanduser().is_dir() else recipe.source
+    return dataclasses.replace(recipe, source=source, output=recipe.output and absolute(recipe.output))
 
 
 def _fit(
@@ -156,8 +153,8 @@ def _fit(
 
     assert isinstance(pool, cluster.Cluster)
     notice(f"on {cluster.told_of(pool)}")
-    first = [found[0] for found in shards.values() if found]
-    read = [*first, *([Path(tokenizer.path)] if tokenizer.path else [])]
+    read: list[Shard | Path] = [found[0] for found in shards.values() if found]
+    read += [Path(tokenizer.path)] if tokenizer.path else []
     try:
         pool.check([root / publish.WORK, *([folder / "spools"] if folder else [])], read)
     finally:

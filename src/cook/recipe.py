@@ -204,7 +204,7 @@ def _of_cluster(recipe: Recipe) -> list[str]:
     if len({"scheduler", "scheduler_file"} & set(given)) != 1:
         problems.append("executor: dask needs one of scheduler (an address) and scheduler_file")
     if recipe.jobs is not None:
-        problems.append("jobs: is for executor: local; a cluster has the workers that it was started with; leave it out")
+        problems.append("jobs: is for executor: local; a cluster has the workers it was started with; leave it out")
     return problems
 
 

@@ -129,7 +129,7 @@ def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
 
 
 def _temporary(name: str) -> str:
-    """Where it is written first: of this thread alone, on all machines, since shards of the same bytes have one spool."""
+    """Where it is written first: of this thread alone, on any machine; shards of the same bytes have one spool."""
     return f"{name}.{os.getpid()}-{threading.get_ident()}-{OWN}.tmp"
 
 
