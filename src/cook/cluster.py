@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import logging
 import os
 import platform
@@ -244,16 +245,20 @@ def told_of(cluster: Cluster) -> str:
     )
 
 
+LOGGERS = ("distributed", *(f"distributed.{of}" for of in ("client", "core", "comm", "batched")), "tornado", "asyncio")
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """What the client would log of a cluster that is lost is told once, by the error."""
-    loggers = [logging.getLogger(f"distributed{name}") for name in ("", ".client", ".core", ".comm", ".batched")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
+        gc.collect()  # what broke off says so when it is let go
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
 

@@ -5,7 +5,7 @@
     skipped        SKIPPED rows of what was left out
     names          the paths of the spool files that `placed` counts, each of the same length, and a zero
     SPLIT.rows     which examples are of a split, where not all are
-    SPLIT-N.order  window N of the split's plan: which examples, one after the other
+    SPLIT-N.order  the plan of the window from example N of a split: which examples, one after the other
     SPLIT-N.starts … and where in those each sequence starts; one more than there are sequences
     SPLIT-N.tokens … and the tokens of each sequence
 
@@ -47,7 +47,8 @@ class Table:
         if hashes:
             self._kinds["hashed"] = spool.HASHED
         self._stack = ExitStack()
-        self._files = {name: self._stack.enter_context((folder / name).open("wb")) for name in (*self._kinds, "names")}
+        names = (*self._kinds, "names")
+        self._files = {name: self._stack.enter_context((folder / name).open("wb", buffering=0)) for name in names}
         self._parts = 0
 
     def __enter__(self) -> Table:
@@ -77,10 +78,12 @@ class Table:
         part.skipped = part.skipped[:0].copy()
 
     def _write(self, name: str, data: bytes) -> None:
+        file, left = self._files[name], memoryview(data)
         try:
-            self._files[name].write(data)
+            while left:
+                left = left[file.write(left) :]
         except OSError as exc:
-            raise unwritable(self.folder / name, exc, len(data)) from exc
+            raise unwritable(self.folder / name, exc, file.tell() + len(left)) from exc
 
     def closed(self, parts: list[Tokenized]) -> None:
         """Have all of it on disk; the parts see what was left out of them again, there."""
@@ -140,7 +143,7 @@ class Window:
     @property
     def name(self) -> str:
         """How its files' names begin."""
-        return f"{self.split}-{self.begin // pack.WINDOW}"
+        return f"{self.split}-{self.begin}"
 
 
 def windows(folder: Path, split: str, chosen: Chosen, count: int, recipe: Recipe) -> Iterator[Window]:
@@ -218,7 +221,7 @@ def write_file(work: FileWork) -> parquet.FileDone:
     files, examples["file"] = np.unique(examples["file"], return_inverse=True)
     name = Path(work.path).name
     # Outside of what is published: a worker that is cut off leaves it behind.
-    temporary = folder / f"{name}.{uuid.uuid4().hex}.tmp"
+    temporary = folder / f"{uuid.uuid4().hex}-{name}"
     job = parquet.FileJob(str(temporary), _spools(folder, files), examples, np.concatenate(starts))
     done = dataclasses.replace(parquet.write_file(job), name=name)
     try:
