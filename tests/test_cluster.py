@@ -1,5 +1,6 @@
 """On the workers of a real cluster: the same bytes, the same errors, whatever dies; and what does not fit is told."""
 
+import contextlib
 import os
 import pickle
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -49,8 +51,9 @@ def cook(cluster, *arguments):
 
 def at_work(folder):
     """The process that is writing a spool, by its temporary file's name."""
-    for path in folder.rglob("spools/*/*.tmp"):
-        return int(path.name.split(".")[-2].partition("-")[0])
+    with contextlib.suppress(OSError):  # folders may go meanwhile
+        for path in folder.rglob("spools/*/*.tmp"):
+            return int(path.name.split(".")[-2].partition("-")[0])
     return None
 
 

@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from importlib.metadata import PackageNotFoundError, version
@@ -84,14 +85,15 @@ class Cluster(Executor):
             raise Lost(self._gone()) from exc
         with self._lock:
             self._waiting.add(outcome)
-        outcome.add_done_callback(functools.partial(self._withdraw, inner))
+        # Not held by its outcome: Dask keeps a result on the worker for as long as anyone here has its future.
+        outcome.add_done_callback(functools.partial(self._withdraw, weakref.ref(inner)))
         inner.add_done_callback(functools.partial(self._settle, outcome))
         return outcome
 
-    def _withdraw(self, inner: Future[Any], outcome: Future[Any]) -> None:
+    def _withdraw(self, held: weakref.ref[Future[Any]], outcome: Future[Any]) -> None:
         with self._lock:
             self._waiting.discard(outcome)
-        if outcome.cancelled():
+        if outcome.cancelled() and (inner := held()) is not None:
             inner.cancel()
 
     def _settle(self, outcome: Future[Any], inner: Future[Any]) -> None:
