@@ -6,6 +6,7 @@ names of its own and then renames them, so that doing it twice, even at once, gi
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -18,9 +19,9 @@ import threading
 import time
 import uuid
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from concurrent.futures import wait as wait_for
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -65,14 +66,16 @@ class _Sized(NamedTuple):
 
 
 class Cluster(Executor):
-    """The standard contract over a Dask client's own executor, whose errors become those of this package."""
+    """The standard contract over a Dask client, with errors of this package.
+
+    (What `Client.get_executor()` gives never settles a future whose result is on its way when the scheduler is lost.)
+    """
 
     def __init__(self, client: distributed.Client) -> None:
         self.client = client
         self.address: str = client.scheduler.address
         self.need = Need(_versions())
-        self._inner = client.get_executor(pure=False, retries=0)  # two jobs are never one; an error is of the data
-        self._waiting: set[Future[Any]] = set()
+        self._tasks: dict[Future[Any], distributed.Future] = {}
         self._lock = threading.Lock()
         self._threads, self._looked = 0, -60.0
 
@@ -80,31 +83,36 @@ class Cluster(Executor):
         """See Executor."""
         outcome: Future[Any] = Future()
         try:
-            inner = self._inner.submit(_work, self.need, fn, *args, **kwargs)
+            # Two jobs are never one (pure), and an error is of the data (retries).
+            task = self.client.submit(_work, self.need, fn, *args, pure=False, retries=0, **kwargs)
+            with self._lock:
+                self._tasks[outcome] = task
+            outcome.add_done_callback(self._let_go)
+            self.client.loop.add_callback(self._settle, task, outcome)
         except Exception as exc:  # whatever a client that is closed or closing raises
             raise Lost(self._gone()) from exc
-        with self._lock:
-            self._waiting.add(outcome)
-        # Not held by its outcome: Dask keeps a result on the worker for as long as anyone here has its future.
-        outcome.add_done_callback(functools.partial(self._withdraw, weakref.ref(inner)))
-        inner.add_done_callback(functools.partial(self._settle, outcome))
         return outcome
 
-    def _withdraw(self, held: weakref.ref[Future[Any]], outcome: Future[Any]) -> None:
+    def _let_go(self, outcome: Future[Any]) -> None:
+        """Dask keeps a result for as long as someone here has its future."""
         with self._lock:
-            self._waiting.discard(outcome)
-        if outcome.cancelled() and (inner := held()) is not None:
-            inner.cancel()
+            task = self._tasks.pop(outcome)
+        if outcome.cancelled() and task.status == "pending":
+            with contextlib.suppress(Exception):  # lost, and so cancelled
+                task.cancel()
 
-    def _settle(self, outcome: Future[Any], inner: Future[Any]) -> None:
+    async def _settle(self, task: distributed.Future, outcome: Future[Any]) -> None:
+        result, error = None, None
+        try:
+            result = await self.client.gather(task, asynchronous=True)
+        except (Exception, asyncio.CancelledError) as exc:
+            error = _told(exc) if task.status == "error" else Lost(self._gone())
         if not outcome.set_running_or_notify_cancel():
             return
-        if inner.cancelled():
-            outcome.set_exception(Lost(self._gone()))
-        elif (error := inner.exception()) is None:
-            outcome.set_result(inner.result())
+        if error is None:
+            outcome.set_result(result)
         else:
-            outcome.set_exception(_told(error))
+            outcome.set_exception(error)
 
     def _gone(self) -> str:
         return (
@@ -129,11 +137,14 @@ class Cluster(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See Executor. What a worker has begun cannot be stopped: it comes to an end there, and harms nothing."""
         with self._lock:
-            waiting = list(self._waiting)
+            tasks = dict(self._tasks)
         if cancel_futures:
-            for future in waiting:
-                future.cancel()
-        self._inner.shutdown(wait=wait)
+            with contextlib.suppress(Exception):  # lost, and so cancelled
+                self.client.cancel(list(tasks.values()))  # at once, and not one by one
+            for outcome in tasks:
+                outcome.cancel()
+        if wait:
+            wait_for(tasks)
 
     def check(self, written: list[Path], read: list[Shard | Path]) -> None:
         """Raise ClusterError unless each worker has the same packages, and sees these folders and files.
