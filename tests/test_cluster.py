@@ -36,7 +36,7 @@ def running(tmp_path_factory):
 def large(tmp_path_factory):
     """A source that keeps two workers busy for a while, a tokenizer for it, and what a cook of it comes to."""
     folder = tmp_path_factory.mktemp("large")
-    source, tokenizer = write_source(folder / "source", entries=1200, sets=("one",)), write_tokenizer(folder / "bytes")
+    source, tokenizer = write_source(folder / "source", entries=400, sets=("one",)), write_tokenizer(folder / "bytes")
     arguments = ["-d", "one", "-t", tokenizer, "-s", source, "-o", folder / "right", "--no-cache", "--jobs", "1"]
     with started(*arguments) as process:
         assert process.wait() == 0
@@ -57,6 +57,13 @@ def at_work(folder):
     return None
 
 
+def writing(root):
+    """How many output files are being written."""
+    with contextlib.suppress(OSError):
+        return len(list(root.glob(".cook/one/*/**/*-train-*.parquet")))
+    return 0
+
+
 # The same bytes
 
 
@@ -65,7 +72,7 @@ def test_the_same_bytes_as_on_one_machine(tmp_path, running, large, monkeypatch,
     source, tokenizer, _ = large
     common = {"datasets": "all", "tokenizer": tokenizer, "source": source, "cache": "none", **settings}
     for setting, size in ((entries_module, "PART_BYTES"), (pack, "WINDOW"), (parquet, "FILE_TOKENS")):
-        monkeypatch.setattr(setting, size, {"PART_BYTES": 50_000, "WINDOW": 700, "FILE_TOKENS": 100_000}[size])
+        monkeypatch.setattr(setting, size, {"PART_BYTES": 20_000, "WINDOW": 300, "FILE_TOKENS": 40_000}[size])
     run(Recipe(**common, output=tmp_path / "one", jobs=1))
     run(Recipe(**common, output=tmp_path / "two", jobs=2))
     told = []
@@ -125,19 +132,24 @@ def test_the_lines_of_the_page_that_start_one_by_hand(tmp_path):
 # What dies
 
 
-@pytest.mark.parametrize("kept", ["cache", "no cache"])
-def test_a_worker_that_is_killed_at_work(tmp_path, large, kept):
+@pytest.mark.parametrize("work", ["tokenize", "gather"])
+def test_a_worker_that_is_killed_at_work(tmp_path, large, work):
+    """The other one does it all, and nothing that the dead one left is in the result."""
     source, tokenizer, right = large
+    root = tmp_path / "root"
     with ClusterServer(tmp_path / "cluster") as cluster:
         workers = cluster.add(2)
-        kind = ["--cache", tmp_path / "cache"] if kept == "cache" else ["--no-cache"]
-        with cook(cluster, "-d", "one", "-t", tokenizer, "-s", source, "-o", tmp_path / "root", *kind) as process:
-            victim = wait_for(lambda: at_work(tmp_path))
-            assert victim in workers
+        with cook(cluster, "-d", "one", "-t", tokenizer, "-s", source, "-o", root, "--no-cache") as process:
+            if work == "tokenize":
+                victim = wait_for(lambda: at_work(root))
+                assert victim in workers
+            else:
+                wait_for(lambda: writing(root) == 2)
+                victim = workers[0]
             os.kill(victim, signal.SIGKILL)
             _, printed = process.communicate(timeout=60)
     assert process.returncode == 0, printed
-    assert tree(tmp_path / "root") == tree(right), "what the dead worker left is in the result"
+    assert tree(root) == tree(right)
 
 
 def test_a_scheduler_that_is_killed(tmp_path, large):
