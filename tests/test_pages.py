@@ -34,7 +34,9 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 BLOCK = re.compile(r"^(<!-- run by CI -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 LONG_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-OTHER_TOOLS = re.compile(r"(?:\b(?:hf|pip|make|pytest|python)|\.ci/run)\b[^\n&|;]*")  # a command of theirs, with its flags
+OTHER_TOOLS = re.compile(  # a command of theirs, with its flags
+    r"(?:\b(?:hf|pip|make|pytest|python|openssl|dask)|\.ci/run)\b[^\n&|;]*"
+)
 
 COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
 MODEL = "Qwen/Qwen3-0.6B-Base"

@@ -15,9 +15,9 @@
       |        mixing: the sequences of cooked data sets -> one shuffled stream
       |        exports: the same as other trainers read them (exports/; a small writer a trainer)
       |
-    dataset    one data set through the stages (accounts: what was left out)
+    dataset    one data set through the stages (accounts: what was left out; gather: its table, plan and files on disk)
       |
-    pipeline   recipe -> its data sets over an executor (executors) -> summary
+    pipeline   recipe -> its data sets over an executor (executors; cluster: Dask's workers) -> summary
       |
     cli        parse, call one library function, print
 

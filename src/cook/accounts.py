@@ -6,8 +6,9 @@ import dataclasses
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,9 +37,13 @@ class Dough:
         """A count, over all parts."""
         return sum(getattr(part, field) for part in self.parts)
 
-    def skipped(self) -> npt.NDArray[np.void]:
-        """What was left out, of all parts."""
-        return np.concatenate([part.skipped for part in self.parts])
+    def skipped(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """How many entries, and how many pairs, were left out for each of REASONS."""
+        entries, pairs = (np.zeros(len(spool.REASONS), np.int64) for _ in range(2))
+        for part in self.parts:
+            np.add.at(entries, part.skipped["reason"][part.skipped["pair"] < 0], 1)
+            np.add.at(pairs, part.skipped["reason"], part.skipped["pairs"])
+        return entries, pairs
 
     def skip_repeats(self, placed: Rows, pairs: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]) -> None:
         """Note the entries of these examples of the table of all as left out because they repeat others."""
@@ -55,31 +60,66 @@ class Dough:
                 part.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
 
 
+class Tally(NamedTuple):
+    """How often each of some numbers is there: as small for many of them as for few."""
+
+    values: npt.NDArray[np.int64]
+    """Ascending."""
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.integer]) -> Tally:
+        """Of these numbers."""
+        found, counts = np.unique(values, return_counts=True)
+        return cls(found.astype(np.int64), counts.astype(np.int64))
+
+    @classmethod
+    def joined(cls, tallies: Sequence[Tally]) -> Tally:
+        """Of the numbers of all of these."""
+        values, where = np.unique(np.concatenate([each.values for each in tallies]), return_inverse=True)
+        counts = np.zeros(len(values), np.int64)
+        np.add.at(counts, where, np.concatenate([each.counts for each in tallies]))
+        return cls(values, counts)
+
+    def quantiles(self) -> dict[str, int]:
+        """The number at each of some marks: of the two that a mark lies between, the lower."""
+        marks = {"min": 0.0, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
+        ends = np.cumsum(self.counts)
+        places = np.floor((ends[-1] - 1) * np.array(list(marks.values())))
+        found = self.values[np.searchsorted(ends, places, side="right")]
+        return {name: int(value) for name, value in zip(marks, found, strict=True)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """What became of a split."""
+    """What became of a split, or of a window of it."""
 
-    lengths: npt.NDArray[np.int64]
-    """Tokens of each example."""
-    tokens: npt.NDArray[np.int64]
-    """Tokens of each sequence."""
     trained: int
     """Tokens that bear loss."""
+    lengths: Tally
+    """Tokens of examples."""
+    tokens: Tally
+    """Tokens of sequences."""
+
+    @classmethod
+    def joined(cls, made: Sequence[Made]) -> Made:
+        """What became of all of these."""
+        lengths, tokens = (Tally.joined([getattr(each, field) for each in made]) for field in ("lengths", "tokens"))
+        return cls(sum(each.trained for each in made), lengths, tokens)
 
     def counts(self) -> dict[str, int]:
         """As the manifest has them."""
         return {
-            "examples": len(self.lengths),
-            "sequences": len(self.tokens),
-            "tokens": int(self.tokens.sum()),
+            "examples": int(self.lengths.counts.sum()),
+            "sequences": int(self.tokens.counts.sum()),
+            "tokens": int((self.tokens.values * self.tokens.counts).sum()),
             "trained_tokens": self.trained,
         }
 
 
 def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None:
     """Raise TooLong or InputError where the data set must not be written."""
-    skipped = dough.skipped()
-    lost = int(skipped["pairs"][skipped["reason"] == spool.OVERLONG].sum())
+    lost = int(dough.skipped()[1][spool.OVERLONG])
     kept = dough.total("kept_pairs")
     worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
     longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
@@ -140,16 +180,13 @@ def _ceil(share: float) -> str:
 
 def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, Any]:
     """The manifest's counts and figures, over all splits."""
-    skipped = dough.skipped()
-    lengths = np.concatenate([split.lengths for split in made.values()])
-    tokens = np.concatenate([split.tokens for split in made.values()])
-    total = Made(lengths, tokens, sum(split.trained for split in made.values())).counts()
+    joined = Made.joined(list(made.values()))
+    total = joined.counts()
+    entries, pairs = dough.skipped()
 
-    def by_reason(rows: npt.NDArray[np.void], amounts: npt.NDArray[np.integer]) -> dict[str, int]:
-        sums = np.bincount(rows["reason"], amounts, minlength=len(spool.REASONS)).astype(int)
+    def by_reason(sums: npt.NDArray[np.int64]) -> dict[str, int]:
         return {reason: int(amount) for reason, amount in zip(spool.REASONS, sums, strict=True) if amount}
 
-    whole = skipped[skipped["pair"] < 0]
     markers: Counter[str] = Counter()
     for part in dough.parts:
         markers.update(part.markers)
@@ -161,26 +198,20 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
             **({"splits": {name: split.counts() for name, split in made.items()}} if len(made) > 1 else {}),
             "split": dough.total("split"),
             "truncated": dough.total("truncated"),
-            "skipped_entries": by_reason(whole, np.ones(len(whole), int)),
-            "skipped_pairs": by_reason(skipped, skipped["pairs"]),
+            "skipped_entries": by_reason(entries),
+            "skipped_pairs": by_reason(pairs),
             "special_strings": dough.total("special"),
             "markers": {marker: count for marker, count in markers.items() if count},
         },
         "figures": {
-            "utilisation": round(total["tokens"] / (len(tokens) * recipe.max_length), 6),
+            "utilisation": round(total["tokens"] / (total["sequences"] * recipe.max_length), 6),
             "trained_share": round(total["trained_tokens"] / total["tokens"], 6),
             "longest_entry": max(part.longest for part in dough.parts),
-            "example_tokens": _quantiles(lengths),
-            "sequence_tokens": _quantiles(tokens),
-            "examples_per_sequence": round(len(lengths) / len(tokens), 3),
+            "example_tokens": joined.lengths.quantiles(),
+            "sequence_tokens": joined.tokens.quantiles(),
+            "examples_per_sequence": round(total["examples"] / total["sequences"], 3),
         },
     }
-
-
-def _quantiles(values: npt.NDArray[np.int64]) -> dict[str, int]:
-    marks = {"min": 0.0, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
-    found = np.quantile(values, list(marks.values()), method="lower")
-    return {name: int(value) for name, value in zip(marks, found, strict=True)}
 
 
 def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cook.recipe import Recipe
 
 PRESET_NAMES = ("llama3", "llama2", "mistral")
+EXECUTORS = ("local", "dask")
 ENGINES = ("auto", "splintr", "fastokens", "hf")
 PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "none")
 TARGETS = ("trl", "hf", "llama-factory", "axolotl", "torchtune", "megatron-bridge", "olmo-core", "jsonl")
@@ -134,7 +135,7 @@ def _keys(value: str) -> dict[str, str]:
     return {name.strip(): key.strip() for name, _, key in pairs}
 
 
-WHAT, SEQUENCES, TEXT, RUN = "What to cook", "Sequences", "Text", "Run"
+WHAT, SEQUENCES, TEXT, RUN, CLUSTER = "What to cook", "Sequences", "Text", "Run", "Cluster"
 
 # The settings of a recipe, each None unless given: then the configuration file's holds, then the recipe's default.
 RECIPE_OPTIONS = (
@@ -176,6 +177,13 @@ RECIPE_OPTIONS = (
     _option(RUN, "--cache", metavar="DIR", help="Folder that keeps tokens between runs.  [$COOK_CACHE, ~/.cache/cook]"),
     _option(RUN, "--no-cache", "cache", flag_value="none", help="Keep no tokens, and use none."),
     _option(RUN, "--overwrite", is_flag=True, default=None, help="Replace a result of another recipe or other inputs."),
+    _option(CLUSTER, "--executor", metavar="NAME", type=click.Choice(EXECUTORS),
+            help="Where the work runs: local, or dask: on the workers of a cluster.  [local]"),
+    _option(CLUSTER, "--scheduler", metavar="ADDRESS", help="The cluster's scheduler: tcp://HOST:PORT, tls://HOST:PORT."),
+    _option(CLUSTER, "--scheduler-file", metavar="FILE", help="The file that the scheduler put its address into."),
+    _option(CLUSTER, "--tls-ca", metavar="FILE", help="For tls://, who signed: PEM.  [as Dask is configured]"),
+    _option(CLUSTER, "--tls-cert", metavar="FILE", help="This client's certificate: PEM.  [likewise]"),
+    _option(CLUSTER, "--tls-key", metavar="FILE", help="Its key: PEM.  [likewise]"),
 )  # fmt: skip
 
 
@@ -241,6 +249,10 @@ def _recipe(config: str | None, given: dict[str, Any]) -> Recipe:
     return recipe
 
 
+def _tell(notice: str) -> None:
+    click.echo(f"cook: {notice}", err=True)
+
+
 def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
     from cook.pipeline import preview, run
 
@@ -250,7 +262,7 @@ def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quie
     from cook.progress import bars
 
     with bars(shown=not quiet and sys.stderr.isatty()) as progress:
-        summary = run(recipe, progress)
+        summary = run(recipe, progress, None if quiet else _tell)
     if not quiet:
         _print_summary(summary)
     if as_json:

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
+import uuid
 import warnings
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from cook import accounts, cache, splits, spool
+from cook import accounts, cache, gather, splits
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.accounts import Dough
 from cook.entries import parts_of
-from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem, SourceError, unwritable
-from cook.pack import Plan, plan
+from cook.errors import (
+    BadLines,
+    InputError,
+    OutputError,
+    OutputExists,
+    Problem,
+    SourceError,
+)
+from cook.executors import results
 from cook.recipe import Recipe
 from cook.sources import Shard, Source, sha256_of
-from cook.store import manifest, parquet, publish
+from cook.store import manifest, publish
 from cook.store.reader import read_cooked
 from cook.tokenizer import Tokenizer
 
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
-T = TypeVar("T")
-TABLES = {"placed": parquet.PLACED, "hashed": spool.HASHED}  # the second only where the recipe asks for hashes
-WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited
 
 
 class SplitWarning(UserWarning):
@@ -66,6 +68,8 @@ class Kitchen:
     root: Path
     cache: Path | None
     pool: Executor
+    hasher: Executor
+    """Where shards are read for their hashes."""
     progress: Progress
 
 
@@ -80,14 +84,18 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         accounts.refuse_share(kitchen.recipe, name, *accounts.lost_and_kept(old), old["figures"]["longest_entry"], "")
         return Result(name, folder, old, True, time.perf_counter() - begun)
     with publish.staging(kitchen.root, name) as staged:
-        out = staged / "out"
-        out.mkdir()
+        # Of this run alone: what an earlier one, cut off, left at work on a cluster finds its own gone.
+        work = staged / uuid.uuid4().hex
+        out = work / "out"
+        out.mkdir(parents=True)
         digests = [row["sha256"] for row in head["inputs"]]
         # With a limit parts are not whole, and so not for the cache.
-        spools = staged if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
-        dough = _tokenize(kitchen, shards, digests, spools, staged)
+        spools = work if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
+        (spools / "spools").mkdir(exist_ok=True)
+        with gather.Table(work, kitchen.recipe.hashes) as table:
+            dough = _tokenize(kitchen, shards, digests, spools, table)
         accounts.refuse(kitchen.recipe, name, shards, dough)
-        made = head | _versions() | _gather(kitchen, name, dough, out)
+        made = head | _versions() | _gather(kitchen, name, dough, table, out)
         made["outputs"] += accounts.write_skipped(out, shards, dough)
         for shard in shards:
             if shard.changed():
@@ -100,8 +108,9 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
 def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
     """The manifest's fields that are known before anything is cooked; all that determines the bytes, and versions."""
     tokenizer = kitchen.tokenizer
-    # In this thread: workers are still starting, or busy.
-    hashes = (shard.sha256 or sha256_of(shard.path) for shard in shards)
+    unknown = ((0, shard.path) for shard in shards if not shard.sha256)
+    hashed = results(kitchen.hasher, sha256_of, unknown)
+    hashes = [shard.sha256 or next(hashed)[1] for shard in shards]
     return {
         "format_version": manifest.FORMAT_VERSION,
         "data_set": name,
@@ -160,11 +169,8 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
     )
 
 
-def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path, staged: Path) -> Dough:
-    """Every part of every shard, in parallel; with a limit one after the other, until it is reached.
-
-    Their tokens are in spools in `folder`, their examples in the tables of `staged`.
-    """
+def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path, table: gather.Table) -> Dough:
+    """Every part of every shard, in parallel; with a limit one after the other, until it is reached."""
     recipe, tokenizer = kitchen.recipe, kitchen.tokenizer
     jobs = []
     for index, (shard, digest) in enumerate(zip(shards, digests, strict=True)):
@@ -186,7 +192,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         count += part.problem_count
         part.longest_line += base
         base += part.lines
-        _place(part, len(dough.parts), index, staged)
+        table.add(part, job, index)
         dough.jobs.append(job)
         dough.parts.append(part)
         dough.shard_of.append(index)
@@ -194,43 +200,8 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
     parts.close()
     if count:
         raise BadLines(problems[: stage.MAX_PROBLEMS], count, len(shards) - 1 - dough.shard_of[-1])
+    table.closed(dough.parts)
     return dough
-
-
-def results(
-    pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
-) -> Generator[tuple[tuple[int, Any], T], None, None]:
-    """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
-
-    When the caller stops, those not begun are cancelled and the rest awaited.
-    """
-    ahead: deque[tuple[tuple[int, Any], Future[T]]] = deque()
-    todo = iter(jobs)
-    try:
-        while True:
-            for job in itertools.islice(todo, WAITING - len(ahead)):
-                try:
-                    ahead.append((job, pool.submit(work, job[1])))
-                except BrokenExecutor as exc:
-                    raise _died(job[1]) from exc
-            if not ahead:
-                return
-            job, future = ahead.popleft()
-            try:
-                result = future.result()
-            except BrokenExecutor as exc:
-                raise _died(job[1]) from exc
-            del future
-            yield job, result
-    finally:
-        wait([future for _, future in ahead if not future.cancel()])
-
-
-def _died(job: Any) -> CookError:
-    return CookError(
-        f"a worker process died, killed or out of memory, at the earliest at work on {job}. Run again to go on where "
-        "it was, with fewer --jobs if memory is short. (A script must call run under `if __name__ == '__main__':`.)"
-    )
 
 
 def _limited(
@@ -246,40 +217,24 @@ def _limited(
             return
 
 
-def _gather(kitchen: Kitchen, name: str, dough: Dough, out: Path) -> dict[str, Any]:
+def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out: Path) -> dict[str, Any]:
     """Plan the sequences of each split and write their files; the manifest's outputs, counts and figures."""
-    recipe = kitchen.recipe
-    placed = _table(out.parent, "placed")
-    hashed = _table(out.parent, "hashed") if recipe.hashes else None
-    spools = [spool.ids_path(spool_name) for job in dough.jobs for spool_name in (job.whole, job.remade)]
-    all_lengths = placed["input"].astype(np.int64) + placed["output"]
+    recipe, folder = kitchen.recipe, table.folder
     outputs, made = [], {}
-    for split, rows in _splits(recipe, name, dough, placed, hashed).items():
-        lengths = all_lengths[rows]
-        planned = plan(lengths, recipe.max_length, recipe.packing, recipe.seed)
-        tokens = parquet.row_tokens(planned.starts, lengths[planned.order])
-        trained = int(placed["output"][rows].sum(dtype=np.int64))
-        if not isinstance(rows, slice):
-            planned = Plan(rows[planned.order], planned.starts)
-        ranges = parquet.split_rows(tokens, parquet.FILE_TOKENS)
-        jobs = (
-            (0, _file_job(out / file_name, spools, placed, planned, *rows_of_file))
-            for file_name, rows_of_file in zip(parquet.file_names(len(ranges), split), ranges, strict=True)
-        )
-        for _, done in results(kitchen.pool, parquet.write_file, jobs):
+    for split, rows in _splits(recipe, name, dough, table).items():
+        of_split = list(gather.windows(folder, split, rows, dough.total("examples"), recipe))
+        planned = results(kitchen.pool, gather.plan_window, ((0, window) for window in of_split))
+        made[split] = accounts.Made.joined([done for _, done in planned])
+        files = gather.file_work(out, folder, split, [window.name for window in of_split])
+        for _, done in results(kitchen.pool, gather.write_file, ((0, file) for file in files)):
             outputs.append({"split": split, **dataclasses.asdict(done)})
             kitchen.progress("gather", done.tokens)
-        made[split] = accounts.Made(lengths, tokens, trained)
     return {"outputs": outputs, **accounts.account(recipe, dough, made)}
 
 
-Chosen = npt.NDArray[np.int64] | slice  # rows of a table
-
-
-def _splits(
-    recipe: Recipe, name: str, dough: Dough, placed: npt.NDArray[np.void], hashed: npt.NDArray[np.void] | None
-) -> dict[str, Chosen]:
+def _splits(recipe: Recipe, name: str, dough: Dough, table: gather.Table) -> dict[str, gather.Chosen]:
     """The examples of each split that holds any; entries that repeat others are in none, and noted as skipped."""
+    placed, hashed = table.placed(), table.hashed()
     if hashed is None:
         return {"train": slice(None)}
     entry = splits.entries(placed["shard"], placed["line"])
@@ -298,43 +253,3 @@ def _splits(
         warnings.warn(told, SplitWarning, stacklevel=2)
         return {"train": np.flatnonzero(kept)}
     return {"train": np.flatnonzero(kept & ~chosen), "validation": np.flatnonzero(chosen)}
-
-
-def _place(part: stage.Tokenized, index: int, shard: int, staged: Path) -> None:
-    """Move the examples of a part, `index` among all parts, to the end of the tables, in the order of their lines.
-
-    The tables are files, to be mapped once they are whole, since they grow with the input; written, not mapped, till
-    then: a full disk ends who writes to a map with SIGBUS.
-    """
-    examples = np.concatenate([part.whole, part.remade])
-    order = np.argsort(examples["line"], kind="stable")
-    columns = {name: examples[name][order] for name in examples.dtype.names or ()}
-    columns["file"] = np.repeat([2 * index, 2 * index + 1], [len(part.whole), len(part.remade)])[order]
-    columns["shard"] = np.full(len(examples), shard)
-    for name, dtype in TABLES.items():
-        if columns.keys() >= set(dtype.names or ()):
-            rows = np.empty(len(examples), dtype)
-            for field in dtype.names or ():
-                rows[field] = columns[field]
-            path = staged / name
-            try:
-                with path.open("ab") as file:
-                    file.write(rows.tobytes())
-            except OSError as exc:
-                raise unwritable(path, exc, path.stat().st_size + rows.nbytes) from exc
-    part.examples = len(examples)
-    part.whole = part.remade = examples[:0].copy()
-
-
-def _table(staged: Path, name: str) -> npt.NDArray[np.void]:
-    return np.asarray(np.memmap(staged / name, TABLES[name], "r"))
-
-
-def _file_job(
-    path: Path, spools: list[str], placed: npt.NDArray[np.void], planned: Plan, first: int, last: int
-) -> parquet.FileJob:
-    """The work of writing sequences [first, last)."""
-    starts = planned.starts[first : last + 1]
-    examples = placed[planned.order[starts[0] : starts[-1]]]
-    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
-    return parquet.FileJob(str(path), tuple(spools[file] for file in files), examples, starts - starts[0])

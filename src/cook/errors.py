@@ -6,6 +6,7 @@
     ├── TokenizerError       1   a tokenizer cannot be had, or has no such token
     ├── OutputError          1   the output cannot be written or read
     │   └── OutputExists     1   another result is there already
+    ├── ClusterError         1   a cluster cannot be reached, does not fit, or was lost
     ├── InputError           3   the data is rejected
     │   ├── BadLines         3   lines that are not entries, each with file:line: field
     │   └── TooLong          3   examples longer than a sequence, beyond what the recipe allows
@@ -19,7 +20,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from cook.pipeline import Summary
@@ -29,6 +30,17 @@ class CookError(Exception):
     """Base of every error that cook raises on purpose. `exit_code` is what the command returns for it."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From a worker to whoever waits for it, whatever its constructor takes."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[CookError], args: tuple[Any, ...], state: dict[str, Any]) -> CookError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class RecipeError(CookError):
@@ -43,6 +55,10 @@ class SourceError(CookError):
 
 class TokenizerError(CookError):
     """A tokenizer cannot be had, cannot encode, or lacks a token that the recipe needs."""
+
+
+class ClusterError(CookError):
+    """The cluster cannot be reached, its workers do not fit, or it was lost."""
 
 
 class OutputError(CookError):

@@ -1,22 +1,39 @@
-"""Where a stage's work runs: in threads of this process for small jobs, in a pool of processes for larger ones.
+"""Where a stage's work runs: threads of this process for small jobs, a pool of processes for larger ones, or a cluster.
 
-All are standard `concurrent.futures` executors; whatever keeps that contract and pickles functions fits as well.
+All are standard `concurrent.futures` executors that do picklable functions of one job; nothing else knows which it is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cook.errors import ClusterError, CookError
+
+if TYPE_CHECKING:
+    from cook.recipe import Recipe
 
 POOL_BYTES = 48 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
+WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited, where the executor does not say
+T = TypeVar("T")
 
 
 def usable_cores() -> int:
@@ -32,6 +49,10 @@ def usable_cores() -> int:
     return cores
 
 
+class Lost(BrokenExecutor):
+    """A job was lost with the cluster it ran on; the text says how, and what to do."""
+
+
 class InProcess(Executor):
     """Runs each call at once, in this thread."""
 
@@ -43,6 +64,20 @@ class InProcess(Executor):
         except Exception as exc:
             future.set_exception(exc)
         return future
+
+
+@contextlib.contextmanager
+def chosen(recipe: Recipe, size: int) -> Iterator[tuple[Executor, int]]:
+    """The executor that a recipe asks for, for `size` bytes of input, and how many jobs it does at once."""
+    if recipe.executor == "dask":
+        from cook import cluster
+
+        with cluster.connected(recipe) as far:
+            yield far, far.threads
+        return
+    jobs = recipe.jobs or usable_cores()
+    with executor(jobs, size) as pool:
+        yield pool, jobs
 
 
 @contextlib.contextmanager
@@ -68,6 +103,44 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
         yield pool
         if getattr(pool, "_broken", False):
             _end_workers(pool)  # the pool waits for a worker that was just being started when another died
+
+
+def results(
+    pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
+) -> Generator[tuple[tuple[int, Any], T], None, None]:
+    """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
+
+    When the caller stops, those not begun are cancelled and the rest awaited.
+    """
+    ahead: deque[tuple[tuple[int, Any], Future[T]]] = deque()
+    todo = iter(jobs)
+    try:
+        while True:
+            for job in itertools.islice(todo, max(0, getattr(pool, "ahead", WAITING) - len(ahead))):
+                try:
+                    ahead.append((job, pool.submit(work, job[1])))
+                except BrokenExecutor as exc:
+                    raise _died(job[1], exc) from exc
+            if not ahead:
+                return
+            job, future = ahead.popleft()
+            try:
+                result = future.result()
+            except (BrokenExecutor, CancelledError) as exc:
+                raise _died(job[1], exc) from exc
+            del future
+            yield job, result
+    finally:
+        wait([future for _, future in ahead if not future.cancel()])
+
+
+def _died(job: Any, exc: Exception) -> CookError:
+    if isinstance(exc, Lost):
+        return ClusterError(f"{exc} (it was lost at {job})")
+    return CookError(
+        f"a worker process died, killed or out of memory, at the earliest at work on {job}. Run again to go on where "
+        "it was, with fewer --jobs if memory is short. (A script must call run under `if __name__ == '__main__':`.)"
+    )
 
 
 @contextlib.contextmanager

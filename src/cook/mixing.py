@@ -27,8 +27,9 @@ import numpy.typing as npt
 
 from cook import catalog, executors
 from cook._version import __version__
-from cook.dataset import Progress, results
+from cook.dataset import Progress
 from cook.errors import OutputError, RecipeError
+from cook.executors import results
 from cook.pack import random_order
 from cook.recipe import CHECKS
 from cook.store import card, manifest, parquet, publish

@@ -43,7 +43,7 @@ def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
         "over-long examples are re-made before"
     )
     windows = [
-        _plan_window(lengths[begin : begin + WINDOW], begin, max_length, packing, seed)
+        plan_window(lengths[begin : begin + WINDOW], begin, max_length, packing, seed)
         for begin in range(0, len(lengths), WINDOW)
     ]
     if len(windows) == 1:
@@ -55,7 +55,7 @@ def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
     )
 
 
-def _plan_window(lengths: Array, begin: int, max_length: int, packing: str, seed: int) -> Plan:
+def plan_window(lengths: Array, begin: int, max_length: int, packing: str, seed: int) -> Plan:
     """The plan of one window; `begin` is the index of its first example in the data set."""
     placing, sequence_of = STRATEGIES[packing](lengths, begin, max_length, seed)
     order = placing[np.argsort(sequence_of, kind="stable")]  # within a sequence, as placed

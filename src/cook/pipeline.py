@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,8 @@ def preview(recipe: Recipe) -> Preview:
     return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards)
 
 
-def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
-    """Cook the data sets of a recipe: all that `cook` does from a shell.
+def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Summary:
+    """Cook the data sets of a recipe: all that `cook` does from a shell. `notice` is told where a cluster's work goes.
 
     Raises CookError. Of several data sets each stands alone: if some fail, the others are cooked all the same, and then
     SeveralFailed is raised, which holds the failures and the summary of the rest; with one data set its own error is.
@@ -73,6 +74,8 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
     begun = time.perf_counter()
+    if recipe.executor == "dask":
+        recipe = _absolute(recipe)
     source = _open(recipe)
     names = catalog.select(recipe.datasets, source.names())
     source.fetch(names, progress)
@@ -85,14 +88,14 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
         except CookError as exc:
             failures[name] = exc
     size = sum(shard.size for found in shards.values() for shard in found)
-    jobs = recipe.jobs or executors.usable_cores()
-    with executors.executor(jobs, size) as pool:
+    with executors.chosen(recipe, size) as (pool, jobs):
         # Imported here, while workers start, and then while the engine is loaded.
         from cook.tokenizer import resolve, warm_up
 
         tokenizer = resolve(recipe, size // jobs)
+        local = recipe.executor == "local"
         with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
-            for _ in range(jobs if jobs > 1 else 0):
+            for _ in range(jobs if local and jobs > 1 else 0):
                 pool.submit(warm_up, tokenizer)
         from cook import cache, dataset
 
@@ -103,7 +106,11 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
             executors.coordinators(jobs) as cooks,
             executors.cancelling(pool),
         ):
-            kitchen = dataset.Kitchen(recipe, tokenizer, source, root, folder, pool, progress or _silent)
+            if not local:
+                _fit(pool, tokenizer, shards, root, folder, notice or _unheard)
+            # On this machine in this thread: workers are still starting, or busy.
+            hasher = executors.InProcess() if local else pool
+            kitchen = dataset.Kitchen(recipe, tokenizer, source, root, folder, pool, hasher, progress or _silent)
             largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
             cooking = {name: cooks.submit(dataset.cook, kitchen, name, shards[name]) for name in largest_first}
             for name in shards:
@@ -122,5 +129,41 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     return summary
 
 
+def _absolute(recipe: Recipe) -> Recipe:
+    """The same, with paths that lead to the same place from another process's folder."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().absolute())
+
+    source = absolute(recipe.source) if Path(recipe.source).expanduser().is_dir() else recipe.source
+    return dataclasses.replace(recipe, source=source, output=recipe.output and absolute(recipe.output))
+
+
+def _fit(
+    pool: Executor,
+    tokenizer: Tokenizer,
+    shards: dict[str, list[Shard]],
+    root: Path,
+    folder: Path | None,
+    notice: Callable[[str], None],
+) -> None:
+    """Check that a cluster's workers can do the work of this run, and say where it goes. Raises ClusterError."""
+    from cook import cluster
+    from cook.store import publish
+
+    assert isinstance(pool, cluster.Cluster)
+    notice(f"on {cluster.told_of(pool)}")
+    read: list[Shard | Path] = [found[0] for found in shards.values() if found]
+    read += [Path(tokenizer.path)] if tokenizer.path else []
+    try:
+        pool.check([root / publish.WORK, *([folder / "spools"] if folder else [])], read)
+    finally:
+        publish.tidy(root)
+
+
 def _silent(stage: str, amount: int) -> None:
     """No progress is shown."""
+
+
+def _unheard(notice: str) -> None:
+    """Nobody asked to be told."""

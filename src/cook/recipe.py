@@ -17,11 +17,17 @@ Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none"]
 Overlong = Literal["split", "truncate", "drop", "error"]
 OnError = Literal["fail", "skip"]
 Engine = Literal["auto", "splintr", "fastokens", "hf"]
+Executor = Literal["local", "dask"]
 PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "none")
 OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
 ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
+EXECUTORS: tuple[str, ...] = ("local", "dask")
+OF_CLUSTER = ("scheduler", "scheduler_file", "tls_ca", "tls_cert", "tls_key")  # settings that go with executor dask
 # Settings that change no byte of a result.
-NO_BYTE = ("revision", "output", "max_dropped", "on_error", "follow_links", "engine", "jobs", "cache", "overwrite")
+NO_BYTE = (
+    *("revision", "output", "max_dropped", "on_error", "follow_links"),
+    *("engine", "jobs", "cache", "overwrite", "executor", *OF_CLUSTER),
+)
 MAX_CONFIG = 1 << 20  # bytes of a YAML file
 MAX_SHOWN = 500  # letters of a wrong value that a message shows
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
@@ -97,6 +103,17 @@ class Recipe:
     """Folder that keeps tokens between runs; None: COOK_CACHE, else ~/.cache/cook; "none": no cache."""
     overwrite: bool = False
     """Replace a result of another recipe or of other inputs."""
+    executor: Executor = "local"
+    """Where the work runs: on this machine, or on the workers of a Dask cluster."""
+    scheduler: str | None = None
+    """Address of the cluster's scheduler, tcp://HOST:PORT or tls://HOST:PORT."""
+    scheduler_file: str | None = None
+    """The file in which the scheduler was told to put its address."""
+    tls_ca: str | None = None
+    """For TLS, PEM files: who signed the cluster's certificates, and this client's certificate and key. Those not given
+    are as Dask's own configuration has them."""
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
     def __post_init__(self) -> None:
         # What YAML and callers naturally pass; from here on the types are as declared.
@@ -104,7 +121,7 @@ class Recipe:
             object.__setattr__(self, "datasets", (self.datasets,))
         elif isinstance(self.datasets, list):
             object.__setattr__(self, "datasets", tuple(self.datasets))
-        for name in ("tokenizer", "source", "output", "cache"):
+        for name in ("tokenizer", "source", "output", "cache", *OF_CLUSTER):
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
         if isinstance(self.output, str) and self.output.startswith("~"):  # which no shell expands in --output=~/x
@@ -119,7 +136,7 @@ class Recipe:
             if (wrong := check(getattr(self, name)))
         ]
         if not problems:
-            problems = _of_revision(self.source, self.revision)
+            problems = _of_revision(self.source, self.revision) + _of_cluster(self)
         if problems:
             raise RecipeError("\n".join(problems))
 
@@ -179,6 +196,18 @@ def _of_revision(source: str, revision: str | None) -> list[str]:
     return []
 
 
+def _of_cluster(recipe: Recipe) -> list[str]:
+    given = [name for name in OF_CLUSTER if getattr(recipe, name) is not None]
+    if recipe.executor == "local":
+        return [f"{name}: goes with executor: dask" for name in given]
+    problems = []
+    if len({"scheduler", "scheduler_file"} & set(given)) != 1:
+        problems.append("executor: dask needs one of scheduler (an address) and scheduler_file")
+    if recipe.jobs is not None:
+        problems.append("jobs: is for executor: local; a cluster has the workers it was started with; leave it out")
+    return problems
+
+
 def _whole(low: int, high: int, optional: bool = False) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if (optional and value is None) or (type(value) is int and low <= value <= high):
@@ -203,6 +232,16 @@ def _text(optional: bool = False, empty: bool = False) -> Callable[[Any], str | 
         return None if _encodable(value) else "holds a lone surrogate, which has no UTF-8 form"
 
     return check
+
+
+def _folder(value: Any) -> str | None:
+    """Not a place that only looks like a folder: there a rename copies file by file, and can be seen half done."""
+    if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+        return (
+            "must be a folder: a result appears whole or not at all, by the rename of a folder, which an object store "
+            "does not have; name a folder, and copy what is whole"
+        )
+    return _text(optional=True)(value)
 
 
 def _encodable(text: str) -> bool:
@@ -268,7 +307,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "fields": _fields,
     "follow_links": _flag,
     "on_error": _one_of(("fail", "skip")),
-    "output": _text(optional=True),
+    "output": _folder,
     "max_length": _whole(2, 2**24),
     "packing": _one_of(PACKINGS),
     "overlong": _one_of(OVERLONG),
@@ -284,8 +323,10 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "limit": _whole(1, 2**31 - 1, optional=True),
     "engine": _one_of(ENGINES),
     "jobs": _whole(1, 1024, optional=True),
-    "cache": _text(optional=True),
+    "cache": _folder,
     "overwrite": _flag,
+    "executor": _one_of(EXECUTORS),
+    **dict.fromkeys(OF_CLUSTER, _text(optional=True)),
 }
 
 

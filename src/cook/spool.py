@@ -45,6 +45,8 @@ SKIPPED = np.dtype([("line", "i4"), ("pair", "i4"), ("reason", "u1"), ("pairs", 
 REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line", "repeat")
 NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE, REPEAT = range(len(REASONS))
 
+OWN = os.urandom(4).hex()  # numbers of processes are each machine's, or container's, own
+
 Rows = npt.NDArray[np.void]
 
 
@@ -109,7 +111,7 @@ def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
     temporary = _temporary(name)
     writer = None
     try:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).parent.mkdir(exist_ok=True)  # where the folder of all is gone, so is the run
         with open(temporary, "wb") as file:
             writer, index = Writer(file), list[Index]()
             yield writer, index
@@ -127,8 +129,8 @@ def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
 
 
 def _temporary(name: str) -> str:
-    """Where it is written first: of this thread alone, since shards of the same bytes have the same spool."""
-    return f"{name}.{os.getpid()}-{threading.get_ident()}.tmp"
+    """Where it is written first: of this thread alone, on any machine; shards of the same bytes have one spool."""
+    return f"{name}.{os.getpid()}-{threading.get_ident()}-{OWN}.tmp"
 
 
 def _save(name: str, index: Index, writer: Writer) -> None:

@@ -97,6 +97,8 @@ class Tokenized:
     """Lines left out because they are no entries, and what is wrong with each."""
     examples: int = 0
     """How many were in `whole` and `remade`, once those are in the table of all."""
+    left_out: int = 0
+    """And how many rows in `skipped`."""
     longest: int = 0
     """Tokens of the longest entry as one example, and its line."""
     longest_line: int = 0

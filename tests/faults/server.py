@@ -29,7 +29,7 @@ import cook.engines.hf
 import cook.engines.probe
 import cook.engines.splintr
 import cook.pipeline  # noqa: F401
-from cook import dataset, entries
+from cook import entries, executors
 from cook.cli import main
 from cook.store import parquet, publish
 
@@ -97,7 +97,7 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
 
 def serve() -> None:
     """Answer requests until there are no more."""
-    dataset.WAITING = 4
+    executors.WAITING = 4
     running: dict[int, tuple[int, int]] = {}
     for line in sys.stdin:
         request = json.loads(line)

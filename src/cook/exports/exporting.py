@@ -18,8 +18,9 @@ from typing import Any
 
 from cook import catalog, executors
 from cook._version import __version__
-from cook.dataset import Progress, results
+from cook.dataset import Progress
 from cook.errors import OutputError, RecipeError
+from cook.executors import results
 from cook.exports import olmo, reading, tables, use
 from cook.exports.job import COUNTS, Done, Job, Settings
 from cook.recipe import CHECKS

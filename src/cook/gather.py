@@ -1,0 +1,238 @@
+"""A data set's examples as they are known on disk: a table of all, the plan of each window, the files by that plan.
+
+    placed         PLACED rows, one an example, in shard order
+    hashed         HASHED rows likewise, where the recipe asks for them
+    skipped        SKIPPED rows of what was left out
+    names          the paths of the spool files that `placed` counts, each of the same length, and a zero
+    SPLIT.rows     which examples are of a split, where not all are
+    SPLIT-N.order  the plan of the window from example N of a split: which examples, one after the other
+    SPLIT-N.starts … and where in those each sequence starts; one more than there are sequences
+    SPLIT-N.tokens … and the tokens of each sequence
+
+They lie in the data set's staging folder, where every worker sees them. So a job is a few numbers, and who hands out
+jobs holds nothing that grows with the input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cook import pack, spool
+from cook.accounts import Made, Tally
+from cook.errors import unwritable
+from cook.recipe import Recipe
+from cook.spool import Rows
+from cook.store import parquet
+from cook.tokenize import Job, Tokenized
+
+MAX_PATH = 1 << 16  # bytes; systems have far less
+Chosen = npt.NDArray[np.int64] | slice  # rows of the table
+
+
+class Table:
+    """The table of all examples, for a with block: it is written part by part, and can be read once it is `closed`."""
+
+    def __init__(self, folder: Path, hashes: bool) -> None:
+        self.folder = folder
+        self._kinds = {"placed": parquet.PLACED, "skipped": spool.SKIPPED}
+        if hashes:
+            self._kinds["hashed"] = spool.HASHED
+        self._stack = ExitStack()
+        names = (*self._kinds, "names")
+        self._files = {name: self._stack.enter_context((folder / name).open("wb", buffering=0)) for name in names}
+        self._parts = 0
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def add(self, part: Tokenized, job: Job, shard: int) -> None:
+        """Append what came of a part, which then holds it no more; its lines are counted from the shard's start."""
+        examples = np.concatenate([part.whole, part.remade])
+        file = np.repeat([2 * self._parts, 2 * self._parts + 1], [len(part.whole), len(part.remade)])
+        order = np.argsort(examples["line"], kind="stable")
+        examples = examples[order]
+        rows = {name: np.zeros(len(examples), kind) for name, kind in self._kinds.items() if name != "skipped"}
+        rows["placed"]["file"], rows["placed"]["shard"] = file[order], shard
+        for table in rows.values():
+            for field in set(table.dtype.names or ()) & set(examples.dtype.names or ()):
+                table[field] = examples[field]
+        for name, table in (rows | {"skipped": part.skipped}).items():
+            self._write(name, table.tobytes())
+        for name in (job.whole, job.remade):
+            self._write("names", os.fsencode(spool.ids_path(name)) + b"\0")
+        self._parts += 1
+        part.examples, part.left_out = len(examples), len(part.skipped)
+        part.whole = part.remade = examples[:0].copy()
+        part.skipped = part.skipped[:0].copy()
+
+    def _write(self, name: str, data: bytes) -> None:
+        file, left = self._files[name], memoryview(data)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError as exc:
+            raise unwritable(self.folder / name, exc, file.tell() + len(left)) from exc
+
+    def closed(self, parts: list[Tokenized]) -> None:
+        """Have all of it on disk; the parts see what was left out of them again, there."""
+        try:
+            self._stack.close()
+        except OSError as exc:
+            raise unwritable(self.folder, exc) from exc
+        skipped = mapped(self.folder / "skipped", spool.SKIPPED)
+        begin = 0
+        for part in parts:
+            part.skipped = skipped[begin : begin + part.left_out]
+            begin += part.left_out
+
+    def placed(self) -> Rows:
+        """All examples."""
+        return mapped(self.folder / "placed", parquet.PLACED)
+
+    def hashed(self) -> Rows | None:
+        """Their hashes, if the recipe asks for them."""
+        return mapped(self.folder / "hashed", spool.HASHED) if "hashed" in self._kinds else None
+
+
+def mapped(path: Path, kind: Any) -> npt.NDArray[Any]:
+    """A file's rows: their pages are the system's to drop, and count as nobody's own memory."""
+    if not path.stat().st_size:
+        return np.empty(0, kind)  # which cannot be mapped
+    return np.asarray(np.memmap(path, kind, "r"))
+
+
+def _keep(path: Path, rows: npt.NDArray[Any]) -> None:
+    """Write rows whole or not at all, though the same is done twice at once: where a worker was lost, and was not."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        rows.tofile(temporary)
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise unwritable(path, exc, rows.nbytes) from exc
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """The work of planning one window of a split."""
+
+    folder: str
+    split: str
+    begin: int
+    end: int
+    all: bool
+    """Every example of the data set is of the split: there is no file of its rows."""
+    max_length: int
+    packing: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"the plan of {self.split}, from example {self.begin:,}, in {self.folder}"
+
+    @property
+    def name(self) -> str:
+        """How its files' names begin."""
+        return f"{self.split}-{self.begin}"
+
+
+def windows(folder: Path, split: str, chosen: Chosen, count: int, recipe: Recipe) -> Iterator[Window]:
+    """The windows of a split of a data set of `count` examples."""
+    if not isinstance(chosen, slice):
+        _keep(folder / f"{split}.rows", chosen)
+        count = len(chosen)
+    for begin in range(0, count, pack.WINDOW):
+        end = min(begin + pack.WINDOW, count)
+        every = isinstance(chosen, slice)
+        yield Window(str(folder), split, begin, end, every, recipe.max_length, recipe.packing, recipe.seed)
+
+
+def plan_window(window: Window) -> Made:
+    """Plan a window and keep its plan. Raises OutputError."""
+    folder = Path(window.folder)
+    placed = mapped(folder / "placed", parquet.PLACED)
+    rows: Chosen = slice(window.begin, window.end)
+    if not window.all:
+        rows = mapped(folder / f"{window.split}.rows", np.int64)[rows]
+    examples = placed[rows]
+    lengths = examples["input"].astype(np.int64) + examples["output"]
+    planned = pack.plan_window(lengths, window.begin, window.max_length, window.packing, window.seed)
+    tokens = parquet.row_tokens(planned.starts, lengths[planned.order - window.begin])
+    order = planned.order if isinstance(rows, slice) else rows[planned.order - window.begin]
+    _keep(folder / f"{window.name}.order", order)
+    _keep(folder / f"{window.name}.starts", planned.starts)
+    _keep(folder / f"{window.name}.tokens", tokens)
+    return Made(int(examples["output"].sum(dtype=np.int64)), Tally.of(lengths), Tally.of(tokens))
+
+
+@dataclasses.dataclass(frozen=True)
+class FileWork:
+    """The work on one output file."""
+
+    path: str
+    folder: str
+    pieces: tuple[tuple[str, int, int], ...]
+    """Sequences [first, last) of windows, by the windows' names."""
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def file_work(out: Path, folder: Path, split: str, names: list[str]) -> list[FileWork]:
+    """The files of a split, whose windows have these names: each closes before it would hold more than FILE_TOKENS."""
+    files: list[list[tuple[str, int, int]]] = []
+    room = 0
+    for name in names:
+        ends = np.cumsum(mapped(folder / f"{name}.tokens", np.int64))
+        first = 0
+        while first < len(ends):
+            before = int(ends[first - 1]) if first else 0
+            last = int(np.searchsorted(ends, before + room, side="right"))
+            if last <= first:  # the open file, if any, has no room for this sequence; a new one takes it, however long
+                files.append([])
+                room = parquet.FILE_TOKENS
+                last = max(first + 1, int(np.searchsorted(ends, before + room, side="right")))
+            files[-1].append((name, first, last))
+            room -= int(ends[last - 1]) - before
+            first = last
+    paths = (str(out / file) for file in parquet.file_names(len(files), split))
+    return [FileWork(path, str(folder), tuple(pieces)) for path, pieces in zip(paths, files, strict=True)]
+
+
+def write_file(work: FileWork) -> parquet.FileDone:
+    """Gather one file's sequences and write it. Raises OutputError."""
+    folder = Path(work.folder)
+    orders, starts = [], [np.zeros(1, np.int64)]
+    for name, first, last in work.pieces:
+        of_piece = mapped(folder / f"{name}.starts", np.int64)[first : last + 1]
+        orders.append(mapped(folder / f"{name}.order", np.int64)[of_piece[0] : of_piece[-1]])
+        starts.append(of_piece[1:] - of_piece[0] + starts[-1][-1])
+    examples = mapped(folder / "placed", parquet.PLACED)[np.concatenate(orders)]
+    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
+    name = Path(work.path).name
+    # Outside of what is published: a worker that is cut off leaves it behind.
+    temporary = folder / f"{uuid.uuid4().hex}-{name}"
+    job = parquet.FileJob(str(temporary), _spools(folder, files), examples, np.concatenate(starts))
+    done = dataclasses.replace(parquet.write_file(job), name=name)
+    try:
+        os.replace(temporary, work.path)
+    except OSError as exc:
+        raise unwritable(work.path, exc) from exc
+    return done
+
+
+def _spools(folder: Path, files: npt.NDArray[np.integer]) -> tuple[str, ...]:
+    """The paths of spool files, by their numbers."""
+    text = mapped(folder / "names", np.uint8)
+    width = bytes(text[:MAX_PATH]).index(b"\0") + 1
+    return tuple(os.fsdecode(name[:-1].tobytes()) for name in text.reshape(-1, width)[files])
