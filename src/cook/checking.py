@@ -28,7 +28,7 @@ from cook.engines.bundled import find_preset
 from cook.errors import CookError, OutputError, RecipeError, SourceError, TokenizerError
 from cook.pack import plan
 from cook.recipe import Recipe
-from cook.rows import HELD, Finding, Findings, Held, Table, Terms, check_file
+from cook.rows import HELD, Finding, Findings, Held, Terms, check_file
 from cook.sources import Shard, Source, open_source, sha256_of
 from cook.spool import REASONS
 from cook.store import card, manifest, parquet
@@ -371,7 +371,9 @@ class Check:
         both = np.intersect1d(entries, left)
         for place in both[:20].tolist():
             self.findings.note(
-                accounts.SKIPPED_NAME, None, f"leaves out {self.place(place >> 32, place & MAX_INT)}, which has examples"
+                accounts.SKIPPED_NAME,
+                None,
+                f"leaves out {self.place(place >> 32, place & MAX_INT)}, which has examples",
             )
         limit = self.fields["recipe"]["limit"]
         if limit and counts["entries"] > limit:
@@ -505,7 +507,9 @@ class Check:
             expected = np.searchsorted(np.cumsum(held), stream, side="right")
             for row in np.flatnonzero(expected != of)[:1].tolist():
                 file = int(np.searchsorted(row_of, row, side="right")) - 1
-                what = f"its data set is {names[of[row]]}; expected {names[expected[row]]}, by the settings and the seed"
+                what = (
+                    f"its data set is {names[of[row]]}; expected {names[expected[row]]}, by the settings and the seed"
+                )
                 self.findings.note(self.names[file], row - int(row_of[file]), what)
 
 

@@ -36,7 +36,9 @@ class Decoder:
         for text in ("a", " a"):
             ids, _ = engine.encode([text])
             decoded = self.decode(ids)[0].tobytes()
-            self._leads[text[0] == " "] = decoded.removesuffix(text.encode()) if decoded.endswith(text.encode()) else b""
+            self._leads[text[0] == " "] = (
+                decoded.removesuffix(text.encode()) if decoded.endswith(text.encode()) else b""
+            )
 
     def decode(self, ids: npt.NDArray[Any], sizes: Sizes | None = None) -> tuple[Bytes, Sizes]:
         """The bytes of texts of so many ids, one after the other, and how many each has."""

@@ -142,7 +142,9 @@ class _Proof:
 
     def _batch(self, shard: int, batch: list[Entry]) -> None:
         """Compare entries that have pairs: those that are one example each together, the others one by one."""
-        texts = [text for e in batch for text in (self.formatter.input_text(e.context), self.formatter.output_text(e.pairs))]
+        texts = []
+        for entry in batch:
+            texts += [self.formatter.input_text(entry.context), self.formatter.output_text(entry.pairs)]
         ids, offsets = self.engine.encode(texts)
         sizes = np.diff(offsets)
         totals = sizes[0::2] + sizes[1::2] + self.specials
@@ -160,9 +162,8 @@ class _Proof:
         repeated = np.zeros(len(batch), np.int64)
         made = np.ones(len(batch), np.int64)
         for i in np.flatnonzero(~plain).tolist():
-            entry_ids = ids[offsets[2 * i] : offsets[2 * i + 1]]
-            empty = len(entry_ids) + (self.tokenizer.bos_id is not None) == 0
-            repeated[i], made[i] = self._odd(shard, batch[i], texts[2 * i : 2 * i + 2], int(totals[i]), entry_ids, empty)
+            own = texts[2 * i : 2 * i + 2], int(totals[i]), ids[offsets[2 * i] : offsets[2 * i + 1]]
+            repeated[i], made[i] = self._odd(shard, batch[i], *own)
         if self.recipe.hashes:
             hashes = [
                 (stage.hash64(e.context.encode()), stage.hash64(orjson.dumps((e.context, e.pairs)))) for e in batch
@@ -170,30 +171,35 @@ class _Proof:
             self.hash_blocks.append(np.array(hashes, np.uint64)[made > 0])
             self.entry_blocks.append(np.column_stack([repeated, places])[made > 0])
 
-    def _odd(
-        self, shard: int, entry: Entry, texts: list[str], total: int, input_ids: Any, empty: bool
-    ) -> tuple[bool, bool]:
+    def _odd(self, shard: int, entry: Entry, texts: list[str], total: int, input_ids: Any) -> tuple[bool, bool]:
         """Compare an entry that is not simply one example; whether it is left out as a repeat, and could have any."""
         examples = self._examples(shard, entry.line)
         expected = set(self._blank(entry))
         rows = self.check.skipped[self._rows_left(shard, entry.line)]
         repeat = self.recipe.dedup and bool((rows["reason"] == REPEAT).any())
-        if empty:
+        if not len(input_ids) and self.tokenizer.bos_id is None:
             self._left(shard, entry.line, expected | {(-1, BAD_LINE, 0, 0)}, examples)
             return False, False
-        if total <= self.recipe.max_length:
-            if repeat:
-                self._left(shard, entry.line, expected | {(-1, REPEAT, len(entry.pairs), 0)}, examples)
-                return True, True
-            self._left(shard, entry.line, expected, examples[:0])
-            self.seen[examples] = True
-            if not len(examples):
-                self.check.wrong(f"{self.check.place(shard, entry.line)}: stands nowhere; expected one example")
-            for more in examples[1:].tolist():
-                self.check.at(more, "stands more than once; expected one example")
-            if len(examples):
-                self._compare(examples[:1], texts)
-            return False, True
+        if total > self.recipe.max_length:
+            return self._overlong(shard, entry, expected, total, input_ids, repeat)
+        if repeat:
+            self._left(shard, entry.line, expected | {(-1, REPEAT, len(entry.pairs), 0)}, examples)
+            return True, True
+        self._left(shard, entry.line, expected, examples[:0])
+        self.seen[examples] = True
+        if not len(examples):
+            self.check.wrong(f"{self.check.place(shard, entry.line)}: stands nowhere; expected one example")
+        for more in examples[1:].tolist():
+            self.check.at(more, "stands more than once; expected one example")
+        if len(examples):
+            self._compare(examples[:1], texts)
+        return False, True
+
+    def _overlong(
+        self, shard: int, entry: Entry, expected: set[Left], total: int, input_ids: Any, repeat: bool
+    ) -> tuple[bool, bool]:
+        """As `_odd`, of an entry that is longer than a sequence."""
+        examples = self._examples(shard, entry.line)
         if self.recipe.overlong in ("drop", "error"):
             row = (-1, OVERLONG, len(entry.pairs), total)
             self._left(shard, entry.line, expected | ({row} if self.recipe.overlong == "drop" else set()), examples)
@@ -242,8 +248,10 @@ class _Proof:
         for example in examples.tolist():
             waiting = numbers.get(_key(*self._text_ids(example)))
             if not waiting:
-                what = f"is not one of the {len(made.pieces)} examples that --overlong {self.recipe.overlong} makes of it"
-                self.check.at(example, f"{what}; it trains {_shown(self._bytes(self._text_ids(example)[1]))}")
+                trains = _shown(self._bytes(self._text_ids(example)[1]))
+                self.check.at(
+                    example, f"trains {trains}; expected one of the {len(made.pieces)} examples made of its entry"
+                )
                 continue
             self.piece[example] = waiting[0]
             found[waiting.pop(0)] = example
@@ -327,7 +335,7 @@ class _Proof:
             return
         ends = np.cumsum(sizes)
         byte_ends = np.cumsum(lengths)
-        right = reference_engine(self.tokenizer).encode([texts[at] for at in suspects])
+        right = reference_engine(self.tokenizer).encode([texts[at] for at in suspects.tolist()])
         for number, at in enumerate(suspects.tolist()):
             mine = there[ends[at] - sizes[at] : ends[at]]
             if np.array_equal(mine, right[0][right[1][number] : right[1][number + 1]]):
@@ -428,6 +436,4 @@ def _shown(text: bytes, other: bytes | None = None) -> str:
         unlike = np.flatnonzero(np.frombuffer(text[:size], np.uint8) != np.frombuffer(other[:size], np.uint8))
         begin = max(0, (int(unlike[0]) if len(unlike) else size) - SHOWN // 3)
     shown = text[begin : begin + SHOWN].decode(errors="replace")
-    return (
-        ("…" if begin else "") + json.dumps(shown, ensure_ascii=False) + ("…" if begin + SHOWN < len(text) else "")
-    )
+    return ("…" if begin else "") + json.dumps(shown, ensure_ascii=False) + ("…" if begin + SHOWN < len(text) else "")

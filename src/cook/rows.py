@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from cook.errors import OutputError
 from cook.store import parquet
 
-# One row an example: its first token among those of all files, tokens of input and output, shard, line, file, row in it.
+# One row an example: its first token, of those of all files; tokens of input and output; shard, line, file, row in it.
 HELD = np.dtype(
     [("at", "i8"), ("input", "i4"), ("output", "i4"), ("shard", "i4"), ("line", "i4"), ("file", "i4"), ("row", "i4")]
 )
@@ -186,7 +187,7 @@ class _Group:
             for name in others:
                 has = np.diff(columns[name][1])
                 said = f"{name} has {{}} values; expected {{}}, as many as {like}"
-                sound &= self._rows(has != counts, lambda row, h=has, c=counts, s=said: s.format(h[row], c[row]))
+                sound &= self._rows(has != counts, partial(_unlike, said, has, counts))
         sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
         total = np.diff(sums[self.by_example])
         sound &= self._rows(
@@ -262,3 +263,5 @@ class _Group:
         return not len(places)
 
 
+def _unlike(said: str, has: Places, wanted: Places, row: int) -> str:
+    return said.format(has[row], wanted[row])
