@@ -370,11 +370,8 @@ class Check:
         self.equal("counts.entries", counts["entries"], len(entries) + len(left))
         both = np.intersect1d(entries, left)
         for place in both[:20].tolist():
-            self.findings.note(
-                accounts.SKIPPED_NAME,
-                None,
-                f"leaves out {self.place(place >> 32, place & MAX_INT)}, which has examples",
-            )
+            entry = self.place(place >> 32, place & MAX_INT)
+            self.findings.note(accounts.SKIPPED_NAME, None, f"leaves out {entry}, which has examples")
         limit = self.fields["recipe"]["limit"]
         if limit and counts["entries"] > limit:
             self.wrong(f"counts.entries is {counts['entries']:,}; expected at most the recipe's limit, {limit:,}")
@@ -507,9 +504,7 @@ class Check:
             expected = np.searchsorted(np.cumsum(held), stream, side="right")
             for row in np.flatnonzero(expected != of)[:1].tolist():
                 file = int(np.searchsorted(row_of, row, side="right")) - 1
-                what = (
-                    f"its data set is {names[of[row]]}; expected {names[expected[row]]}, by the settings and the seed"
-                )
+                what = f"its data set is {names[of[row]]}; expected {names[expected[row]]}, by settings and seed"
                 self.findings.note(self.names[file], row - int(row_of[file]), what)
 
 

@@ -115,7 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _fingerprint(cooked: Cooked) -> dict[str, Any]:
     fields = cooked.manifest
     mixed = fields.get("kind") == manifest.MIX
-    tables, ordered = [np.empty(0, EXAMPLE)], {}
+    tables, ordered = [np.empty(0, EXAMPLE)], dict[str, Any]()
     shards: list[str] = [] if mixed else [row["name"] for row in fields["inputs"]]
     number = {name: index for index, name in enumerate(shards)}
     for output in fields["outputs"]:
@@ -275,7 +275,8 @@ def _matched(mine: Table, theirs: Table, names: list[str]) -> tuple[list[str], P
 def _unmatched(mine: Table, theirs: Table, fields: tuple[str, ...], matched: bool = False) -> npt.NDArray[np.int64]:
     """Which of mine are in theirs by these fields, or are not; each of theirs matches one of mine."""
     keys = [_counted(table, fields) for table in (mine, theirs)]
-    found: npt.NDArray[np.bool_] = np.isin(*np.split(_numbered(*keys), [len(mine)]))
+    numbers = _numbered(*keys)
+    found: npt.NDArray[np.bool_] = np.isin(numbers[: len(mine)], numbers[len(mine) :])
     return np.flatnonzero(found if matched else ~found)
 
 
@@ -335,7 +336,7 @@ def _texts(folder: Path, places: Places) -> Iterator[tuple[tuple[str, int], str]
     preset = find_preset(told["name"])
     if preset is None or preset.fingerprint != told["fingerprint"]:
         return
-    tokenizer = resolve(Recipe(datasets=_name(cooked), tokenizer=preset.name))
+    tokenizer = resolve(Recipe(datasets=(_name(cooked),), tokenizer=preset.name))
     decoder = Decoder(tokenizer, load_engine(tokenizer))
     shards = [row["name"] for row in cooked.manifest["inputs"]]
     wanted: dict[tuple[str, int], list[str]] = {place: [] for place in places}

@@ -249,9 +249,8 @@ class _Proof:
             waiting = numbers.get(_key(*self._text_ids(example)))
             if not waiting:
                 trains = _shown(self._bytes(self._text_ids(example)[1]))
-                self.check.at(
-                    example, f"trains {trains}; expected one of the {len(made.pieces)} examples made of its entry"
-                )
+                expected = f"expected one of the {len(made.pieces)} examples made of its entry"
+                self.check.at(example, f"trains {trains}; {expected}")
                 continue
             self.piece[example] = waiting[0]
             found[waiting.pop(0)] = example
