@@ -215,9 +215,8 @@ def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
     for name in sorted(a["inputs"].keys() | b["inputs"].keys()):
         mine, theirs = a["inputs"].get(name), b["inputs"].get(name)
         if mine != theirs:
-            told.append(
-                f"{name}: {'a shard more' if mine is None else 'a shard less' if theirs is None else 'changed'}"
-            )
+            what = "more" if mine is None else "less" if theirs is None else "changed"
+            told.append(f"a shard {what}: {name}")
     if a["ordered"] == b["ordered"]:
         if told:
             told.append("the sequences are the same")
