@@ -12,10 +12,9 @@ from pathlib import Path
 import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from cook import Recipe, fingerprint, run
 from test_diff import GOLDEN
 from test_regression import FILE, PACKINGS, fingerprints
-
-from cook import Recipe, fingerprint, run
 
 
 def main() -> None:

@@ -208,7 +208,10 @@ def options(command):
 def test_every_option_is_on_the_cli_page():
     sections = re.split(r"^## ", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     told = {heading: body for heading, _, body in (section.partition("\n") for section in sections)}
-    for heading, command in (("cook", main), *((f"cook {name}", main.commands[name]) for name in ("list", "mix", "verify", "diff", "fingerprint"))):
+    for heading, command in (
+        ("cook", main),
+        *((f"cook {name}", main.commands[name]) for name in ("list", "mix", "verify", "diff", "fingerprint")),
+    ):
         missing = options(command) - set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told[heading]))
         assert not missing, f"docs/cli.md: {heading}: lacks {missing}"
 

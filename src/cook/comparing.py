@@ -194,7 +194,7 @@ def _examples(found: dict[str, Any], names: dict[str, int]) -> Table:
     table = np.empty(sum(counts), EXAMPLE)
     table["shard"] = np.repeat([names[name] for name in found["sum"]], counts)
     table["line"], table["hash"] = lines, hashes
-    return table
+    return table[np.lexsort((table["hash"], table["line"], table["shard"]))]
 
 
 Places = list[tuple[str, int]]  # shards and lines
@@ -205,6 +205,7 @@ def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
     told = []
     if a["tokenizer"] != b["tokenizer"]:
         keys = [key for key in a["tokenizer"] if a["tokenizer"][key] != b["tokenizer"].get(key)]
+        keys.sort(key=lambda key: key != "name")
         what = ", ".join(f"{key} {a['tokenizer'][key]} → {b['tokenizer'].get(key)}" for key in keys)
         told.append(f"another tokenizer: {what}")
     settings = a["recipe"].keys() | b["recipe"].keys()
