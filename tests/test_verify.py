@@ -185,9 +185,8 @@ def change_a_skipped_row(bench, rng):
     if key is None:
         rows.remove(row)
     else:
-        row[key] = {"reason": "overlong" if row["reason"] == "no_pairs" else "no_pairs", "shard": "00007.jsonl"}.get(
-            key, (row[key] or 0) + 1
-        )
+        words = {"reason": "overlong" if row["reason"] == "no_pairs" else "no_pairs", "shard": "00007.jsonl"}
+        row[key] = words[key] if key in words else (row[key] or 0) + 1
     path.write_bytes(b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in rows))
     bench.seal()
     return ""
