@@ -1,9 +1,9 @@
 """The command, with worker processes however small the input is."""
 
-from cook import executors, load
+from cook import entries, executors
 from cook.store import parquet
 
-executors.POOL_BYTES, load.PART_BYTES, parquet.FILE_TOKENS = 0, 6_000, 12_000
+executors.POOL_BYTES, entries.PART_BYTES, parquet.FILE_TOKENS = 0, 6_000, 12_000
 
 if __name__ == "__main__":
     from cook.cli import main

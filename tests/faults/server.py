@@ -29,7 +29,7 @@ import cook.engines.hf
 import cook.engines.probe
 import cook.engines.splintr
 import cook.pipeline  # noqa: F401
-from cook import dataset, load
+from cook import dataset, entries
 from cook.cli import main
 from cook.store import parquet, publish
 
@@ -74,7 +74,7 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
         os.dup2(printed, 1)
         os.dup2(printed, 2)
         os.environ.update(request.get("environment", {}))
-        load.PART_BYTES = request.get("part_bytes", 6_000)
+        entries.PART_BYTES = request.get("part_bytes", 6_000)
         parquet.FILE_TOKENS = request.get("file_tokens", 12_000)
         if not request.get("exchanges", True):
             publish.exchange = lambda one, other: False  # as on a file system that cannot
