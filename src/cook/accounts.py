@@ -143,7 +143,7 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
     skipped = dough.skipped()
     lengths = np.concatenate([split.lengths for split in made.values()])
     tokens = np.concatenate([split.tokens for split in made.values()])
-    total = Made(lengths, tokens, sum(split.trained for split in made.values())).counts()
+    everything = Made(lengths, tokens, sum(split.trained for split in made.values()))
 
     def by_reason(rows: npt.NDArray[np.void], amounts: npt.NDArray[np.integer]) -> dict[str, int]:
         sums = np.bincount(rows["reason"], amounts, minlength=len(spool.REASONS)).astype(int)
@@ -157,7 +157,7 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
         "counts": {
             "entries": dough.total("entries"),
             "pairs": dough.total("pairs"),
-            **total,
+            **everything.counts(),
             **({"splits": {name: split.counts() for name, split in made.items()}} if len(made) > 1 else {}),
             "split": dough.total("split"),
             "truncated": dough.total("truncated"),
@@ -166,14 +166,19 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
             "special_strings": dough.total("special"),
             "markers": {marker: count for marker, count in markers.items() if count},
         },
-        "figures": {
-            "utilisation": round(total["tokens"] / (len(tokens) * recipe.max_length), 6),
-            "trained_share": round(total["trained_tokens"] / total["tokens"], 6),
-            "longest_entry": max(part.longest for part in dough.parts),
-            "example_tokens": _quantiles(lengths),
-            "sequence_tokens": _quantiles(tokens),
-            "examples_per_sequence": round(len(lengths) / len(tokens), 3),
-        },
+        "figures": {"longest_entry": max(part.longest for part in dough.parts), **shape(everything, recipe.max_length)},
+    }
+
+
+def shape(made: Made, max_length: int) -> dict[str, Any]:
+    """The manifest's figures of how sequences are filled."""
+    tokens, examples = int(made.tokens.sum()), len(made.lengths)
+    return {
+        "utilisation": round(tokens / (len(made.tokens) * max_length), 6),
+        "trained_share": round(made.trained / tokens, 6),
+        "example_tokens": _quantiles(made.lengths),
+        "sequence_tokens": _quantiles(made.tokens),
+        "examples_per_sequence": round(examples / len(made.tokens), 3),
     }
 
 

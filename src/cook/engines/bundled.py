@@ -110,7 +110,7 @@ def byte_level_json(
     ignore_merges: bool = False,
 ) -> dict[str, Any]:
     """A byte-level BPE tokenizer.json from tokens in the order of their ranks."""
-    letters = _byte_letters()
+    letters = byte_letters()
     names = [token.decode("latin-1").translate(letters) for token in tokens]
     ranks = {token: rank for rank, token in enumerate(tokens)}
     merges = [
@@ -167,7 +167,7 @@ def _bpe(vocab: dict[str, int], merges: list[list[str]], **settings: Any) -> dic
     return {"type": "BPE", **model, **settings, "vocab": vocab, "merges": merges}
 
 
-def _byte_letters() -> dict[int, str]:
+def byte_letters() -> dict[int, str]:
     """The printable letter that stands for each byte in byte-level vocabularies (GPT-2, encoder.py)."""
 
     def printable() -> Iterator[int]:
