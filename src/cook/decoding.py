@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import orjson
 
 from cook.engines import Engine
-from cook.engines.bundled import PRESETS, byte_letters
+from cook.engines.bundled import PRESETS, byte_letters, plain_tokens
 from cook.tokenizer import Tokenizer, tokenizer_document
 
 Bytes = npt.NDArray[np.uint8]
@@ -28,10 +29,7 @@ class Decoder:
     """Decodes for one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, engine: Engine) -> None:
-        tokens = _tokens(tokenizer)
-        self._sizes = np.array([len(token) for token in tokens], np.int64)
-        self._ends = np.cumsum(self._sizes)
-        self._bytes = np.frombuffer(b"".join(tokens) + b"\0", np.uint8)
+        self._sizes, self._ends, self._bytes = _table(tokenizer)
         self._leads = {}
         for text in ("a", " a"):
             ids, _ = engine.encode([text])
@@ -66,15 +64,19 @@ class Decoder:
         return np.array([raw[begin:end] == text for begin, end, text in pieces], bool)
 
 
+@lru_cache(maxsize=4)
+def _table(tokenizer: Tokenizer) -> tuple[Sizes, Sizes, Bytes]:
+    """Of every token, in the order of ids, how many bytes it has and where they end in the bytes of all."""
+    tokens = _tokens(tokenizer)
+    sizes = np.array([len(token) for token in tokens], np.int64)
+    return sizes, np.cumsum(sizes), np.frombuffer(b"".join(tokens) + b"\0", np.uint8)
+
+
 def _tokens(tokenizer: Tokenizer) -> list[bytes]:
     """The bytes of every token, in the order of ids; empty where there is none, or it is special."""
     if tokenizer.preset:
-        import splintr
-
         preset = PRESETS[tokenizer.preset]
-        token_bytes = splintr.Tokenizer.from_pretrained(preset.bundled).decode_token_bytes
-        tokens = [token_bytes(i) for i in range(preset.plain)]
-        return tokens + [b""] * (preset.vocab_size - preset.plain)
+        return plain_tokens(preset) + [b""] * (preset.vocab_size - preset.plain)
     document = orjson.loads(tokenizer_document(tokenizer))
     vocab = document["model"]["vocab"]
     if isinstance(vocab, list):
