@@ -22,6 +22,10 @@ from cook.spool import Rows
 
 SKIPPED_NAME = "skipped.jsonl"
 ROW_BYTES = 100  # a line of it, about
+# A row of it, read back: index of its shard, and as spool.SKIPPED has it.
+LEFT = np.dtype([("shard", "i4"), ("line", "i4"), ("pair", "i4"), ("reason", "i1"), ("pairs", "i4"), ("tokens", "i4")])
+ENTIRE = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone
+MAX_INT = 2**31 - 1
 
 
 @dataclasses.dataclass
@@ -145,11 +149,6 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
     tokens = np.concatenate([split.tokens for split in made.values()])
     everything = Made(lengths, tokens, sum(split.trained for split in made.values()))
 
-    def by_reason(rows: npt.NDArray[np.void], amounts: npt.NDArray[np.integer]) -> dict[str, int]:
-        sums = np.bincount(rows["reason"], amounts, minlength=len(spool.REASONS)).astype(int)
-        return {reason: int(amount) for reason, amount in zip(spool.REASONS, sums, strict=True) if amount}
-
-    whole = skipped[skipped["pair"] < 0]
     markers: Counter[str] = Counter()
     for part in dough.parts:
         markers.update(part.markers)
@@ -161,12 +160,24 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
             **({"splits": {name: split.counts() for name, split in made.items()}} if len(made) > 1 else {}),
             "split": dough.total("split"),
             "truncated": dough.total("truncated"),
-            "skipped_entries": by_reason(whole, np.ones(len(whole), int)),
-            "skipped_pairs": by_reason(skipped, skipped["pairs"]),
+            **left_out(skipped),
             "special_strings": dough.total("special"),
             "markers": {marker: count for marker, count in markers.items() if count},
         },
         "figures": {"longest_entry": max(part.longest for part in dough.parts), **shape(everything, recipe.max_length)},
+    }
+
+
+def left_out(skipped: Rows) -> dict[str, dict[str, int]]:
+    """The manifest's counts of what was left out, by reason."""
+    whole = skipped[skipped["pair"] < 0]
+    sums = {
+        "skipped_entries": np.bincount(whole["reason"], minlength=len(spool.REASONS)),
+        "skipped_pairs": np.bincount(skipped["reason"], skipped["pairs"], minlength=len(spool.REASONS)),
+    }
+    return {
+        key: {reason: int(amount) for reason, amount in zip(spool.REASONS, amounts, strict=True) if amount}
+        for key, amounts in sums.items()
     }
 
 
@@ -212,3 +223,40 @@ def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str
     except OSError as exc:
         raise unwritable(path, exc, ROW_BYTES * rows) from exc
     return [{"name": path.name, "rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}]
+
+
+def read_skipped(path: Path, shards: dict[str, int], recipe: Recipe) -> tuple[Rows, list[tuple[int, str]]]:
+    """The rows of skipped.jsonl as LEFT; and of each line that is none, its number, from 1, and what is wrong."""
+    rows: list[tuple[int, ...]] = []
+    wrong = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                rows.append(_left(line, shards, recipe))
+            except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                wrong.append((number, str(exc)))
+    return np.array(rows, LEFT), wrong
+
+
+def _left(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...]:
+    """A row of skipped.jsonl as LEFT has it. Raises ValueError, KeyError, TypeError, AttributeError."""
+    row = orjson.loads(line)
+    reason, pair, pairs, tokens = row["reason"], row["pair"], row["pairs"], row["tokens"]
+    wrong = []
+    if {*row} - {"problem"} != {*(LEFT.names or ())} or ("problem" in row) > (reason == "bad_line"):
+        wrong.append(f"its fields are {', '.join(row)}")
+    if row["shard"] not in shards:
+        wrong.append(f"its shard is {row['shard']!r}")
+    numbers = (row["line"], -1 if pair is None else pair, pairs, tokens or 0)
+    if not all(type(number) is int and number <= MAX_INT for number in numbers) or row["line"] < 1 or numbers[1] < -1:
+        wrong.append(f"line, pair, pairs, tokens are {row['line']!r}, {pair!r}, {pairs!r}, {tokens!r}")
+    blank = reason in ("blank_question", "blank_answer")
+    if (pair is None and blank) or (pair is not None and reason in ENTIRE) or (pair is not None and pairs != 1):
+        wrong.append(f"its pair is {pair!r} and its pairs {pairs!r} with reason {reason}")
+    if reason == "repeat" and not recipe.dedup:
+        wrong.append("it is left out as a repeat, without --dedup")
+    if (reason == "overlong") != bool(tokens) or (tokens and tokens <= recipe.max_length):
+        wrong.append(f"it has {tokens!r} tokens with reason {reason}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return (shards[row["shard"]], row["line"], numbers[1], spool.REASONS.index(reason), pairs, numbers[3])

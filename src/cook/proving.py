@@ -34,17 +34,16 @@ from cook.spool import BAD_LINE, BLANK_ANSWER, BLANK_QUESTION, NO_PAIRS, OVERLON
 from cook.tokenizer import Tokenizer, load_engine, reference_engine, special_strings, token_ends
 
 if TYPE_CHECKING:
-    from cook.checking import Check
+    from cook.auditing import Check
 
 BATCH = 1 << 20  # bytes of lines compared together
 SHOWN = 60  # letters of a text that a finding shows
 Left = tuple[int, int, int, int]  # pair, reason, pairs, tokens: a row of skipped.jsonl without its place
 
 
-def prove(check: Check, shards: list[Shard], tokenizer: Tokenizer, spool: Path) -> None:
+def prove(check: Check, recipe: Recipe, shards: list[Shard], tokenizer: Tokenizer, spool: Path) -> None:
     """Compare what is cooked with its shards; findings go to the check. Raises SourceError, TokenizerError."""
-    assert check.recipe is not None
-    proof = _Proof(check, check.recipe, tokenizer, spool)
+    proof = _Proof(check, recipe, tokenizer, spool)
     for index, shard in enumerate(shards):
         proof.shard(index, shard)
     proof.end()
@@ -367,7 +366,7 @@ class _Proof:
         if self.recipe.hashes:
             self._splits()
         if not len(check.findings):
-            check.plan(self.piece)
+            check.plan(self.recipe, self.piece)
 
     def _splits(self) -> None:
         """Which entries repeat others, and which are for validation, by the hashes of what the shards hold."""
