@@ -1,9 +1,10 @@
-"""Cook data sets with each packing and over-long policy, verify each result against its shards, and put faults into them.
+"""Cook data sets with each packing and over-long policy, verify the results against the shards, and break them.
 
     python scripts/check_verify.py SOURCE [--max-length 1024] [--faults 240] [--seed 0] [--limit N]
 
-SOURCE is a folder of data sets, as for `cook --source`. Every result must pass `cook verify --deep`, and every fault must be
-found and named; they are those of `tests/faults/injecting.py`, spread over all results. Exit code 1 where one is not.
+SOURCE is a folder of data sets, as for `cook --source`. Every result must pass `cook verify --deep`; then faults,
+those of `tests/faults/injecting.py`, are put into copies of the results in turn, and each must be found and named. Exit
+code 1 where one of this does not hold.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def main() -> int:
 def cook_all(given: argparse.Namespace, work: Path) -> tuple[list[Path], int]:
     """Cook and verify every data set in every way; the folders, and how many are wrong."""
     print(
-        f"{'data set':20} {'packing':20} {'overlong':9} {'pairs':>7} {'lost':>6} {'split':>6} {'cut':>5}  cook  deep  verdict"
+        f"{'data set':20} {'packing':20} {'overlong':9} {'pairs':>7} {'lost':>6} {'split':>6} {'cut':>5} {'cook':>5} "
+        f"{'deep':>5}  verdict"
     )
     cooked, wrong = [], 0
     for name in open_source(given.source).names():

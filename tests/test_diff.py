@@ -11,6 +11,7 @@ import pytest
 
 from conftest import entry, pair, write_shard
 from cook import OutputError, Recipe, diff, fingerprint, mix, run
+from cook.engines.bundled import PRESETS
 from cook.sources import sha256_of
 from cook.store import manifest, parquet
 
@@ -26,9 +27,9 @@ def bake(folder, output, rows=ROWS, more=(), **settings):
     return run(Recipe(datasets="set", source=source, output=folder / output, **recipe)).results[0].folder
 
 
-@pytest.fixture
-def first(tmp_path):
-    return bake(tmp_path, "first")
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    return bake(tmp_path_factory.mktemp("first"), "first", cache="none")
 
 
 def both(a, b, folder):
@@ -54,22 +55,22 @@ def test_only_the_order(tmp_path, first):
     assert told[1].startswith("only the order or the packing changed")
 
 
-def test_one_answer(tmp_path, first):
-    rows = [*ROWS[:12], entry("Context 12", pair("Q12?", "Another answer")), *ROWS[13:]]
-    told = both(first, bake(tmp_path, "b", rows), tmp_path)
-    assert told[:2] == ["a shard changed: 00000.jsonl", "1 example changed: 00000.jsonl:13"]
-    assert "Answer 12" in told[2]
-    assert "Another answer" in told[2]
-    assert len(told) == 3
-
-
 def test_gone_new_and_moved(tmp_path, first):
-    told = both(first, bake(tmp_path, "b", [entry("New"), *ROWS[:-1], entry("End"), entry("End")]), tmp_path)
-    assert told[1:3] == ["1 example changed: 00000.jsonl:30", "2 examples new: 00000.jsonl:31, 00000.jsonl:32"] or (
-        "29 examples the same, from another line" in told
-    )
-    told = both(first, bake(tmp_path, "c", ROWS[:-2]), tmp_path)
-    assert told[1] == "2 examples gone: 00000.jsonl:29, 00000.jsonl:30"
+    rows = [entry("New"), *ROWS[:-1], entry("End"), entry("End")]
+    assert both(first, bake(tmp_path, "b", rows), tmp_path) == [
+        "a shard changed: 00000.jsonl",
+        "1 example gone: 00000.jsonl:30",
+        "3 examples new: 00000.jsonl:1, 00000.jsonl:31, 00000.jsonl:32",
+        "29 examples the same, from another line",
+    ]
+    assert both(first, bake(tmp_path, "c", ROWS[:-2]), tmp_path) == [
+        "a shard changed: 00000.jsonl",
+        "2 examples gone: 00000.jsonl:29, 00000.jsonl:30",
+    ]
+    assert both(first, bake(tmp_path, "d", [ROWS[0], *ROWS]), tmp_path)[1:] == [  # of two alike one is the one before
+        "1 example new: 00000.jsonl:2",
+        "29 examples the same, from another line",
+    ]
 
 
 def test_another_tokenizer(tmp_path, first):
@@ -77,12 +78,6 @@ def test_another_tokenizer(tmp_path, first):
     assert told[0].startswith("another tokenizer: name llama3 → mistral, ")
     assert told[1].startswith("30 examples → 30, whose ids cannot be compared")
     assert len(told) == 2
-
-
-def test_another_template(tmp_path, first):
-    told = both(first, bake(tmp_path, "b", delimiter="\n"), tmp_path)
-    assert told[0] == 'another delimiter: "\\n\\n" → "\\n"'
-    assert told[1].startswith("30 examples changed: ")
 
 
 def test_a_shard_more(tmp_path, first):
@@ -139,15 +134,67 @@ def test_what_cannot_be_compared(tmp_path, first):
         diff(tmp_path / "x.json", first)
 
 
-def test_the_commands(cook, tmp_path, first):
-    printed = cook("fingerprint", str(first)).stdout
-    (tmp_path / "golden.json").write_text(printed)
-    assert cook("diff", "golden.json", str(first)).exit_code == 0
-    other = bake(tmp_path, "b", seed=1)
-    result = cook("diff", "golden.json", str(other))
-    assert (result.exit_code, result.stdout.splitlines()[0]) == (4, "set: another seed: 0 → 1")
-    assert orjson.loads(cook("diff", "golden.json", str(other), "--json").stdout)["same"] is False
-    assert cook("diff", "golden.json", "nowhere").exit_code == 1
+ONE_ANSWER = [*ROWS[:12], entry("Context 12", pair("Q12?", "Another answer")), *ROWS[13:]]
+LLAMA3, MISTRAL = (PRESETS[name].fingerprint for name in ("llama3", "mistral"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "printed"),
+    [
+        ({}, ""),
+        (
+            {"seed": 1},
+            "set: another seed: 0 → 1\n"
+            "set: only the order or the packing changed: the same examples (5 sequences → 5)\n",
+        ),
+        ({"rows": ROWS[::-1]}, "set: a shard changed: 00000.jsonl\nset: 30 examples the same, from another line\n"),
+        ({"rows": ONE_ANSWER}, "set: a shard changed: 00000.jsonl\nset: 1 example changed: 00000.jsonl:13\n"),
+        (
+            {"tokenizer": "mistral"},
+            "set: another tokenizer: name llama3 → mistral, bos <|begin_of_text|> → <s>, bos_id 128000 → 1, "
+            f"eos <|end_of_text|> → </s>, eos_id 128001 → 2, fingerprint {LLAMA3} → {MISTRAL}, pad_id 128001 → 2, "
+            "vocab_size 128256 → 32000\n"
+            "set: 30 examples → 30, whose ids cannot be compared (5 sequences → 5)\n",
+        ),
+        (
+            {"pair_template": "Q: {question} A: {answer}"},
+            'set: another pair template: "<QUE> {question} <ANS> {answer} </END>" → "Q: {question} A: {answer}"\n'
+            "set: 30 examples changed: 00000.jsonl:1, 00000.jsonl:2, 00000.jsonl:3, 00000.jsonl:4, 00000.jsonl:5, …\n",
+        ),
+        ({"more": [entry("x")]}, "set: a shard more: 00001.jsonl\nset: 1 example new: 00001.jsonl:1\n"),
+        (
+            {"validation": 0.3},
+            "set: another validation: null → 0.3\n"
+            "set: the same examples, in other splits or sequences (5 sequences → 5)\n",
+        ),
+    ],
+)
+def test_what_the_command_prints(cook, tmp_path, first, settings, printed):
+    """Exactly, against a committed fingerprint; exit code 4 where anything differs, else 0."""
+    other = bake(tmp_path, "b", **settings)
+    (tmp_path / "golden.json").write_text(cook("fingerprint", str(first)).stdout)
+    done = cook("diff", "golden.json", str(other))
+    assert (done.exit_code, done.stdout, done.stderr) == (4 if printed else 0, printed, "" if printed else "same\n")
+    found = orjson.loads(cook("diff", "golden.json", str(other), "--json").stdout)
+    lines = [line.removeprefix("set: ") for line in printed.splitlines()]
+    assert found == {"same": not printed, "data_sets": {"set": lines} if printed else {}}
+    assert cook("diff", str(other), str(other)).exit_code == 0
+
+
+def test_the_text_of_what_changed_is_shown_and_cannot_steer_a_terminal(cook, tmp_path, first):
+    rows = [*ROWS[:12], entry("Context 12", pair("Q12?", "Another \x1b[2J\x9b2J\u202e answer")), *ROWS[13:]]
+    done = cook("diff", str(first), str(bake(tmp_path, "b", rows)))
+    assert done.stdout.splitlines()[2] == (
+        r'set:   00000.jsonl:13: …"N>\n\n<QUE> Q12? <ANS> Answer 12 </END>" → '
+        r'…"N>\n\n<QUE> Q12? <ANS> Another \u001b[2J\x9b2J\u202e answer </END>"'
+    )
+
+
+def test_the_commands_that_fail(cook, first):
+    assert cook("diff", str(first), "nowhere").exit_code == 1
+    assert cook("diff", "nowhere", str(first)).exit_code == 1
+    assert cook("fingerprint", "nowhere").exit_code == 1
+    assert cook("diff", str(first)).exit_code == 2
 
 
 GOLDEN = Path(__file__).parent / "data" / "sample.fingerprint.json"

@@ -392,7 +392,7 @@ def _print_verified(verified: Verified) -> None:
     for each in verified.data_sets:
         shown = list(by_file(each.findings, MOST_SHOWN))
         for finding in shown:
-            click.echo(f"{each.folder}/{finding}")
+            click.echo(_printable(f"{each.folder}/{finding}"))
         if rest := each.found - len(shown):
             click.echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
         made = f"{_several(each.sequences, 'sequence')}, {_several(each.examples, 'example')}, {each.tokens:,} tokens"
@@ -419,7 +419,7 @@ def diff_(a: str, b: str, as_json: bool) -> None:
     else:
         for name, told in found.data_sets.items():
             for line in told:
-                click.echo(f"{name}: {line}")
+                click.echo(_printable(f"{name}: {line}"))
         if found.same:
             click.echo("same", err=True)
     if not found.same:
@@ -488,6 +488,11 @@ def _print_json(value: Any) -> None:
     import orjson
 
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _printable(text: str) -> str:
+    """A line that holds text of the data, with what could steer a terminal escaped."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _print_table(rows: list[dict[str, Any]], file: Any) -> None:
