@@ -160,8 +160,14 @@ class _Proof:
             self._compare(examples, [texts[2 * i + side] for i in chosen for side in (0, 1)], ids, offsets, chosen)
         repeated = np.zeros(len(batch), np.int64)
         made = np.ones(len(batch), np.int64)
-        for i in np.flatnonzero(~plain).tolist():
-            own = texts[2 * i : 2 * i + 2], int(totals[i]), ids[offsets[2 * i] : offsets[2 * i + 1]]
+        odd = {i: ids[offsets[2 * i] : offsets[2 * i + 1]] for i in np.flatnonzero(~plain).tolist()}
+        remade: dict[int, overlong.Remade] = {}
+        if self.recipe.overlong in ("split", "truncate"):
+            long = [i for i in odd if totals[i] > self.recipe.max_length]
+            again = self._remade([batch[i] for i in long], [odd[i] for i in long], self.engine)
+            remade = dict(zip(long, again, strict=True))
+        for i, input_ids in odd.items():
+            own = texts[2 * i : 2 * i + 2], int(totals[i]), len(input_ids), remade.get(i)
             repeated[i], made[i] = self._odd(shard, batch[i], *own)
         if self.recipe.hashes:
             hashes = [
@@ -170,17 +176,19 @@ class _Proof:
             self.hash_blocks.append(np.array(hashes, np.uint64)[made > 0])
             self.entry_blocks.append(np.column_stack([repeated, places])[made > 0])
 
-    def _odd(self, shard: int, entry: Entry, texts: list[str], total: int, input_ids: Any) -> tuple[bool, bool]:
+    def _odd(
+        self, shard: int, entry: Entry, texts: list[str], total: int, inputs: int, made: overlong.Remade | None
+    ) -> tuple[bool, bool]:
         """Compare an entry that is not simply one example; whether it is left out as a repeat, and could have any."""
         examples = self._examples(shard, entry.line)
         expected = set(self._blank(entry))
         rows = self.check.skipped[self._rows_left(shard, entry.line)]
         repeat = self.recipe.dedup and bool((rows["reason"] == REPEAT).any())
-        if not len(input_ids) and self.tokenizer.bos_id is None:
+        if not inputs and self.tokenizer.bos_id is None:
             self._left(shard, entry.line, expected | {(-1, BAD_LINE, 0, 0)}, examples)
             return False, False
         if total > self.recipe.max_length:
-            return self._overlong(shard, entry, expected, total, input_ids, repeat)
+            return self._overlong(shard, entry, expected, total, made, repeat)
         if repeat:
             self._left(shard, entry.line, expected | {(-1, REPEAT, len(entry.pairs), 0)}, examples)
             return True, True
@@ -195,17 +203,16 @@ class _Proof:
         return False, True
 
     def _overlong(
-        self, shard: int, entry: Entry, expected: set[Left], total: int, input_ids: Any, repeat: bool
+        self, shard: int, entry: Entry, expected: set[Left], total: int, made: overlong.Remade | None, repeat: bool
     ) -> tuple[bool, bool]:
         """As `_odd`, of an entry that is longer than a sequence."""
         examples = self._examples(shard, entry.line)
-        if self.recipe.overlong in ("drop", "error"):
+        if made is None:  # drop, or error
             row = (-1, OVERLONG, len(entry.pairs), total)
             self._left(shard, entry.line, expected | ({row} if self.recipe.overlong == "drop" else set()), examples)
             if self.recipe.overlong == "error":
                 self.check.wrong(f"{self.check.place(shard, entry.line)}: has {total:,} tokens, and overlong is error")
             return False, False
-        made = self._remade(entry, input_ids, self.engine)
         expected |= {(entry.place(pair), OVERLONG, 1, total) for pair in made.lost}
         self.counts["split"] += bool(made.pieces)
         self.counts["truncated"] += sum(piece.cut for piece in made.pieces)
@@ -221,15 +228,17 @@ class _Proof:
         self._pieces(shard, entry, made, examples)
         return False, True
 
-    def _remade(self, entry: Entry, input_ids: Any, engine: Engine) -> overlong.Remade:
+    def _remade(self, entries: list[Entry], inputs: list[Any], engine: Engine) -> list[overlong.Remade]:
+        """What over-long entries, with the ids of their inputs, are made into."""
         capacity = self.recipe.max_length - self.specials
-        steps: overlong.Steps[overlong.Remade]
-        if self.recipe.overlong == "split":
-            steps = overlong.split(input_ids, entry.pairs, self.formatter, capacity)
-        else:
-            ends = token_ends(self.tokenizer)
-            steps = overlong.truncate(input_ids, entry.context, entry.pairs, self.formatter, capacity, ends)
-        return overlong.run([steps], engine.encode)[0]
+        steps: list[overlong.Steps[overlong.Remade]] = []
+        ends = token_ends(self.tokenizer)
+        for entry, ids in zip(entries, inputs, strict=True):
+            if self.recipe.overlong == "split":
+                steps.append(overlong.split(ids, entry.pairs, self.formatter, capacity))
+            else:
+                steps.append(overlong.truncate(ids, entry.context, entry.pairs, self.formatter, capacity, ends))
+        return overlong.run(steps, engine.encode)
 
     def _text_ids(self, example: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The ids of an example's input and output, without BOS and EOS."""
@@ -264,7 +273,7 @@ class _Proof:
             return
         reference = reference_engine(self.tokenizer)
         whole = reference.encode([self.formatter.input_text(entry.context)])[0]
-        again = self._remade(entry, whole, reference)
+        (again,) = self._remade([entry], [whole], reference)
         if [_key(*piece[:2]) for piece in again.pieces] != [_key(*piece[:2]) for piece in made.pieces]:
             self.check.at(found[0], "its examples do not read as the pairs of its entry with their context")
 
