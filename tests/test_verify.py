@@ -263,6 +263,17 @@ def test_damaged_files_are_named_and_not_looked_into(bench):
     assert findings(bench)[0].startswith(f"{TRAIN}: cannot be read: ")
 
 
+def test_a_tokenizer_of_ones_own_is_held_against_the_manifest_with_its_shards(tmp_path, models):
+    write_shard(tmp_path, "set", [entry()])
+    settings = {"datasets": "set", "source": tmp_path, "output": tmp_path / "out"}
+    run(Recipe(tokenizer=str(models["llama2"]), **settings))
+    bench = Bench(tmp_path / "out" / "set", tmp_path / "set-2", tmp_path)
+    bench.fields["tokenizer"]["pad_id"] = 7
+    bench.seal()
+    verified = verify(bench.folder, deep=True, source=str(tmp_path), tokenizer=str(models["llama2"]))
+    assert told(verified) == ["cook.json: tokenizer.pad_id is 7; expected 2"]
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [

@@ -22,7 +22,7 @@
     cli        parse, call one library function, print
 
     training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
-    checking   what is cooked: its manifest, its rows (rows), its sums; and (proving, decoding) its shards  -> findings
+    checking   what is cooked: manifest and sums (auditing), rows (rows), shards (proving, decoding)  -> findings
     comparing  two outputs, or one and a committed fingerprint -> what changed, in words
 
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
