@@ -166,6 +166,7 @@ def test_a_value_is_named_with_file_row_and_what_was_expected(bench, column, at,
     bench.seal()
     of_file = [line for line in findings(bench) if line.startswith(TRAIN)]
     assert f"{TRAIN}: row 0: {found}" in of_file
+    assert f"{TRAIN}: row 0: {found}" in findings(bench, deep=True)
     assert len(of_file) == (2 if (column, to) in {("input_ids", 9), ("seq_lengths", -108)} else 1)
 
 
@@ -178,6 +179,24 @@ def test_without_the_source_rows_and_sums_are_checked(bench):
     assert f"cook.json: outputs: {TRAIN}: rows is {count}; expected {count - 1}" in found
     assert any(line.startswith("cook.json: counts.splits is ") for line in found)
     assert any(line.startswith("cook.json: figures.utilisation is ") for line in found)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_without_the_source_the_plan_is_checked(tmp_path, packing):
+    run(
+        Recipe(
+            datasets="race", tokenizer="llama3", source="sample", output=tmp_path / "r", packing=packing, max_length=900
+        )
+    )
+    bench = Bench(tmp_path / "r" / "race", tmp_path / "set", "sample")
+    rows = bench.read(TRAIN)
+    for values in rows.values():
+        values[2], values[7] = values[7], values[2]
+    bench.write(TRAIN, rows)
+    bench.forge()
+    (found,) = findings(bench)
+    assert found.startswith(f"{TRAIN}: row 2: 0000")
+    assert found.endswith(f": expected another example here by --packing {packing} and the seed")
 
 
 def test_what_is_trained_is_told_beside_what_was_expected(bench):

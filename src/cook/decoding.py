@@ -40,6 +40,7 @@ class Decoder:
 
     def decode(self, ids: npt.NDArray[Any], sizes: Sizes | None = None) -> tuple[Bytes, Sizes]:
         """The bytes of texts of so many ids, one after the other, and how many each has."""
+        ids = np.minimum(ids.astype(np.uint32), len(self._sizes) - 1)  # what is no id of the vocabulary has no text
         token_sizes = self._sizes[ids]
         ends = np.cumsum(token_sizes)
         total = int(ends[-1]) if len(ends) else 0
@@ -66,8 +67,8 @@ class Decoder:
 
 @lru_cache(maxsize=4)
 def _table(tokenizer: Tokenizer) -> tuple[Sizes, Sizes, Bytes]:
-    """Of every token, in the order of ids, how many bytes it has and where they end in the bytes of all."""
-    tokens = _tokens(tokenizer)
+    """Of every token, in the order of ids, how many bytes it has and where they end in the bytes of all; one empty."""
+    tokens = [*_tokens(tokenizer), b""]
     sizes = np.array([len(token) for token in tokens], np.int64)
     return sizes, np.cumsum(sizes), np.frombuffer(b"".join(tokens) + b"\0", np.uint8)
 

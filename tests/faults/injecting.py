@@ -188,7 +188,8 @@ def change_a_value(column: str, finish: str) -> Fault:
         row = rng.randrange(len(rows[column]))
         at = rng.randrange(len(rows[column][row]))
         was = int(rows[column][row][at])
-        rows[column][row][at] = 1 - was if column == "loss_mask" else was + rng.choice([-3, -1, 1, 2, 5])
+        other = rng.choice([was - 3, was - 1, was + 1, was + 2, was + 5, ~was, 1 << 30])
+        rows[column][row][at] = 1 - was if column == "loss_mask" else other
         bench.write(name, rows)
         getattr(bench, finish)()
         return Named(name, row)
