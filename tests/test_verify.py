@@ -9,6 +9,8 @@ import shutil
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import cook as package
@@ -280,6 +282,109 @@ def test_damaged_files_are_named_and_not_looked_into(bench):
     path.write_bytes(b"PAR1")
     bench.seal()
     assert findings(bench)[0].startswith(f"{TRAIN}: cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "found"),
+    [
+        (("figures", "longest_entry"), 500, "figures.longest_entry is 500; expected "),
+        (("counts", "pairs"), 39, "counts.pairs is 39; expected at least one an example, and those left out"),
+        (("inputs", 1, "name"), "00000.jsonl", "inputs: expected each shard once"),
+        (("source",), "sample", "source is 'sample'; expected the kind of source"),
+        (("tokenizer", "bos"), "<s>", "tokenizer: --bos <s>: is not one token of llama3"),
+    ],
+)
+def test_a_field_of_the_manifest_without_the_source(plain, where, value, found):
+    inner(plain.fields, where)[where[-1]] = value
+    plain.seal()
+    assert any(line.startswith(f"cook.json: {found}") for line in findings(plain))
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A data set of one example an entry, none left out."""
+    run(
+        Recipe(
+            datasets="race", tokenizer="llama3", source="sample", output=tmp_path / "r", max_length=900, overlong="drop"
+        )
+    )
+    return Bench(tmp_path / "r" / "race", tmp_path / "set", "sample")
+
+
+def test_an_entry_twice_where_none_is_split(plain):
+    rows = plain.read(TRAIN)
+    plain.write(TRAIN, {column: [*values, values[1]] for column, values in rows.items()})
+    plain.forge()
+    assert findings(plain) == [
+        f"{TRAIN}: row {len(rows['labels'])}: {plain.place(rows, 1, at)}: stands elsewhere already; expected once"
+        for at in range(len(rows["seq_lengths"][1]))
+    ]
+
+
+def test_files_of_other_names(plain):
+    (plain.folder / "skipped.jsonl").write_bytes(b"")
+    assert findings(plain) == ["skipped.jsonl: is here; expected only the files that the manifest names"]
+    (plain.folder / "skipped.jsonl").unlink()
+    other = "train-00003-of-00009.parquet"
+    (plain.folder / TRAIN).rename(plain.folder / other)
+    plain.fields["outputs"][0]["name"] = other
+    plain.seal()
+    assert findings(plain) == [f"cook.json: outputs: of split train are {other}; expected {TRAIN}"]
+
+
+def test_other_columns(plain):
+    table = pq.read_table(plain.folder / TRAIN)
+    for other, found in [
+        (table.drop_columns(["labels"]), "its columns are input_ids list<element: int32>, loss_mask"),
+        (
+            table.set_column(1, "labels", pa.array([None] * len(table), table.schema.field(1).type)),
+            "its column labels holds null",
+        ),
+    ]:
+        with pq.ParquetWriter(plain.folder / TRAIN, other.schema, **parquet.WRITER) as writer:
+            writer.write_table(other)
+        plain.seal()
+        assert any(line.startswith(f"{TRAIN}: {found}") for line in findings(plain)), findings(plain)
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"line": 1}, "skipped.jsonl: leaves out 00000.jsonl:1, which has examples"),
+        ({"line": 15}, "skipped.jsonl: row 2: expected the order of the shards"),
+    ],
+)
+def test_rows_of_what_was_left_out_that_do_not_fit(bench, more, found):
+    path = bench.folder / "skipped.jsonl"
+    row = {"shard": "00000.jsonl", "pair": None, "reason": "bad_line", "pairs": 0, "tokens": None} | more
+    path.write_bytes(orjson.dumps({**row, "line": row["line"]}) + b"\n" + path.read_bytes() if more["line"] == 1
+                     else path.read_bytes().split(b"\n")[1] + b"\n" + path.read_bytes())  # fmt: skip
+    bench.seal()
+    assert found in findings(bench)
+    assert any(line.startswith("cook.json: outputs: skipped.jsonl: rows is ") for line in findings(bench))
+    assert any(line.startswith("cook.json: counts.skipped_") for line in findings(bench))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "found"),
+    [
+        ("special_ids", [], "tokenizer.special_ids: expected ascending ids, with those of BOS and EOS among them"),
+        (
+            "special_ids",
+            [0, 2, 1],
+            "tokenizer.special_ids: expected ascending ids, with those of BOS and EOS among them",
+        ),
+        ("pad_id", 32_000, "tokenizer.pad_id is 32000; expected an id below 32,000"),
+        ("bos", None, "tokenizer.bos_id is 1, and tokenizer.bos None; expected both or neither"),
+    ],
+)
+def test_what_a_manifest_says_of_a_tokenizer_of_ones_own(tmp_path, models, field, value, found):
+    write_shard(tmp_path, "set", [entry()])
+    run(Recipe(tokenizer=str(models["llama2"]), datasets="set", source=tmp_path, output=tmp_path / "out"))
+    bench = Bench(tmp_path / "out" / "set", tmp_path / "set-2", tmp_path)
+    bench.fields["tokenizer"] |= {"name": "own", field: value}
+    bench.seal()
+    assert f"cook.json: {found}" in findings(bench)
 
 
 def test_a_tokenizer_of_ones_own_is_held_against_the_manifest_with_its_shards(tmp_path, models):
