@@ -1,4 +1,4 @@
-"""Write tests/data/fingerprints.json anew: what the sample is cooked to, with each packing strategy.
+"""Write tests/data/fingerprints.json and sample.fingerprint.json anew: what the sample is cooked to.
 
     python scripts/renew_fingerprints.py
 
@@ -12,6 +12,8 @@ from pathlib import Path
 import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from cook import Recipe, fingerprint, run
+from test_diff import GOLDEN
 from test_regression import FILE, PACKINGS, fingerprints
 
 
@@ -22,6 +24,9 @@ def main() -> None:
     old = orjson.loads(FILE.read_bytes()) if FILE.exists() else {}
     FILE.write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     changed = [f"{p}/{name}" for p, found in made.items() for name in found if old.get(p, {}).get(name) != found[name]]
+    with tempfile.TemporaryDirectory() as folder:
+        run(Recipe(datasets="all", tokenizer="llama3", source="sample", output=folder))
+        GOLDEN.write_bytes(orjson.dumps(fingerprint(folder), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     print(f"{FILE}: {len(changed)} changed {' '.join(changed)}")
 
 

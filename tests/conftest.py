@@ -26,6 +26,7 @@ needs_collection = pytest.mark.skipif(not COLLECTION.is_dir(), reason="the real 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=60, help="points at which tests/faults kills a cook (60)")
+    parser.addoption("--faults", type=int, default=72, help="faults that tests/faults puts into an output (72)")
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +103,28 @@ def write_shard(root: Path, name: str, rows: list[Any], shard: str = "00000.json
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join((row if isinstance(row, bytes) else orjson.dumps(row)) + b"\n" for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def odd_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set `set` in which all becomes of entries that can, and in `out` what was cooked of it."""
+    from cook import Recipe, run, verify
+
+    root = tmp_path_factory.mktemp("odd")
+    rows = [
+        entry(f"Context {i}, " + "a word " * (i % 9), pair(f"Q{i}?", f"Answer {i}"), pair("Why?", f"{i}é"))
+        for i in range(14)
+    ]
+    long = entry("A long context. " * 12, *(pair(f"Question {i}?", f"Answer {i}.") for i in range(12)))
+    rows += [rows[3], entry("x", pair(" ", "a"), pair("q", "a")), {"context": "none", "QA_list": []}, b"{", long]
+    write_shard(root, "set", rows)
+    write_shard(root, "set", [entry(f"Another {i}") for i in range(9)] + [entry("word " * 300)], "00001.jsonl")
+    recipe = Recipe(
+        datasets="set", tokenizer="llama3", source=root, output=root / "out", max_length=150, validation=0.2,
+        dedup=True, on_error="skip", max_dropped=1.0, overlong="split", limit=25, cache="none",
+    )  # fmt: skip
+    assert run(recipe).results[0].counts["skipped_entries"] == {"no_pairs": 1, "bad_line": 1, "repeat": 1}
+    verified = verify(root / "out", deep=True, source=str(root))
+    assert verified.found == 0
+    assert verified.data_sets[0].compared
+    return root

@@ -22,6 +22,8 @@
     cli        parse, call one library function, print
 
     training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
+    checking   what is cooked: manifest and sums (auditing), rows (rows), shards (proving, decoding)  -> findings
+    comparing  two outputs, or one and a committed fingerprint -> what changed, in words
 
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
 (the tokens of a part on disk) and `cache` (what keeps them between runs), `catalog` (the 35 data sets), `hub` (files
@@ -41,6 +43,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cook._version import __version__
+    from cook.checking import Checked, Verified, verify
+    from cook.comparing import Difference, diff, fingerprint
     from cook.dataset import Result
     from cook.errors import (
         BadLines,
@@ -59,15 +63,19 @@ if TYPE_CHECKING:
     from cook.mixing import Mixed, mix
     from cook.pipeline import Preview, Summary, preview, run
     from cook.recipe import Recipe, read_config
+    from cook.rows import Finding
     from cook.store.reader import Cooked, Sequence, read_cooked
     from cook.training import Collator, load
 
 __all__ = [
     "BadLines",
+    "Checked",
     "Collator",
     "CookError",
     "Cooked",
+    "Difference",
     "Exported",
+    "Finding",
     "InputError",
     "Mixed",
     "OutputError",
@@ -83,24 +91,31 @@ __all__ = [
     "Summary",
     "TokenizerError",
     "TooLong",
+    "Verified",
     "__version__",
+    "diff",
     "export",
+    "fingerprint",
     "load",
     "mix",
     "preview",
     "read_config",
     "read_cooked",
     "run",
+    "verify",
 ]
 
 # Modules are imported when a name is first asked for: `import cook` costs nothing that is not used.
 _MODULES = {
     "_version": ("__version__",),
+    "checking": ("Checked", "Verified", "verify"),
+    "comparing": ("Difference", "diff", "fingerprint"),
     "dataset": ("Result",),
     "exports.exporting": ("Exported", "export"),
     "mixing": ("Mixed", "mix"),
     "pipeline": ("Preview", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),
+    "rows": ("Finding",),
     "store.reader": ("Cooked", "Sequence", "read_cooked"),
     "training": ("Collator", "load"),
 }

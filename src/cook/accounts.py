@@ -23,6 +23,11 @@ from cook.spool import Rows
 
 SKIPPED_NAME = "skipped.jsonl"
 ROW_BYTES = 100  # a line of it, about
+# A row of it, read back: index of its shard, and as spool.SKIPPED has it.
+LEFT = np.dtype([("shard", "i4"), ("line", "i4"), ("pair", "i4"), ("reason", "i1"), ("pairs", "i4"), ("tokens", "i4")])
+ENTIRE = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone
+MAX_INT = 2**31 - 1
+Sums = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass
@@ -37,12 +42,10 @@ class Dough:
         """A count, over all parts."""
         return sum(getattr(part, field) for part in self.parts)
 
-    def skipped(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def skipped(self) -> tuple[Sums, Sums]:
         """How many entries, and how many pairs, were left out for each of REASONS."""
-        entries, pairs = (np.zeros(len(spool.REASONS), np.int64) for _ in range(2))
-        for part in self.parts:
-            np.add.at(entries, part.skipped["reason"][part.skipped["pair"] < 0], 1)
-            np.add.at(pairs, part.skipped["reason"], part.skipped["pairs"])
+        of_parts = [counted(part.skipped) for part in self.parts]
+        entries, pairs = (np.sum(sums, axis=0) for sums in zip(*of_parts, strict=True))
         return entries, pairs
 
     def skip_repeats(self, placed: Rows, pairs: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]) -> None:
@@ -181,12 +184,6 @@ def _ceil(share: float) -> str:
 def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, Any]:
     """The manifest's counts and figures, over all splits."""
     joined = Made.joined(list(made.values()))
-    total = joined.counts()
-    entries, pairs = dough.skipped()
-
-    def by_reason(sums: npt.NDArray[np.int64]) -> dict[str, int]:
-        return {reason: int(amount) for reason, amount in zip(spool.REASONS, sums, strict=True) if amount}
-
     markers: Counter[str] = Counter()
     for part in dough.parts:
         markers.update(part.markers)
@@ -194,23 +191,42 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
         "counts": {
             "entries": dough.total("entries"),
             "pairs": dough.total("pairs"),
-            **total,
+            **joined.counts(),
             **({"splits": {name: split.counts() for name, split in made.items()}} if len(made) > 1 else {}),
             "split": dough.total("split"),
             "truncated": dough.total("truncated"),
-            "skipped_entries": by_reason(entries),
-            "skipped_pairs": by_reason(pairs),
+            **left_out(*dough.skipped()),
             "special_strings": dough.total("special"),
             "markers": {marker: count for marker, count in markers.items() if count},
         },
-        "figures": {
-            "utilisation": round(total["tokens"] / (total["sequences"] * recipe.max_length), 6),
-            "trained_share": round(total["trained_tokens"] / total["tokens"], 6),
-            "longest_entry": max(part.longest for part in dough.parts),
-            "example_tokens": joined.lengths.quantiles(),
-            "sequence_tokens": joined.tokens.quantiles(),
-            "examples_per_sequence": round(total["examples"] / total["sequences"], 3),
-        },
+        "figures": {"longest_entry": max(part.longest for part in dough.parts), **shape(joined, recipe.max_length)},
+    }
+
+
+def counted(skipped: Rows) -> tuple[Sums, Sums]:
+    """How many entries, and how many pairs, these rows say were left out for each of REASONS."""
+    entries = np.bincount(skipped["reason"][skipped["pair"] < 0], minlength=len(spool.REASONS))
+    pairs = np.bincount(skipped["reason"], skipped["pairs"], minlength=len(spool.REASONS)).astype(np.int64)
+    return entries, pairs
+
+
+def left_out(entries: Sums, pairs: Sums) -> dict[str, dict[str, int]]:
+    """The manifest's counts of what was left out, by reason."""
+    return {
+        key: {reason: int(amount) for reason, amount in zip(spool.REASONS, amounts, strict=True) if amount}
+        for key, amounts in (("skipped_entries", entries), ("skipped_pairs", pairs))
+    }
+
+
+def shape(made: Made, max_length: int) -> dict[str, Any]:
+    """The manifest's figures of how sequences are filled."""
+    total = made.counts()
+    return {
+        "utilisation": round(total["tokens"] / (total["sequences"] * max_length), 6),
+        "trained_share": round(total["trained_tokens"] / total["tokens"], 6),
+        "example_tokens": made.lengths.quantiles(),
+        "sequence_tokens": made.tokens.quantiles(),
+        "examples_per_sequence": round(total["examples"] / total["sequences"], 3),
     }
 
 
@@ -238,3 +254,40 @@ def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str
     except OSError as exc:
         raise unwritable(path, exc, ROW_BYTES * rows) from exc
     return [{"name": path.name, "rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}]
+
+
+def read_skipped(path: Path, shards: dict[str, int], recipe: Recipe) -> tuple[Rows, list[tuple[int, str]]]:
+    """The rows of skipped.jsonl as LEFT; and of each line that is none, its number, from 1, and what is wrong."""
+    rows: list[tuple[int, ...]] = []
+    wrong = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                rows.append(_left(line, shards, recipe))
+            except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                wrong.append((number, str(exc)))
+    return np.array(rows, LEFT), wrong
+
+
+def _left(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...]:
+    """A row of skipped.jsonl as LEFT has it. Raises ValueError, KeyError, TypeError, AttributeError."""
+    row = orjson.loads(line)
+    reason, pair, pairs, tokens = row["reason"], row["pair"], row["pairs"], row["tokens"]
+    wrong = []
+    if {*row} - {"problem"} != {*(LEFT.names or ())} or ("problem" in row) > (reason == "bad_line"):
+        wrong.append(f"its fields are {', '.join(row)}")
+    if row["shard"] not in shards:
+        wrong.append(f"its shard is {row['shard']!r}")
+    numbers = (row["line"], -1 if pair is None else pair, pairs, tokens or 0)
+    if not all(type(number) is int and number <= MAX_INT for number in numbers) or row["line"] < 1 or numbers[1] < -1:
+        wrong.append(f"line, pair, pairs, tokens are {row['line']!r}, {pair!r}, {pairs!r}, {tokens!r}")
+    blank = reason in ("blank_question", "blank_answer")
+    if (pair is None and blank) or (pair is not None and reason in ENTIRE) or (pair is not None and pairs != 1):
+        wrong.append(f"its pair is {pair!r} and its pairs {pairs!r} with reason {reason}")
+    if reason == "repeat" and not recipe.dedup:
+        wrong.append("it is left out as a repeat, without --dedup")
+    if (reason == "overlong") != bool(tokens) or (tokens and tokens <= recipe.max_length):
+        wrong.append(f"it has {tokens!r} tokens with reason {reason}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return (shards[row["shard"]], row["line"], numbers[1], spool.REASONS.index(reason), pairs, numbers[3])

@@ -1,7 +1,7 @@
 """The command: parse, call one library function, print. Only click is imported at the top, for a fast `--help`.
 
 Standard output is for data (`--json`, `--dry-run`, `list`); progress, summary, warnings and errors: standard error.
-Exit codes: 0 done; 1 a CookError; 2 usage; 3 input rejected; 130, 143 interrupted.
+Exit codes: 0 done; 1 a CookError; 2 usage; 3 input rejected; 4 verify or diff found something; 130, 143 interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from cook.checking import Verified
     from cook.errors import CookError
     from cook.exports.exporting import Exported
     from cook.mixing import Mixed
@@ -348,6 +349,104 @@ def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
     return weights
 
 
+@main.command("verify")
+@click.argument("path", type=click.Path())
+@click.option("--deep", is_flag=True, help="Read the shards, and compare every context, question and answer.")
+@click.option("-s", "--source", metavar="SOURCE", help="With --deep: where the shards are; as for cooking.")
+@click.option("-t", "--tokenizer", metavar="NAME", help="With --deep: the tokenizer's place, where it has moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
+def verify_(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:
+    """Check what is cooked: a data set's folder, all in a ROOT, or a mix.
+
+    Files are held against the manifest, rows against what a row must be, and sums against the rows. With --deep the
+    output is proved to be its source: every pair once, with its context, or left out for a reason that is true. Exit
+    code 4: something is wrong, and listed.
+    """
+    from cook.checking import verify
+    from cook.errors import FOUND
+
+    if deep != (source is not None):
+        raise click.UsageError("--deep and --source go together: the shards that are compared with")
+    verified = verify(path, deep=deep, source=source, tokenizer=tokenizer)
+    if as_json:
+        _print_json(_verified_json(verified))
+    else:
+        _print_verified(verified)
+    if verified.found:
+        sys.exit(FOUND)
+
+
+def _verified_json(verified: Verified) -> dict[str, Any]:
+    return {
+        "right": not verified.found,
+        "data_sets": [
+            {
+                "name": each.name,
+                "folder": str(each.folder),
+                "compared": each.compared,
+                "sequences": each.sequences,
+                "examples": each.examples,
+                "tokens": each.tokens,
+                "found": each.found,
+                "findings": [{"file": f.file, "row": f.row, "what": f.what} for f in each.findings],
+            }
+            for each in verified.data_sets
+        ],
+    }
+
+
+MOST_SHOWN = 20  # findings of a file that are printed
+
+
+def _print_verified(verified: Verified) -> None:
+    from cook.checking import by_file
+
+    for each in verified.data_sets:
+        shown = list(by_file(each.findings, MOST_SHOWN))
+        for finding in shown:
+            click.echo(_printable(f"{each.folder}/{finding}"))
+        if rest := each.found - len(shown):
+            click.echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
+        made = f"{_several(each.sequences, 'sequence')}, {_several(each.examples, 'example')}, {each.tokens:,} tokens"
+        done = "; equal to its shards" if each.compared else ""
+        verdict = f"{_several(each.found, 'finding')}" if each.found else f"right: {made}{done}"
+        click.echo(f"{each.folder}: {verdict}", err=True)
+
+
+@main.command("diff")
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def diff_(a: str, b: str, as_json: bool) -> None:
+    """Say what changed from A to B: each a data set's folder, a ROOT, a mix, or a fingerprint's file.
+
+    Exit code 0: the same sequences, by the same recipe, of the same shards; 4: something differs.
+    """
+    from cook.comparing import diff
+    from cook.errors import FOUND
+
+    found = diff(a, b)
+    if as_json:
+        _print_json({"same": found.same, "data_sets": found.data_sets})
+    else:
+        for name, told in found.data_sets.items():
+            for line in told:
+                click.echo(_printable(f"{name}: {line}"))
+        if found.same:
+            click.echo("same", err=True)
+    if not found.same:
+        sys.exit(FOUND)
+
+
+@main.command("fingerprint")
+@click.argument("path", type=click.Path())
+def fingerprint_(path: str) -> None:
+    """Print the fingerprint of what is cooked: a small JSON file to commit, which diff compares with."""
+    from cook.comparing import fingerprint
+
+    _print_json(fingerprint(path))
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
 @click.option("-s", "--source", metavar="SOURCE", help="List what this source holds, not the catalog.")
@@ -401,6 +500,11 @@ def _print_json(value: Any) -> None:
     import orjson
 
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _printable(text: str) -> str:
+    """A line that holds text of the data, with what could steer a terminal escaped."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _print_table(rows: list[dict[str, Any]], file: Any) -> None:

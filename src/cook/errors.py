@@ -12,6 +12,8 @@
     │   └── TooLong          3   examples longer than a sequence, beyond what the recipe allows
     └── SeveralFailed        highest of the data sets that failed, each of which stands in it
 
+    (no error)               4   verify or diff found a difference; a damaged manifest is one too
+
 Errors of other libraries are turned into one of these where they are called, `from` the original.
 """
 
@@ -24,6 +26,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from cook.pipeline import Summary
+
+FOUND = 4  # what the command returns where verify or diff found something
 
 
 class CookError(Exception):

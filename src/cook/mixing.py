@@ -92,7 +92,7 @@ def mix(
     begun = time.perf_counter()
     root, to = Path(root), _folder(to)
     found = _data_sets(root, to)
-    settings = _settings(weights or {}, sequences, seed, split, jobs, list(found))
+    settings = checked_settings(weights or {}, sequences, seed, split, jobs, list(found))
     cores = jobs or executors.usable_cores()
     taken = [folder for name, folder in found.items() if settings.weights.get(name) != 0]
     if not taken:
@@ -152,7 +152,7 @@ def _size(folder: Path) -> int:
         return 0  # likewise
 
 
-def _settings(
+def checked_settings(
     weights: Mapping[str, float], sequences: int | None, seed: int, split: str, jobs: int | None, held: list[str]
 ) -> Settings:
     """The settings, checked. Raises RecipeError, listing every one that is wrong."""

@@ -169,8 +169,8 @@ def _encode_whole(job: Job, result: Tokenized) -> Index:
             table["start"] = [entry.start for entry in batch]
             table["pairs"] = [len(entry.pairs) for entry in batch]
             if job.recipe.hashes:
-                table["context"] = [_hash(entry.context.encode()) for entry in batch]
-                table["content"] = [_hash(orjson.dumps((entry.context, entry.pairs))) for entry in batch]
+                table["context"] = [hash64(entry.context.encode()) for entry in batch]
+                table["content"] = [hash64(orjson.dumps((entry.context, entry.pairs))) for entry in batch]
             writer.write(_with_control_tokens(ids, offsets, job.tokenizer))
             if (table["input"] == 0).any():
                 for empty in np.flatnonzero(table["input"] == 0):
@@ -230,7 +230,7 @@ def _batches(
     yield batch, np.array(skipped, SKIPPED)
 
 
-def _hash(data: bytes) -> int:
+def hash64(data: bytes) -> int:
     """64 bits that are the same on every machine."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 

@@ -216,15 +216,15 @@ def _make(tokenizer: Tokenizer) -> Engine:
 
         if tokenizer.preset:
             return _bundled(tokenizer.preset)
-        return SplintrEngine.from_json(_json(tokenizer))
+        return SplintrEngine.from_json(tokenizer_document(tokenizer))
     if tokenizer.engine == "fastokens":
         from cook.engines.fastokens import FastokensEngine
 
-        return FastokensEngine(_json(tokenizer))
-    return HfEngine(_json(tokenizer))
+        return FastokensEngine(tokenizer_document(tokenizer))
+    return HfEngine(tokenizer_document(tokenizer))
 
 
-def _json(tokenizer: Tokenizer) -> bytes:
+def tokenizer_document(tokenizer: Tokenizer) -> bytes:
     """The tokenizer.json: of a preset, made or from the cache; else the file, if it is still the one resolved."""
     if tokenizer.preset is None:
         data = _read(Path(tokenizer.path or ""))

@@ -73,18 +73,18 @@ def find_preset(name: str) -> Preset | None:
 
 
 @cache
-def _tokens(bundled: str, count: int) -> list[bytes]:
-    """The bytes of the first `count` tokens of a bundled vocabulary."""
+def plain_tokens(preset: Preset) -> list[bytes]:
+    """The bytes of each token of a preset that is no special one, in the order of ids."""
     import splintr
 
-    token_bytes = splintr.Tokenizer.from_pretrained(bundled).decode_token_bytes
-    return [token_bytes(i) for i in range(count)]
+    token_bytes = splintr.Tokenizer.from_pretrained(preset.bundled).decode_token_bytes
+    return [token_bytes(i) for i in range(preset.plain)]
 
 
 def vocabulary_fingerprint(preset: Preset) -> str:
     """sha256 over what determines ids: each token's length and bytes in the order of ids, then the special tokens."""
     digest = hashlib.sha256(f"cook preset {preset.name} 1\n".encode())
-    for token in _tokens(preset.bundled, preset.plain):
+    for token in plain_tokens(preset):
         digest.update(len(token).to_bytes(4, "little") + token)
     digest.update(orjson.dumps(preset.specials))
     return digest.hexdigest()
@@ -94,7 +94,7 @@ def tokenizer_json(preset: Preset) -> bytes:
     """The tokenizer.json of a preset, without a post-processor. Takes about a second."""
     import splintr
 
-    tokens = _tokens(preset.bundled, preset.plain)
+    tokens = plain_tokens(preset)
     if preset.name == "llama3":
         built = byte_level_json(tokens, splintr.LLAMA3_PATTERN, preset.specials, ignore_merges=True)
     else:
@@ -110,7 +110,7 @@ def byte_level_json(
     ignore_merges: bool = False,
 ) -> dict[str, Any]:
     """A byte-level BPE tokenizer.json from tokens in the order of their ranks."""
-    letters = _byte_letters()
+    letters = byte_letters()
     names = [token.decode("latin-1").translate(letters) for token in tokens]
     ranks = {token: rank for rank, token in enumerate(tokens)}
     merges = [
@@ -167,7 +167,7 @@ def _bpe(vocab: dict[str, int], merges: list[list[str]], **settings: Any) -> dic
     return {"type": "BPE", **model, **settings, "vocab": vocab, "merges": merges}
 
 
-def _byte_letters() -> dict[int, str]:
+def byte_letters() -> dict[int, str]:
     """The printable letter that stands for each byte in byte-level vocabularies (GPT-2, encoder.py)."""
 
     def printable() -> Iterator[int]:

@@ -208,7 +208,7 @@ Lists = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]  # values, flat, and the 
 def read_columns(path: str | os.PathLike[str]) -> Iterator[dict[str, Lists]]:
     """The row groups of a file, by column. Raises OutputError."""
     for _, table in _row_groups(path, list(COLUMNS)):
-        yield _columns(table)
+        yield columns_of(table)
 
 
 def read_wanted(
@@ -216,7 +216,7 @@ def read_wanted(
 ) -> Iterator[tuple[npt.NDArray[np.bool_], dict[str, Lists]]]:
     """The row groups that hold a wanted row, `wanted` being a flag a row, with their part of it. Raises OutputError."""
     for begin, table in _row_groups(path, list(COLUMNS), wanted):
-        yield wanted[begin : begin + table.num_rows], _columns(table)
+        yield wanted[begin : begin + table.num_rows], columns_of(table)
 
 
 def read_data_sets(path: str | os.PathLike[str]) -> Iterator[list[str]]:
@@ -225,7 +225,8 @@ def read_data_sets(path: str | os.PathLike[str]) -> Iterator[list[str]]:
         yield table.column(DATASET).to_pylist()
 
 
-def _columns(table: pa.Table) -> dict[str, Lists]:
+def columns_of(table: pa.Table) -> dict[str, Lists]:
+    """The values and offsets of each column of a row group."""
     return {name: _flat(table.column(name).combine_chunks()) for name in COLUMNS}
 
 

@@ -1,0 +1,239 @@
+"""What is cooked, held against its manifest; and, with `deep`, against the shards that it was made of.
+
+manifest   its syntax and sha256, the files it names and their sizes and hashes           (auditing)
+rows       columns, lengths, BOS, EOS and special ids, mask and labels of every row       (rows)
+sums       counts and figures, skipped.jsonl, and the plan that the recipe makes          (auditing)
+shards     every pair of every entry once, contexts whole, texts as the recipe's          (proving)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cook.auditing import Check
+from cook.errors import OutputError, RecipeError, SourceError, TokenizerError
+from cook.recipe import Recipe, hub_address
+from cook.rows import Finding, Findings
+from cook.sources import Shard, Source, open_source, sha256_of
+from cook.store import card, manifest
+from cook.store.publish import aside
+from cook.tokenizer import Tokenizer, resolve
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """A data set or a mix, checked."""
+
+    name: str
+    folder: Path
+    compared: bool
+    """Whether it was compared with its shards."""
+    findings: list[Finding]
+    found: int
+    """How many findings there are; of each file the first 10,000 are in the list."""
+    sequences: int
+    examples: int
+    tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """What a check of a path came to."""
+
+    data_sets: list[Checked]
+
+    @property
+    def found(self) -> int:
+        """How many findings there are; 0: all is right."""
+        return sum(checked.found for checked in self.data_sets)
+
+
+def verify(
+    path: str | os.PathLike[str], *, deep: bool = False, source: str | None = None, tokenizer: str | None = None
+) -> Verified:
+    """Check a data set, a mix, or all that is cooked in a ROOT: all that `cook verify` does from a shell.
+
+    With `deep` the shards of `source` are read, and every context, question and answer compared; it takes four bytes a
+    token of room for temporary files. Raises CookError for what cannot be checked; what is wrong is a finding.
+    """
+    if deep != (source is not None):
+        raise RecipeError("source: names the shards that deep compares with; give both, or neither")
+    folders = cooked_folders(Path(path))
+    done = [_verify(folder, source, tokenizer) for folder in folders]
+    if not (Path(path) / manifest.NAME).exists():
+        done += _root_card(Path(path))
+    return Verified(done)
+
+
+def cooked_folders(path: Path) -> list[Path]:
+    """The folder of a data set or of a mix; or, of a ROOT, those in it. Raises OutputError where nothing is cooked."""
+    if not path.exists() and aside(path.parent, path.name).exists():
+        return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
+    if (path / manifest.NAME).exists():
+        return [path]
+    found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
+    if not found:
+        raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
+    return found
+
+
+def _root_card(root: Path) -> list[Checked]:
+    """The card of a ROOT, if cook wrote it and it is not what cook would write now."""
+    findings = Findings()
+    try:
+        there = (root / card.NAME).read_bytes()
+    except OSError:
+        return []
+    if card.MARK.encode() not in there or there == card.card(card.cooked(root)).encode():
+        return []
+    findings.note(card.NAME, None, "is not the card of the data sets that are here; cook any of them to renew it")
+    return [Checked(card.NAME, root, False, findings.kept, 1, 0, 0, 0)]
+
+
+def _verify(folder: Path, source: str | None, tokenizer: str | None) -> Checked:
+    check = Check(folder)
+    compared = _read(check) and _check(check, source, tokenizer)
+    return Checked(
+        name=check.fields.get("data_set", folder.name),
+        folder=folder,
+        compared=compared,
+        findings=check.findings.kept,
+        found=len(check.findings),
+        sequences=sum(map(len, check.sizes.values())),
+        examples=len(check.examples),
+        tokens=sum(int(sizes.sum()) for sizes in check.sizes.values()),
+    )
+
+
+def _read(check: Check) -> bool:
+    """Read the manifest. What is damaged is a finding; one of another cook an OutputError."""
+    try:
+        check.fields = manifest.read(check.folder)
+    except OutputError as exc:
+        if _of_another_cook(check.folder):
+            raise
+        check.wrong(str(exc).removeprefix(f"{check.folder / manifest.NAME}: "))
+        return False
+    if check.fields.get("kind") == manifest.EXPORT:
+        raise OutputError(
+            f"{check.folder}: is an export, which verify does not check: check the data set that it was made of, and "
+            "repeat the export, which says whether it is up to date"
+        )
+    return True
+
+
+def _of_another_cook(folder: Path) -> bool:
+    """Whether a manifest that is refused is whole all the same, and of another version or kind."""
+    try:
+        found = orjson.loads((folder / manifest.NAME).read_bytes())
+        whole = found.pop("sha256", None) == manifest.digest(found)
+        return whole and (
+            found["format_version"] != manifest.FORMAT_VERSION or found.get("kind") not in manifest.SHAPES
+        )
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return False
+
+
+def _check(check: Check, source: str | None, tokenizer: str | None) -> bool:
+    """All that there is to check; whether the output was compared with its shards."""
+    mixed = "kind" in check.fields
+    if mixed and source is not None:
+        raise OutputError(
+            f"{check.folder}: is a mix, which no shards belong to: check its data sets with --deep, it without"
+        )
+    with contextlib.ExitStack() as stack:
+        spool, ids = None, Path()
+        if source is not None:
+            ids = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cook-verify-"))) / "ids"
+            spool = stack.enter_context(ids.open("wb"))
+        try:
+            check.files()
+            check.settings(tokenizer)
+            check.rows(spool)
+            if mixed:
+                check.mix()
+            elif check.recipe is not None and check.whole:
+                check.sums(check.recipe)
+        # Of a manifest whose fields are of other types than cook writes.
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, ZeroDivisionError) as exc:
+            check.wrong(f"its fields are not those that cook writes: {type(exc).__name__}: {exc}")
+            return False
+        if mixed:
+            return False
+        if spool is not None and source is not None:
+            shards = _shards(check, source)
+            if not check.whole or check.recipe is None:
+                return False
+            from cook.proving import prove
+
+            spool.close()
+            prove(check, check.recipe, shards, _tokenizer(check, check.recipe, tokenizer), ids)
+            return True
+        if check.recipe is not None and not len(check.findings):
+            check.plan(check.recipe)
+    return False
+
+
+def _tokenizer(check: Check, recipe: Recipe, name: str | None) -> Tokenizer:
+    """The tokenizer that a data set was cooked with. Raises TokenizerError for another."""
+    told = check.fields["tokenizer"]
+    where = f"{check.folder} was cooked with {told['name']}, of fingerprint {told['fingerprint']}; --tokenizer"
+    try:
+        found = resolve(recipe)
+    except TokenizerError as exc:
+        raise TokenizerError(f"{exc}\n{where} says where it lies") from exc
+    if found.fingerprint != told["fingerprint"]:
+        raise TokenizerError(
+            f"{name or told['name']}: is another tokenizer, of fingerprint {found.fingerprint}\n{where} says where "
+            "it lies"
+        )
+    check.same_tokenizer(found)
+    return found
+
+
+def _shards(check: Check, source: str) -> list[Shard]:
+    """The shards that a data set was cooked from, matched by names and sha256. Raises SourceError."""
+    opened = _open(source, check.fields["source"] if check.recipe else {})
+    name = check.fields["data_set"]
+    if name not in opened.names():
+        raise SourceError(f"{source}: holds no data set {name}, which {check.folder} was cooked from")
+    there = {shard.name: shard for shard in opened.shards(name)}
+    shards = []
+    for row in check.fields["inputs"]:
+        shard = there.get(row["name"])
+        if shard is None:
+            raise SourceError(f"{source}: {name}: holds no shard {row['name']}, which {check.folder} was cooked from")
+        digest = shard.sha256 or sha256_of(shard.path)
+        if digest != row["sha256"]:
+            raise SourceError(
+                f"{shard.path}: is not the shard that {check.folder} was cooked from: its sha256 is {digest}, the "
+                f"manifest says {row['sha256']}"
+            )
+        check.equal(f"inputs: {row['name']}: bytes", row["bytes"], shard.size)
+        shards.append(shard)
+    return shards
+
+
+def _open(source: str, told: dict[str, Any]) -> Source:
+    """The source; one on the Hub at the commit that the manifest names, unless it names one itself."""
+    address = hub_address(source)
+    commit = told.get("commit") if address and address[1] is None else None
+    return open_source(source, follow_links=True, revision=commit)
+
+
+def by_file(findings: list[Finding], most: int) -> Iterator[Finding]:
+    """The first findings of each file."""
+    seen: Counter[str] = Counter()
+    for finding in findings:
+        seen[finding.file] += 1
+        if seen[finding.file] <= most:
+            yield finding

@@ -1,0 +1,354 @@
+"""Two outputs, or an output and a fingerprint that was committed: what changed, in words.
+
+A fingerprint is a small JSON object. It has each data set's recipe, tokenizer, counts and inputs as the manifest has
+them, and of its examples
+
+    ordered    sha256 over the sequences of each split, in order: ids, masks, lengths, and where each came from
+    sum        by shard: how many examples, and the sum of their hashes (mod 2^64, in hexadecimal), free of order
+    hashes     8 bytes an example, base64, in the order of shards, lines and hashes: 6 of its ids, 2 of its mask
+    lines      the line of each, as differences from the one before (int32), zlib, base64
+
+so that a comparison can say which examples changed; `ordered` alone decides whether all is the same. Versions and the
+bytes of Parquet files are not compared: a library's new version may write the same rows in other bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from cook.checking import cooked_folders
+from cook.decoding import Decoder
+from cook.engines.bundled import find_preset
+from cook.errors import CookError, OutputError
+from cook.recipe import Recipe
+from cook.store import manifest, parquet
+from cook.store.reader import Cooked, read_cooked
+
+VERSION = 1
+KEY = "cook_fingerprint"
+MOST_SHOWN = 3  # changed examples of a data set that are shown as text
+SHOWN = 70  # letters of each
+MAX_BYTES = 1 << 30
+# One row an example: index of its shard, line, hash.
+EXAMPLE = np.dtype([("shard", "i4"), ("line", "i4"), ("hash", "u8")])
+IDS = np.uint64(0xFFFF_FFFF_FFFF_0000)
+Hashes = npt.NDArray[np.uint64]
+Table = npt.NDArray[np.void]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """What a comparison came to: of each data set that differs, sentences."""
+
+    data_sets: dict[str, list[str]]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs."""
+        return not self.data_sets
+
+
+def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fingerprint of a data set, a mix, or all that is cooked in a ROOT. Raises OutputError."""
+    found = {}
+    for folder in cooked_folders(Path(path)):
+        cooked = read_cooked(folder)
+        found[_name(cooked)] = _fingerprint(cooked)
+    return {KEY: VERSION, "data_sets": found}
+
+
+def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
+    """What changed from A to B, each an output (a data set, a mix, a ROOT) or a fingerprint's file. Raises OutputError.
+
+    Of two outputs the first examples that changed are shown as text, where the tokenizer is a preset.
+    """
+    prints = [_read(Path(each)) if Path(each).is_file() else fingerprint(each) for each in (a, b)]
+    mine, theirs = (each["data_sets"] for each in prints)
+    if len(mine) == len(theirs) == 1 and not Path(a).is_file() and not Path(b).is_file():
+        theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever they are called
+    changes = {}
+    for name in sorted(mine.keys() | theirs.keys()):
+        if name not in theirs:
+            changes[name] = ["is gone"]
+        elif name not in mine:
+            changes[name] = ["is new"]
+        else:
+            try:
+                told, places = _compare(mine[name], theirs[name])
+            except (KeyError, TypeError, AttributeError, ValueError, IndexError, zlib.error) as exc:
+                raise OutputError(f"{a}, {b}: {name}: is not a fingerprint of cook: {exc}") from exc
+            if places and not Path(a).is_file() and not Path(b).is_file():
+                told += _shown(places, *(_folder(each, name) for each in (a, b)))
+            if told:
+                changes[name] = told
+    return Difference(changes)
+
+
+def _name(cooked: Cooked) -> str:
+    return str(cooked.manifest.get("data_set", cooked.folder.name))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise OutputError(f"{path}: is too large for a fingerprint")
+        found = orjson.loads(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise OutputError(f"{path}: is not a fingerprint of cook: {exc}") from exc
+    if not isinstance(found, dict) or found.get(KEY) != VERSION or not isinstance(found.get("data_sets"), dict):
+        raise OutputError(f"{path}: is not a fingerprint that this cook reads; `cook fingerprint` writes one")
+    return found
+
+
+def _fingerprint(cooked: Cooked) -> dict[str, Any]:
+    fields = cooked.manifest
+    mixed = fields.get("kind") == manifest.MIX
+    tables, ordered = [np.empty(0, EXAMPLE)], dict[str, Any]()
+    shards: list[str] = [] if mixed else [row["name"] for row in fields["inputs"]]
+    number = {name: index for index, name in enumerate(shards)}
+    for output in fields["outputs"]:
+        if "split" not in output:
+            continue
+        digest = ordered.setdefault(output["split"], hashlib.sha256())
+        path = cooked.folder / output["name"]
+        names = parquet.read_data_sets(path) if mixed else iter(())
+        for columns in parquet.read_columns(path):
+            for values, offsets in columns.values():
+                digest.update(np.diff(offsets).astype("<i4").tobytes() + values.astype("<i4").tobytes())
+            shard, by_example = columns["source_shard"]
+            table = np.empty(len(shard), EXAMPLE)
+            if mixed:  # shards count in each data set's own inputs
+                rows = next(names)
+                digest.update(json.dumps(rows).encode())
+                told = np.repeat(np.array(rows, object), np.diff(by_example)) if rows else np.empty(0, object)
+                labels = [f"{name}, shard {index}" for name, index in zip(told.tolist(), shard.tolist(), strict=True)]
+                table["shard"] = [number.setdefault(label, len(number)) for label in labels]
+            else:
+                table["shard"] = shard
+            table["line"] = columns["source_line"][0]
+            table["hash"] = _hashes(columns)
+            tables.append(table)
+    examples = np.concatenate(tables)
+    examples = examples[np.lexsort((examples["hash"], examples["line"], examples["shard"]))]
+    sources = fields["sources"] if mixed else fields["inputs"]
+    by_shard = {}
+    for name, index in number.items():
+        mine = examples["hash"][examples["shard"] == index]
+        by_shard[name] = {"examples": len(mine), "sum": f"{int(mine.sum(dtype=np.uint64)):016x}"}
+    return {
+        "recipe": fields["mix"] if mixed else fields["recipe"],
+        "tokenizer": {key: value for key, value in fields["tokenizer"].items() if key != "special_ids"},
+        "counts": fields["counts"],
+        "inputs": {row["name"]: row["sha256"] for row in sources},
+        "ordered": {split: digest.hexdigest() for split, digest in ordered.items()},
+        "sum": by_shard,
+        "hashes": base64.b64encode(examples["hash"].astype("<u8").tobytes()).decode(),
+        "lines": base64.b64encode(zlib.compress(np.diff(examples["line"], prepend=0).astype("<i4").tobytes())).decode(),
+    }
+
+
+def _hashes(columns: dict[str, parquet.Lists]) -> Hashes:
+    """64 bits an example: 48 of its ids, 16 of its mask and labels. A hash of each token and its place, summed."""
+    ids, _ = columns["input_ids"]
+    lengths = columns["seq_lengths"][0].astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    place = (np.arange(len(ids)) - np.repeat(starts, lengths)).astype(np.uint64)
+    labels = columns["labels"][0].astype(np.int64).view(np.uint64)
+    masks = columns["loss_mask"][0].astype(np.uint64)
+    of_ids = _sums(_mixed(place << np.uint64(32) | ids.view(np.uint32)), starts)
+    of_mask = _sums(_mixed(place << np.uint64(33) ^ labels << np.uint64(1) ^ masks), starts)
+    return of_ids & IDS | of_mask >> np.uint64(48)
+
+
+def _sums(values: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
+    if not len(starts):
+        return np.empty(0, np.uint64)
+    return _mixed(np.add.reduceat(values, starts))
+
+
+def _mixed(x: Hashes) -> Hashes:
+    """Splitmix64's finaliser (Steele, Lea, Flood 2014): a bijection that spreads every bit."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _examples(found: dict[str, Any], names: dict[str, int]) -> Table:
+    """The examples of a fingerprint, its shards numbered by `names`."""
+    counts = [row["examples"] for row in found["sum"].values()]
+    hashes = np.frombuffer(base64.b64decode(found["hashes"]), "<u8")
+    lines = np.cumsum(np.frombuffer(zlib.decompress(base64.b64decode(found["lines"])), "<i4"))
+    table = np.empty(sum(counts), EXAMPLE)
+    table["shard"] = np.repeat([names[name] for name in found["sum"]], counts)
+    table["line"], table["hash"] = lines, hashes
+    return table[np.lexsort((table["hash"], table["line"], table["shard"]))]
+
+
+Places = list[tuple[str, int]]  # shards and lines
+
+
+def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
+    """What changed in a data set, in sentences; and where the first examples are that changed."""
+    told = []
+    if a["tokenizer"] != b["tokenizer"]:
+        keys = [key for key in a["tokenizer"] if a["tokenizer"][key] != b["tokenizer"].get(key)]
+        keys.sort(key=lambda key: key != "name")
+        what = ", ".join(f"{key} {a['tokenizer'][key]} → {b['tokenizer'].get(key)}" for key in keys)
+        told.append(f"another tokenizer: {what}")
+    settings = a["recipe"].keys() | b["recipe"].keys()
+    for key in sorted(settings):
+        mine, theirs = a["recipe"].get(key), b["recipe"].get(key)
+        if mine != theirs:
+            told.append(f"another {key.replace('_', ' ')}: {json.dumps(mine)} → {json.dumps(theirs)}")
+    for name in sorted(a["inputs"].keys() | b["inputs"].keys()):
+        mine, theirs = a["inputs"].get(name), b["inputs"].get(name)
+        if mine != theirs:
+            what = "more" if mine is None else "less" if theirs is None else "changed"
+            told.append(f"a shard {what}: {name}")
+    if a["ordered"] == b["ordered"]:
+        if told:
+            told.append("the sequences are the same")
+        elif a["counts"] != b["counts"]:
+            told.append(f"the sequences are the same; the counts differ: {a['counts']} → {b['counts']}")
+        return told, []
+    names = {name: index for index, name in enumerate(sorted(a["sum"].keys() | b["sum"].keys()))}
+    mine, theirs = _examples(a, names), _examples(b, names)
+    counts = f"{a['counts']['sequences']:,} sequences → {b['counts']['sequences']:,}"
+    if a["sum"] == b["sum"] and np.array_equal(mine, theirs):
+        if a["ordered"].keys() != b["ordered"].keys() or a["counts"].get("splits") != b["counts"].get("splits"):
+            return [*told, f"the same examples, in other splits or sequences ({counts})"], []
+        return [*told, f"only the order or the packing changed: the same examples ({counts})"], []
+    if a["tokenizer"]["fingerprint"] != b["tokenizer"]["fingerprint"]:
+        mine["hash"] = theirs["hash"] = 0  # ids of two tokenizers have nothing in common
+    sentences, places = _matched(mine, theirs, list(names))
+    if a["tokenizer"]["fingerprint"] != b["tokenizer"]["fingerprint"]:
+        sentences = [f"{len(mine):,} examples → {len(theirs):,}, whose ids cannot be compared ({counts})", *sentences]
+        places = []
+    return [*told, *sentences], places
+
+
+def _matched(mine: Table, theirs: Table, names: list[str]) -> tuple[list[str], Places]:
+    """Which examples changed, moved, are gone or new: what is alike is taken away in turns."""
+    mine, theirs = _rest(mine, theirs, ("shard", "line", "hash"))
+    before = len(mine)
+    mine, theirs = _rest(mine, theirs, ("hash",))
+    moved = before - len(mine)
+    ids, other_ids = mine.copy(), theirs.copy()
+    ids["hash"] &= IDS
+    other_ids["hash"] &= IDS
+    before = len(ids)
+    same_place = ids[_unmatched(ids, other_ids, ("shard", "line", "hash"), matched=True)]
+    mine, theirs = _rest(ids, other_ids, ("shard", "line", "hash"))
+    masks = before - len(mine)
+    before = len(mine)
+    changed_at = mine[_unmatched(mine, theirs, ("shard", "line"), matched=True)]
+    mine, theirs = _rest(mine, theirs, ("shard", "line"))
+    told = []
+    for rows, count, what in (
+        (changed_at, len(changed_at), "changed"),
+        (mine, len(mine), "gone"),
+        (theirs, len(theirs), "new"),
+        (same_place, masks, "with another mask"),
+    ):
+        if count:
+            first = ", ".join(f"{names[row['shard']]}:{row['line']}" for row in rows[:5])
+            noun = "example" if count == 1 else "examples"
+            told.append(f"{count:,} {noun} {what}: {first}{', …' if count > 5 else ''}")
+    if moved:
+        told.append(f"{moved:,} {'example' if moved == 1 else 'examples'} the same, from another line")
+    return told, [(names[row["shard"]], int(row["line"])) for row in changed_at[:MOST_SHOWN]]
+
+
+def _unmatched(mine: Table, theirs: Table, fields: tuple[str, ...], matched: bool = False) -> npt.NDArray[np.int64]:
+    """Which of mine are in theirs by these fields, or are not; each of theirs matches one of mine."""
+    keys = [_counted(table, fields) for table in (mine, theirs)]
+    numbers = _numbered(*keys)
+    found: npt.NDArray[np.bool_] = np.isin(numbers[: len(mine)], numbers[len(mine) :])
+    return np.flatnonzero(found if matched else ~found)
+
+
+def _rest(mine: Table, theirs: Table, fields: tuple[str, ...]) -> tuple[Table, Table]:
+    return mine[_unmatched(mine, theirs, fields)], theirs[_unmatched(theirs, mine, fields)]
+
+
+def _counted(table: Table, fields: tuple[str, ...]) -> Table:
+    """The fields of each row, and how many rows of the same fields stand before it."""
+    keys = np.empty(len(table), [*((field, EXAMPLE[field]) for field in fields), ("times", "i8")])
+    for field in fields:
+        keys[field] = table[field]
+    keys["times"] = 0
+    if len(table):
+        group = np.unique(keys, return_inverse=True)[1].ravel()
+        order = np.argsort(group, kind="stable")
+        begins = np.concatenate([[True], np.diff(group[order]) != 0])
+        place = np.arange(len(order))
+        keys["times"][order] = place - np.maximum.accumulate(np.where(begins, place, 0))
+    return keys
+
+
+def _numbered(one: Table, other: Table) -> npt.NDArray[np.int64]:
+    """A number for each row, the same for equal rows."""
+    number: npt.NDArray[np.int64] = np.unique(np.concatenate([one, other]), return_inverse=True)[1].ravel()
+    return number
+
+
+def _folder(path: str | os.PathLike[str], name: str) -> Path:
+    folders = cooked_folders(Path(path))
+    return folders[0] if len(folders) == 1 else next(each for each in folders if each.name == name)
+
+
+def _shown(places: Places, a: Path, b: Path) -> list[str]:
+    """The text of examples that changed, around the first letter that did; nothing where it cannot be decoded."""
+    try:
+        mine, theirs = (dict(_texts(folder, places)) for folder in (a, b))
+    except CookError:
+        return []
+    told = []
+    for place in places:
+        one, other = mine.get(place, ""), theirs.get(place, "")
+        begin = max(0, len(os.path.commonprefix([one, other])) - SHOWN // 3)  # noqa: RUF071 - by character is meant
+        was, now = (json.dumps(text[begin : begin + SHOWN], ensure_ascii=False) for text in (one, other))
+        told.append(f"  {place[0]}:{place[1]}: {'…' if begin else ''}{was} → {'…' if begin else ''}{now}")
+    return told
+
+
+def _texts(folder: Path, places: Places) -> Iterator[tuple[tuple[str, int], str]]:
+    """The text of all examples of entries. Raises CookError."""
+    from cook.tokenizer import load_engine, resolve
+
+    cooked = read_cooked(folder, hashes=False)
+    if "inputs" not in cooked.manifest:
+        return
+    told = cooked.manifest["tokenizer"]
+    preset = find_preset(told["name"])
+    if preset is None or preset.fingerprint != told["fingerprint"]:
+        return
+    tokenizer = resolve(Recipe(datasets=(_name(cooked),), tokenizer=preset.name))
+    decoder = Decoder(tokenizer, load_engine(tokenizer))
+    shards = [row["name"] for row in cooked.manifest["inputs"]]
+    wanted: dict[tuple[str, int], list[str]] = {place: [] for place in places}
+    keys = [shards.index(name) << 32 | line for name, line in places if name in shards]
+    for output in cooked.manifest["outputs"]:
+        if "split" not in output:
+            continue
+        for columns in parquet.read_columns(folder / output["name"]):
+            ids = columns["input_ids"][0]
+            ends = np.cumsum(columns["seq_lengths"][0], dtype=np.int64)
+            shard, line = columns["source_shard"][0], columns["source_line"][0]
+            for at in np.flatnonzero(np.isin(shard.astype(np.int64) << 32 | line, keys)).tolist():
+                text = decoder.decode(ids[ends[at] - columns["seq_lengths"][0][at] : ends[at]])[0].tobytes()
+                wanted[shards[shard[at]], int(line[at])].append(text.decode(errors="replace"))
+    yield from ((place, "".join(sorted(texts))) for place, texts in wanted.items())

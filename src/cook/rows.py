@@ -1,0 +1,277 @@
+"""The rows of cooked files held against what a row must be: vectorised, one row group in memory.
+
+What comes back is a table of the examples: where each lies, its two lengths, and where it came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cook.errors import OutputError
+from cook.store import parquet
+
+# One row an example: its first token, of those of all files; tokens of input and output; shard, line, file, row in it.
+HELD = np.dtype(
+    [("at", "i8"), ("input", "i4"), ("output", "i4"), ("shard", "i4"), ("line", "i4"), ("file", "i4"), ("row", "i4")]
+)
+MOST = 10_000  # findings kept of a file; the rest are counted
+
+Table = npt.NDArray[np.void]
+Places = npt.NDArray[np.integer]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that is not as it must be."""
+
+    file: str
+    row: int | None
+    """Of a Parquet file, from 0; of skipped.jsonl, the line, from 1; None: the file as a whole."""
+    what: str
+    """In words: what is there, and what was expected."""
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}" if self.row is None else f"{self.file}: row {self.row:,}: {self.what}"
+
+
+class Findings:
+    """What was found; of each file MOST are kept."""
+
+    def __init__(self) -> None:
+        self.kept: list[Finding] = []
+        self.counts: dict[str, int] = {}
+        """How many there are of each file."""
+
+    def note(self, file: str, row: int | None, what: str) -> None:
+        """Add one."""
+        self.counts[file] = self.counts.get(file, 0) + 1
+        if self.counts[file] <= MOST:
+            self.kept.append(Finding(file, row, what))
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What the manifest says of every row."""
+
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int
+    specials: npt.NDArray[np.bool_]
+    """A flag an id: whether it may only be a BOS or EOS."""
+    max_length: dict[str | None, int]
+    """By data set for a mix, else under None."""
+    inputs: int | None
+    """How many shards there are; None: the manifest does not say."""
+
+
+@dataclasses.dataclass
+class Held:
+    """What a file holds."""
+
+    examples: Table
+    sizes: npt.NDArray[np.int64]
+    """Tokens of each row."""
+    data_sets: list[str]
+    """Of each row; of a mix only."""
+    sound: bool
+    """Whether every row could be taken apart into examples."""
+
+
+def check_file(path: Path, terms: Terms, findings: Findings, spool: IO[bytes] | None = None) -> Held:
+    """Check a file's columns and rows; its ids are added to the spool, if there is one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    mixed = None not in terms.max_length
+    held = Held(np.empty(0, HELD), np.empty(0, np.int64), [], True)
+    tables, sizes = [held.examples], [held.sizes]
+    try:
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(parquet.schema(mixed)):
+                there = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
+                wanted = ", ".join(f"{field.name} {field.type}" for field in parquet.schema(mixed))
+                findings.note(path.name, None, f"its columns are {there}; expected {wanted}")
+                held.sound = False
+                return held
+            first = at = 0
+            for index in range(file.num_row_groups):
+                group = file.read_row_group(index)
+                group.validate(full=True)
+                check = _Group(path.name, group, first, terms, findings)
+                table = check.run()
+                sizes.append(check.sizes)
+                first += group.num_rows
+                held.data_sets += check.names if mixed else []
+                if table is None:
+                    held.sound = False
+                    continue
+                table["at"] += at
+                at += len(check.ids)
+                tables.append(table)
+                if spool is not None:
+                    spool.write(check.ids.tobytes())
+    except OutputError:
+        raise
+    except (OSError, pa.ArrowException, ValueError) as exc:
+        findings.note(path.name, None, f"cannot be read: {exc}")
+        held.sound = False
+    held.examples, held.sizes = np.concatenate(tables), np.concatenate(sizes)
+    return held
+
+
+class _Group:
+    """One row group, checked."""
+
+    def __init__(self, name: str, group: Any, first: int, terms: Terms, findings: Findings) -> None:
+        self.name, self.group, self.first, self.terms, self.findings = name, group, first, terms, findings
+        self.sizes = np.empty(0, np.int64)
+        self.ids = np.empty(0, np.int32)
+        self.names: list[str] = []
+
+    def run(self) -> Table | None:
+        """The group's examples, counted from its first token; None where rows cannot be taken apart."""
+        for name in self.group.column_names:
+            column = self.group.column(name).combine_chunks()
+            chunks = column.chunks if hasattr(column, "chunks") else [column]
+            if any(chunk.null_count or (hasattr(chunk, "values") and chunk.values.null_count) for chunk in chunks):
+                self.findings.note(self.name, None, f"its column {name} holds null; expected values")
+                return None
+        columns = parquet.columns_of(self.group)
+        if parquet.DATASET in self.group.column_names:
+            self.names = self.group.column(parquet.DATASET).to_pylist()
+        self.ids, self.by_token = columns["input_ids"]
+        self.sizes = np.diff(self.by_token).astype(np.int64)
+        self._limits()
+        lengths, self.by_example = columns["seq_lengths"]
+        if not self._shape(columns, lengths):
+            return None
+        self.ends = np.cumsum(lengths, dtype=np.int64)
+        self.starts = self.ends - lengths
+        self._ids()
+        table = self._masks(lengths, columns["loss_mask"][0], columns["labels"][0])
+        table["shard"], table["line"] = columns["source_shard"][0], columns["source_line"][0]
+        table["row"] = self.first + np.repeat(np.arange(len(self.sizes)), np.diff(self.by_example))
+        self._sources(table)
+        return table
+
+    def _limits(self) -> None:
+        known = self.terms.max_length
+        if None in known:
+            most = np.full(len(self.sizes), known[None])
+        else:
+            self._rows(np.array([name not in known for name in self.names], bool), lambda row: (
+                f"its data set is {self.names[row]!r}; expected one of {', '.join(map(str, known))}"
+            ))  # fmt: skip
+            most = np.array([known.get(name, 2**31) for name in self.names], np.int64)
+        wrong = (self.sizes > most) | (self.sizes == 0)
+        self._rows(wrong, lambda row: f"has {self.sizes[row]:,} tokens; expected 1 to {most[row]:,}")
+
+    def _shape(self, columns: dict[str, parquet.Lists], lengths: npt.NDArray[Any]) -> bool:
+        """Whether the columns agree on how many tokens and examples each row has."""
+        sound = True
+        for others, like, counts in (
+            (("labels", "loss_mask"), "input_ids", self.sizes),
+            (("source_shard", "source_line"), "seq_lengths", np.diff(self.by_example)),
+        ):
+            for name in others:
+                has = np.diff(columns[name][1])
+                said = f"{name} has {{}} values; expected {{}}, as many as {like}"
+                sound &= self._rows(has != counts, partial(_unlike, said, has, counts))
+        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        total = np.diff(sums[self.by_example])
+        sound &= self._rows(
+            total != self.sizes, lambda row: f"its seq_lengths sum to {total[row]:,}; expected {self.sizes[row]:,}"
+        )
+        short = lengths < 2
+        return sound & self._examples(short, lambda at: f"seq_lengths is {lengths[at]}; expected at least 2")
+
+    def _ids(self) -> None:
+        terms = self.terms
+        out = (self.ids < 0) | (self.ids >= terms.vocab_size)
+        self._tokens(out, lambda at: f"input_ids is {self.ids[at]}; expected 0 to {terms.vocab_size - 1:,}")
+        special = terms.specials[np.where(out, 0, self.ids)] & ~out
+        ends = self.ends - 1
+        if terms.bos_id is not None:
+            wrong = np.zeros(len(self.ids), bool)
+            wrong[self.starts] = self.ids[self.starts] != terms.bos_id
+            self._tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected BOS, {terms.bos_id}")
+            special[self.starts] = False
+        wrong = np.zeros(len(self.ids), bool)
+        wrong[ends] = self.ids[ends] != terms.eos_id
+        self._tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected EOS, {terms.eos_id}")
+        special[ends] = False
+        self._tokens(special, lambda at: f"input_ids is the special id {self.ids[at]}; expected text")
+
+    def _masks(self, lengths: npt.NDArray[Any], mask: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Table:
+        table = np.zeros(len(lengths), HELD)
+        table["at"] = self.starts
+        ones = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask == 1)])
+        table["output"] = ones[self.ends] - ones[self.starts]
+        table["input"] = lengths - table["output"]
+        empty = (table["output"] == 0) | (table["input"] == 0)
+        self._examples(empty, lambda at: (
+            f"loss_mask is 1 on {table['output'][at]} of {lengths[at]} tokens; expected an input and then an output"
+        ))  # fmt: skip
+        wanted, expected = parquet.mask_and_labels(self.ids, table["input"], table["output"])
+        if len(places := np.flatnonzero(mask != wanted)):
+            for at in np.unique(np.searchsorted(self.ends, places, side="right")).tolist():
+                border = _border(mask[self.starts[at] : self.ends[at]])
+                table["input"][at], table["output"][at] = border, lengths[at] - border
+            wanted, expected = parquet.mask_and_labels(self.ids, table["input"], table["output"])
+        self._tokens(mask != wanted, lambda at: f"loss_mask is {mask[at]}; expected {wanted[at]}")
+        self._tokens(labels != expected, lambda at: f"labels is {labels[at]}; expected {expected[at]}")
+        return table
+
+    def _sources(self, table: Table) -> None:
+        most = self.terms.inputs
+        wrong = (table["shard"] < 0) | (table["shard"] >= (2**31 - 1 if most is None else most))
+        self._examples(wrong, lambda at: (
+            f"source_shard is {table['shard'][at]}; expected 0 to {'…' if most is None else most - 1}"
+        ))  # fmt: skip
+        self._examples(table["line"] < 1, lambda at: f"source_line is {table['line'][at]}; expected at least 1")
+
+    def _rows(self, wrong: npt.NDArray[np.bool_], told: Callable[[int], str]) -> bool:
+        """Note each row that is wrong; whether none is."""
+        for row in np.flatnonzero(wrong).tolist():
+            self.findings.note(self.name, self.first + row, told(row))
+        return not wrong.any()
+
+    def _examples(self, wrong: npt.NDArray[np.bool_], told: Callable[[int], str]) -> bool:
+        return self._within(wrong, self.by_example, "example", told)
+
+    def _tokens(self, wrong: npt.NDArray[np.bool_], told: Callable[[int], str]) -> bool:
+        return self._within(wrong, self.by_token, "token", told)
+
+    def _within(
+        self, wrong: npt.NDArray[np.bool_], offsets: npt.NDArray[Any], noun: str, told: Callable[[int], str]
+    ) -> bool:
+        """Note each row that holds what is wrong, by the first of it; whether none is."""
+        places = np.flatnonzero(wrong)
+        rows, begin = np.unique(np.searchsorted(offsets, places, side="right") - 1, return_index=True)
+        bounds = itertools.pairwise([*begin.tolist(), len(places)])
+        for row, (first, last) in zip(rows.tolist(), bounds, strict=True):
+            at = int(places[first])
+            more = f" (and {last - first - 1} more)" if last - first > 1 else ""
+            self.findings.note(self.name, self.first + row, f"{noun} {at - offsets[row]}: {told(at)}{more}")
+        return not len(places)
+
+
+def _border(mask: npt.NDArray[Any]) -> int:
+    """Where an output begins, by a mask that is not zeros and then ones: so that the fewest values are wrong."""
+    score = np.cumsum(np.where(mask == 1, -1, 1)[:-1])
+    return int(np.argmax(score)) + 1
+
+
+def _unlike(said: str, has: Places, wanted: Places, row: int) -> str:
+    return said.format(has[row], wanted[row])
