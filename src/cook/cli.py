@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cook.commands.show import command as show_
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -433,6 +435,9 @@ def fingerprint_(path: str) -> None:
     from cook.comparing import fingerprint
 
     _print_json(fingerprint(path))
+
+
+main.add_command(show_)
 
 
 @main.command("list")
