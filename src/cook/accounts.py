@@ -22,6 +22,15 @@ from cook.spool import Rows
 
 SKIPPED_NAME = "skipped.jsonl"
 ROW_BYTES = 100  # a line of it, about
+# Why something was left out, in words: "2 entries without pairs".
+REASONS = {
+    "no_pairs": "without pairs",
+    "blank_question": "with a blank question",
+    "blank_answer": "with a blank answer",
+    "overlong": "too long for a sequence",
+    "bad_line": "of another form than an entry's",
+    "repeat": "that repeat another",
+}
 
 
 @dataclasses.dataclass

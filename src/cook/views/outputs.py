@@ -81,11 +81,10 @@ class Output:
         wanted[row] = True
         [(flags, columns)] = parquet.read_wanted(path, wanted)
         at = int(np.flatnonzero(flags)[0])
-        fields: list[Any] = [values[offsets[at] : offsets[at + 1]] for values, offsets in columns.values()]
         name = self.name
         if self.mixed:
             name = next(itertools.islice(itertools.chain.from_iterable(parquet.read_data_sets(path)), row, None))
-        return Sequence(*fields, name)
+        return row_of(columns, at, name)
 
     def max_length(self, data_set: str) -> int:
         """The most tokens that a sequence of a data set was allowed."""
@@ -115,6 +114,12 @@ class Output:
         """Where an example came from: FILE:LINE; of a mix whose data sets are not found, the shard's number."""
         names = self.shards.get(data_set) or []
         return f"{names[shard]}:{line}" if 0 <= shard < len(names) else f"shard {shard}:{line}"
+
+
+def row_of(columns: dict[str, parquet.Lists], row: int, data_set: str) -> Sequence:
+    """A row of a row group."""
+    fields = {name: values[offsets[row] : offsets[row + 1]] for name, (values, offsets) in columns.items()}
+    return Sequence(**fields, dataset=data_set)
 
 
 def outputs(path: Path) -> list[Output]:

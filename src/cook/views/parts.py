@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,14 +75,20 @@ class Reader:
         before = self._before_space if raw.startswith(self._before_space + b" ") else self._before
         return raw.removeprefix(before).decode(errors="surrogateescape")
 
+    def encoded(self, ids: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> Iterator[bytes]:
+        """The bytes of texts of so many ids, one after the other; a special token has none."""
+        decoded, lengths = self._decoder.decode(ids, sizes)
+        raw, at = decoded.tobytes(), 0
+        for length in lengths.tolist():
+            yield raw[at : at + length]
+            at += length
+
     def tokens(self, sequence: Sequence, begin: int, end: int) -> Iterator[Token]:
         """Tokens of a sequence, each with its own text."""
         ids = sequence.input_ids[begin:end]
-        decoded, sizes = self._decoder.decode(ids, np.ones(len(ids), np.int64))
-        raw, at = decoded.tobytes(), 0
-        for i, mask, size in zip(ids.tolist(), sequence.loss_mask[begin:end].tolist(), sizes.tolist(), strict=True):
-            text = raw[at : at + size].decode(errors="surrogateescape")
-            at += size
+        texts = self.encoded(ids, np.ones(len(ids), np.int64))
+        for i, mask, raw in zip(ids.tolist(), sequence.loss_mask[begin:end].tolist(), texts, strict=True):
+            text = raw.decode(errors="surrogateescape")
             yield Token(i, mask, self.specials.get(i, text), i in self.specials)
 
     def examples(self, sequence: Sequence, output: Output) -> Iterator[Example]:
@@ -100,7 +107,7 @@ class Reader:
         special = self._special[ids]
         borders = (np.diff(mask) != 0) | special[1:] | special[:-1]
         bounds = [0, *(np.flatnonzero(borders) + 1).tolist(), end - begin]
-        for first, last in zip(bounds, bounds[1:], strict=False):
+        for first, last in itertools.pairwise(bounds):
             trained = bool(mask[first])
             if special[first]:
                 kind, text = "special", self.specials[int(ids[first])]

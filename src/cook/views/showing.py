@@ -94,10 +94,8 @@ def show(
         if not sum(counts):
             raise RecipeError(f"{path}: {split} holds no sequence")
         number = random.Random(seed).randrange(sum(counts))  # noqa: S311 - draws a sample, guards nothing
-        for output, count in zip(found, counts, strict=True):
-            if number < count:
-                break
-            number -= count
+        index = next(i for i in range(len(counts)) if number < sum(counts[: i + 1]))
+        output, number = found[index], number - sum(counts[:index])
     else:
         output, number = found[0], sequence or 0
     numbers = _numbers(output, split, data_set)

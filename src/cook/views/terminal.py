@@ -16,14 +16,13 @@ from rich.text import Text
 
 from cook.views.parts import Example, Part, Token
 from cook.views.showing import Shown
-from cook.views.visible import CLOSE, OPEN, is_right_to_left, one_line, pieces
+from cook.views.visible import CLOSE, OPEN, folded, is_right_to_left, one_line, pieces
 
 STYLES = {"context": "cyan", "trained": "bold green", "special": "reverse", "mark": "magenta", "rule": "bold"}
 TRAINED, CONTEXT = "▌ ", "  "
 PLAIN = str.maketrans({"▌": ">", "─": "-", "·": "-", "…": "~", "⟦": "[", "⟧": "]", "␣": "_", "⇥": ">", "↵": "$"})
-FOLD = 1_600  # letters of a part from which its middle is left out
-HEAD, TAIL = 1_100, 300
-FOLD_TOKENS, HEAD_TOKENS, TAIL_TOKENS = 120, 80, 20  # likewise, of its tokens
+HEAD, TAIL = 1_200, 400  # letters that stay of a part that has more
+HEAD_TOKENS, TAIL_TOKENS = 100, 20  # likewise, of its tokens
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
 
@@ -83,7 +82,7 @@ class _Writer:
         for part in example.parts:
             for at, token in self._some_tokens(part):
                 if token is None:
-                    self._line(Text(at, "dim"), part.trained)
+                    self._line(Text(at, STYLES["mark"]), part.trained)
                     continue
                 line = Text(f"{at:>{wide}} {token.id:>8} {token.mask:>4}  ")
                 self._line(line.append_text(_of_token(token, part)), bool(token.mask))
@@ -92,11 +91,11 @@ class _Writer:
         """Tokens of a part, each with its place; for those that are left out, how many they are."""
         begin, end = part.begin, part.end
         ranges = [(begin, end)]
-        if not self.full and end - begin > FOLD_TOKENS:
+        if not self.full and end - begin > HEAD_TOKENS + TAIL_TOKENS:
             ranges = [(begin, begin + HEAD_TOKENS), (end - TAIL_TOKENS, end)]
         for index, (first, last) in enumerate(ranges):
             if index:
-                yield f"… {first - ranges[0][1]:,} tokens left out (--full shows them) …", None
+                yield f"{OPEN}… {first - ranges[0][1]:,} tokens left out: --full …{CLOSE}", None
             tokens = self.shown.reader.tokens(self.shown.sequence, first, last)
             yield from zip((f"{at:,}" for at in itertools.count(first)), tokens, strict=False)
 
@@ -139,16 +138,9 @@ def _stretches(part: Part, full: bool) -> Iterator[tuple[str, str]]:
     if part.kind == "special":
         yield f"{OPEN}{one_line(part.text)}{CLOSE}", STYLES["special"]
         return
-    shown = [part.text]
-    if not full and len(part.text) > FOLD:
-        left = len(part.text) - HEAD - TAIL
-        shown = [part.text[:HEAD], f"\n… {left:,} letters left out (--full shows them) …\n", part.text[-TAIL:]]
-    for index, text in enumerate(shown):
-        if index == 1:
-            yield text, "dim"
-            continue
-        for piece in pieces(text):
-            yield piece.text, STYLES["mark" if piece.mark else part.kind]
+    head, tail = (len(part.text), 0) if full else (HEAD, TAIL)
+    for piece in folded(part.text, head, tail, ": --full"):
+        yield piece.text, STYLES["mark" if piece.mark else part.kind]
 
 
 def _of_token(token: Token, part: Part) -> Text:

@@ -53,10 +53,21 @@ def pieces(text: str) -> Iterator[Piece]:
         yield Piece(text[end:], False)
 
 
-def visible(text: str) -> str:
-    """A text with its marks, in one string.
+def folded(text: str, head: int, tail: int, way: str = "") -> Iterator[Piece]:
+    """The pieces of a text of more than `head` and `tail` letters with the rest left out, which a mark says."""
+    left = len(text) - head - tail
+    if left <= 0:
+        yield from pieces(text)
+        return
+    yield from pieces(text[:head])
+    yield Piece(f"\n{OPEN}… {left:,} letters left out{way} …{CLOSE}\n", True)
+    yield from pieces(text[-tail:])
 
-    >>> visible("a\\tb \\x1b[2J")
+
+def visible(text: str) -> str:
+    r"""A text with its marks, in one string.
+
+    >>> visible("a\tb \x1b[2J")
     'a⇥b ⟦U+001B⟧[2J'
     """
     return "".join(piece.text for piece in pieces(text))
