@@ -12,6 +12,7 @@
     at = Math.min(samples.length - 1, Math.max(0, index));
     samples.forEach((sample, i) => { sample.hidden = i !== at; });
     menu.selectedIndex = at;
+    if (browser.getBoundingClientRect().top < 0) browser.scrollIntoView();
     told.textContent = `${at + 1} of ${samples.length}`;
   };
 

@@ -352,7 +352,7 @@ def _document(title: str, sections: list[Section], also: list[str]) -> str:
         name: sum(each.counts.get(name, 0) for each in sections)
         for name in ("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens")
     }
-    return environment.from_string(template).render(
+    made: str = environment.from_string(template).render(
         title=title,
         policy=f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
         "img-src data:; base-uri 'none'; form-action 'none'",
@@ -365,6 +365,7 @@ def _document(title: str, sections: list[Section], also: list[str]) -> str:
         left_out=list(_left_out(sections)),
         samples=[sample for section in sections for sample in section.samples],
     )
+    return made.lstrip()
 
 
 def _pieces(text: str) -> list[Piece]:

@@ -20,7 +20,7 @@ from cook.views.tally import Lengths
 
 INSTALL = "pip install 'instruct-cook[report]'"
 BINS = 48
-SIZE = (4.4, 2.2)  # inches
+SIZE = (3.5, 1.9)  # inches
 COLOURS = {name: f"#0a0b0{index}" for index, name in enumerate(("ink", "grid", "trained", "context", "plain"))}
 SETTINGS = {
     "svg.fonttype": "none",
@@ -94,7 +94,7 @@ def bars(names: Sequence[str], parts: dict[str, Sequence[float]], title: str, x:
         axes.xaxis.set_major_locator(_whole(5) if form.endswith(",.0f}") else _steps(5))
         axes.xaxis.set_major_formatter(form)
 
-    return _drawn(draw, title, (SIZE[0], 0.8 + 0.24 * len(names)))
+    return _drawn(draw, title, (SIZE[0], 0.7 + 0.22 * len(names)))
 
 
 def _short(name: str) -> str:

@@ -74,7 +74,7 @@ class _Writer:
         told = f"── example {number:,} ── {one_line(example.place)} ── {example.end - example.begin:,} tokens, "
         told += f"{example.trained_tokens:,} trained "
         rest = self.console.width - len(told) if self.fits else 3
-        self._print(Text(told + "─" * max(3, rest), STYLES["rule"]))
+        self._print(Text(told + "─" * max(3, rest), STYLES["rule"]), wraps=True)
 
     def _tokens(self, example: Example) -> None:
         wide = max(len(f"{example.end:,}"), 2)
