@@ -189,6 +189,14 @@ def test_a_tally_is_what_counting_says(root):
         assert sequence.dataset == row.dataset
 
 
+def test_a_sample_of_more_than_there_are_is_all(root):
+    output = next(each for each in outputs(root) if each.name.startswith("hostile"))
+    made = tally.tally(output, None, 10**6, 0, lambda stage, amount: None)
+    rows = {split: len(list(read_cooked(output.folder).sequences(split))) for split in ("train", "validation")}
+    every = [(split, number) for split, count in rows.items() for number in range(count)]
+    assert [(each.split, each.number) for each in made.sample] == every
+
+
 def test_of_many_entries_some_have_their_pairs_counted(root, monkeypatch):
     monkeypatch.setattr(tally, "ENTRIES", 10)
     output = next(each for each in outputs(root) if each.name == "plain")
@@ -236,7 +244,7 @@ def test_the_same_output_gives_the_same_bytes(root, page, tmp_path, monkeypatch)
     monkeypatch.chdir(moved)
     import matplotlib as mpl
 
-    with mpl.rc_context({"axes.facecolor": "red", "font.size": 30}):
+    with mpl.rc_context({"xtick.major.size": 20, "axes.linewidth": 9}):
         done = report(".", tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text("utf-8") == page
     assert done.bytes == len(page.encode())
@@ -269,16 +277,21 @@ def test_other_samples_by_another_seed(root, tmp_path):
     assert pages[0] != pages[1]
 
 
-def test_a_long_text_does_not_make_a_large_page(tmp_path):
+def test_a_long_text_does_not_make_a_large_page(tmp_path, monkeypatch):
     """Not the sample's number, nor a context's length: parts are folded, and a page has room for so much text."""
     rows = [entry("A long word " * 4000, pair(f"{i}", "x" * 300)) for i in range(40)]
     write_shard(tmp_path, "long", rows)
     run(Recipe(datasets="long", tokenizer="llama3", source=tmp_path, output=tmp_path / "out", max_length=100_000))
+    monkeypatch.setattr("cook.views.page.SAMPLE_BYTES", 60_000)
     done = report(tmp_path / "out", tmp_path / "page.html", samples=1000)
-    assert done.bytes < 600_000
-    text = (tmp_path / "page.html").read_text("utf-8")
-    assert "letters left out …⟧" in text
-    assert len(Page(text).of("article")) == done.samples > 1
+    assert done.bytes < 150_000
+    parsed = Page((tmp_path / "page.html").read_text("utf-8"))
+    assert "⟦… 42,516 letters left out …⟧" in parsed.text("i")
+    sequences = list(read_cooked(tmp_path / "out" / "long").sequences())
+    assert len(parsed.of("article")) == done.samples == 4 < len(sequences)  # 60,000 bytes, at 3 examples of 6,000 each
+    told = re.findall(r"… and (\d+) more examples; cook show shows them all", parsed.text("article"))
+    assert [int(left) + 3 for left in told] == [len(row.seq_lengths) for row in sequences[: len(told)]]
+    assert len(told) == 4
 
 
 def test_templates_of_white_space_have_no_pairs_to_count(tmp_path):
@@ -307,9 +320,19 @@ def test_what_cannot_be_reported(root, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="its sha256 is not the one in its manifest"):
         report(folder, tmp_path / "x.html", samples=0)
     assert not (tmp_path / "x.html").exists()
+    with pytest.raises(OutputError, match="is no file"):
+        report(root / "plain", "/dev/null", samples=0)
     monkeypatch.setitem(sys.modules, "matplotlib.style", None)
     with pytest.raises(CookError, match=r"pip install 'instruct-cook\[report\]'"):
         report(root, tmp_path / "x.html")
+
+
+def test_a_link_is_followed(root, tmp_path):
+    (tmp_path / "link.html").symlink_to(tmp_path / "real.html")
+    report(root / "plain", tmp_path / "link.html", samples=0)
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "real.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    report(root / "plain", tmp_path / "real.html", samples=0)  # there already: replaced
 
 
 def test_without_samples_no_tokenizer_is_needed(root, tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ import termios
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyte
 import pytest
 from hypothesis import given
@@ -21,6 +23,8 @@ import cook as package
 from conftest import entry, pair, write_shard
 from cook import OutputError, Recipe, RecipeError, TokenizerError, mix, read_cooked, run, show
 from cook.format import Formatter
+from cook.sources import sha256_of
+from cook.store import manifest
 from cook.views.visible import folded, is_right_to_left, pieces, visible
 
 HOSTILE = (
@@ -382,6 +386,39 @@ def test_a_damaged_file_is_not_shown(root, tmp_path):
         show(folder)
 
 
+@pytest.mark.parametrize(
+    ("column", "change", "told"),
+    [
+        ("input_ids", lambda rows: [[*rows[0][:-1], 128256], *rows[1:]], "rows that cook does not write"),
+        ("input_ids", lambda rows: [[-1, *rows[0][1:]], *rows[1:]], "rows that cook does not write"),
+        ("loss_mask", lambda rows: [rows[0][:-1], *rows[1:]], "rows that cook does not write"),
+        ("loss_mask", lambda rows: [[2, *rows[0][1:]], *rows[1:]], "rows that cook does not write"),
+        ("seq_lengths", lambda rows: [[1, *rows[0]], *rows[1:]], "rows that cook does not write"),
+        ("source_line", lambda rows: [[], *rows[1:]], "rows that cook does not write"),
+        ("labels", None, "its columns are not those that cook writes"),
+    ],
+)
+def test_a_forged_file_is_an_error(root, tmp_path, column, change, told):
+    """Its manifest's hashes are right: they show damage, not who made them."""
+    folder = shutil.copytree(root / "odd", tmp_path / "odd")
+    [path] = folder.glob("*.parquet")
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(column)
+    field = table.schema.field(at)
+    values = table.column(at).to_pylist()
+    table = table.set_column(at, field, pa.array(change(values), field.type)) if change else table.remove_column(at)
+    pq.write_table(table, path)
+    fields = manifest.read(folder)
+    fields["outputs"][0] |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    (folder / "cook.json").write_bytes(manifest.seal(fields))
+    with pytest.raises(OutputError, match=f"{told}; `cook verify` says"):
+        show(folder)
+    fields["outputs"][0]["rows"] = "many"
+    (folder / "cook.json").write_bytes(manifest.seal(fields))
+    with pytest.raises(OutputError, match="does not say how many rows"):
+        show(folder)
+
+
 def test_an_export_is_refused(root, tmp_path):
     package.export(root / "odd", "trl", tmp_path / "text")
     with pytest.raises(OutputError, match="is an export"):
@@ -392,8 +429,6 @@ def test_an_export_is_refused(root, tmp_path):
 
 def test_only_the_row_group_that_is_asked_for_is_read(root, monkeypatch):
     """However large the file."""
-    import pyarrow.parquet as pq
-
     read = []
     plain = pq.ParquetFile.read_row_group
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda self, i, **k: read.append(i) or plain(self, i, **k))

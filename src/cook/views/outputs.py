@@ -17,6 +17,8 @@ from cook.store import manifest, parquet
 from cook.store.publish import aside
 from cook.store.reader import Sequence, read_cooked
 
+VERIFY = "`cook verify` says what is wrong"
+
 
 @dataclasses.dataclass(frozen=True)
 class Output:
@@ -79,12 +81,42 @@ class Output:
             raise OutputError(f"{path}: cannot be read: {exc}") from exc
         wanted = np.zeros(file["rows"], bool)
         wanted[row] = True
+        self.check_schema(path)
         [(flags, columns)] = parquet.read_wanted(path, wanted)
+        self.check_rows(path, columns)
         at = int(np.flatnonzero(flags)[0])
         name = self.name
         if self.mixed:
             name = next(itertools.islice(itertools.chain.from_iterable(parquet.read_data_sets(path)), row, None))
         return row_of(columns, at, name)
+
+    def check_schema(self, path: Path) -> None:
+        """Raise OutputError for a file of other columns than cook writes."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            there = pq.read_schema(path)
+        except (OSError, pa.ArrowException) as exc:
+            raise OutputError(f"{path}: cannot be read: {exc}") from exc
+        if not there.equals(parquet.schema(self.mixed)):
+            raise OutputError(f"{path}: its columns are not those that cook writes; {VERIFY}")
+
+    def check_rows(self, path: Path, columns: dict[str, parquet.Lists]) -> None:
+        """Raise OutputError for a row group that cannot be taken apart and decoded, as a forged one may be."""
+        ids, by_token = columns["input_ids"]
+        lengths, by_example = columns["seq_lengths"]
+        like = {"loss_mask": by_token, "source_shard": by_example, "source_line": by_example}
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        if not (
+            all(np.array_equal(columns[name][1], offsets) for name, offsets in like.items())
+            and np.array_equal(ends[by_example], by_token)
+            and lengths.min(initial=1) > 0
+            and np.diff(by_token).min(initial=1) > 0
+            and 0 <= ids.min(initial=0) <= ids.max(initial=0) < self.manifest["tokenizer"]["vocab_size"]
+            and np.isin(columns["loss_mask"][0], (0, 1)).all()
+        ):
+            raise OutputError(f"{path}: holds rows that cook does not write; {VERIFY}")
 
     def max_length(self, data_set: str) -> int:
         """The most tokens that a sequence of a data set was allowed."""
@@ -137,4 +169,7 @@ def outputs(path: Path) -> list[Output]:
 
 def _opened(folder: Path) -> Output:
     cooked = read_cooked(folder, hashes=False)
+    for row in cooked.manifest["outputs"]:
+        if "split" in row and not (isinstance(row["split"], str) and type(row.get("rows")) is int):
+            raise OutputError(f"{folder / manifest.NAME}: does not say how many rows {row['name']} has")
     return Output(cooked.folder, cooked.manifest)

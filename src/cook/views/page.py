@@ -159,6 +159,10 @@ def _silent(stage: str, amount: int) -> None:
 
 
 def _write(to: Path, document: bytes) -> None:
+    """Put the page where it belongs, whole or not at all; a link is followed, not replaced."""
+    to = to.resolve()
+    if to.exists() and not to.is_file():
+        raise OutputError(f"{to}: is there and is no file; a page is written to one")
     beside = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         beside.write_bytes(document)

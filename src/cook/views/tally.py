@@ -89,9 +89,11 @@ def tally(output: Output, reader: Reader | None, samples: int, seed: int, progre
         number = 0
         for file in output.files(split):
             path = output.folder / file["name"]
+            output.check_schema(path)
             data_sets = parquet.read_data_sets(path) if output.mixed else None
             for columns in parquet.read_columns(path, COLUMNS):
                 rows = len(columns["input_ids"][1]) - 1
+                output.check_rows(path, columns)
                 names = next(data_sets) if data_sets else [output.name] * rows
                 _count(made, columns)
                 if pairs:
