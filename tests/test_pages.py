@@ -87,6 +87,8 @@ class Reader:
         return self.run("bash", "-euo", "pipefail", "-c", text, place=place, **more).stdout
 
     def follow(self, block: Block) -> None:
+        if "cook report" in block.text and importlib.util.find_spec("matplotlib") is None:
+            return
         if block.language == "sh":
             token = {"HF_TOKEN": "hf_dummy"} if block.text.startswith("hf upload ") else {}
             self.shell(block.text, block.place, **token)
@@ -158,6 +160,8 @@ def test_the_readme_runs_as_it_stands(reader):
     for name, target in (("trl", "trl"), ("hf", "hf"), ("text", "jsonl")):
         exported = orjson.loads((reader.folder / "exports" / name / "cook.json").read_bytes())
         assert exported["export"]["target"] == target
+    if importlib.util.find_spec("matplotlib"):
+        assert "<title>recipe: what was cooked</title>" in (reader.folder / "report.html").read_text("utf-8")
     assert len(CONFIGS) == 2, "the README says that configs/ has two"
 
 
@@ -176,6 +180,16 @@ def test_only_what_is_needed_is_fetched(reader):
         f"{MODEL}/tokenizer.json",
         f"{MODEL}/tokenizer_config.json",
     }
+
+
+def test_the_page_on_views_runs_and_prints_what_it_says(reader):
+    """Its first block ends with what is printed below it."""
+    page = ROOT / "docs" / "views.md"
+    [first, *others] = [block for block in blocks(page) if block.language == "sh"]
+    printed = "".join(f"    {line}\n" for line in reader.shell(first.text, first.place).splitlines())
+    assert printed in page.read_text("utf-8")
+    for block in others:
+        reader.follow(block)
 
 
 def test_make_does_nothing_for_what_is_there(reader):
@@ -208,6 +222,9 @@ def test_the_cli_page_is_renewed():
     assert page == script.page(), "docs/cli.md is old: run `python scripts/renew_cli_docs.py`"
 
 
+COMMANDS = ("list", "mix", "export", "verify", "diff", "fingerprint", "show", "report")
+
+
 def options(command):
     """Every name of every option, --help included."""
     params = command.get_params(click.Context(command))
@@ -219,7 +236,7 @@ def test_every_option_is_on_the_cli_page():
     told = {heading: body for heading, _, body in (section.partition("\n") for section in sections)}
     for heading, command in (
         ("cook", main),
-        *((f"cook {name}", main.commands[name]) for name in ("list", "mix", "export", "verify", "diff", "fingerprint")),
+        *((f"cook {name}", main.commands[name]) for name in COMMANDS),
     ):
         missing = options(command) - set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told[heading]))
         assert not missing, f"docs/cli.md: {heading}: lacks {missing}"

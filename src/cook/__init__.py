@@ -24,11 +24,12 @@
     training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
     checking   what is cooked: manifest and sums (auditing), rows (rows), shards (proving, decoding)  -> findings
     comparing  two outputs, or one and a committed fingerprint -> what changed, in words
+    views      what is cooked, to look at: a sequence in the terminal (show), all of it as a page (report)
 
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
 (the tokens of a part on disk) and `cache` (what keeps them between runs), `catalog` (the 35 data sets), `hub` (files
-from the Hugging Face Hub, checked), `modelscope` (collections there), `listing` and `progress` (for the command),
-`errors` (all under CookError).
+from the Hugging Face Hub, checked), `modelscope` (collections there), `listing`, `progress` and `commands` (for the
+command), `errors` (all under CookError).
 
     >>> from cook import Recipe, run
     >>> summary = run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=tmp))  # doctest: +SKIP
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from cook.rows import Finding
     from cook.store.reader import Cooked, Sequence, read_cooked
     from cook.training import Collator, load
+    from cook.views.page import Reported, report
+    from cook.views.showing import Shown, show
 
 __all__ = [
     "BadLines",
@@ -84,9 +87,11 @@ __all__ = [
     "Problem",
     "Recipe",
     "RecipeError",
+    "Reported",
     "Result",
     "Sequence",
     "SeveralFailed",
+    "Shown",
     "SourceError",
     "Summary",
     "TokenizerError",
@@ -101,7 +106,9 @@ __all__ = [
     "preview",
     "read_config",
     "read_cooked",
+    "report",
     "run",
+    "show",
     "verify",
 ]
 
@@ -118,6 +125,8 @@ _MODULES = {
     "rows": ("Finding",),
     "store.reader": ("Cooked", "Sequence", "read_cooked"),
     "training": ("Collator", "load"),
+    "views.page": ("Reported", "report"),
+    "views.showing": ("Shown", "show"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

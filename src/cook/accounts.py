@@ -28,6 +28,15 @@ LEFT = np.dtype([("shard", "i4"), ("line", "i4"), ("pair", "i4"), ("reason", "i1
 ENTIRE = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone
 MAX_INT = 2**31 - 1
 Sums = npt.NDArray[np.int64]
+# Why something was left out, in words: "2 entries without pairs".
+REASONS = {
+    "no_pairs": "without pairs",
+    "blank_question": "with a blank question",
+    "blank_answer": "with a blank answer",
+    "overlong": "too long for a sequence",
+    "bad_line": "of another form than an entry's",
+    "repeat": "that repeat another",
+}
 
 
 @dataclasses.dataclass

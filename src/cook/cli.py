@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cook.commands.report import command as report_
+from cook.commands.show import command as show_
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -447,6 +450,10 @@ def fingerprint_(path: str) -> None:
     _print_json(fingerprint(path))
 
 
+main.add_command(show_)
+main.add_command(report_)
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
 @click.option("-s", "--source", metavar="SOURCE", help="List what this source holds, not the catalog.")
@@ -642,18 +649,10 @@ def _print_exported(exported: Exported) -> None:
     click.echo(f"how to use it: {exported.folder / 'USE.md'}", err=True)
 
 
-REASONS = {
-    "no_pairs": "without pairs",
-    "blank_question": "with a blank question",
-    "blank_answer": "with a blank answer",
-    "overlong": "too long for a sequence",
-    "bad_line": "of another form than an entry's",
-    "repeat": "that repeat another",
-}
-
-
 def _told(counts: dict[str, Any]) -> list[str]:
     """What was split, cut or left out, and what text may confuse who parses a model's output, in words."""
+    from cook.accounts import REASONS
+
     lines = []
     if counts["split"]:
         cut = f"; {_several(counts['truncated'], 'example')} with a cut context" if counts["truncated"] else ""

@@ -25,13 +25,13 @@ def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | 
         settings = {"bos": cooked_with["bos"] or "none", "eos": cooked_with["eos"], "cache": cache}
         found = resolve(Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings))
     except TokenizerError as exc:
-        if named:
-            raise
-        raise TokenizerError(f"{exc}\nthe manifest names it {name}; pass --tokenizer with its folder or file") from exc
+        told = f"the data was cooked with {cooked_with['name']}; pass --tokenizer with its folder or file"
+        raise TokenizerError(f"{exc}\n{told}") from exc
     if found.fingerprint != cooked_with["fingerprint"]:
         raise TokenizerError(
             f"{name}: is not the tokenizer that the data was cooked with: its fingerprint is "
-            f"{found.fingerprint[:12]}…, the manifest has {cooked_with['fingerprint'][:12]}… of {cooked_with['name']}"
+            f"{found.fingerprint[:12]}…, the manifest has {cooked_with['fingerprint'][:12]}… of {cooked_with['name']}; "
+            "pass --tokenizer with its folder or file"
         )
     return found
 

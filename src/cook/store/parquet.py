@@ -21,7 +21,7 @@ import mmap
 import os
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,10 +205,11 @@ def _strings(values: tuple[str, ...]) -> pa.StringArray:
 Lists = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]  # values, flat, and the offsets of the rows in them
 
 
-def read_columns(path: str | os.PathLike[str]) -> Iterator[dict[str, Lists]]:
+def read_columns(path: str | os.PathLike[str], names: Iterable[str] = COLUMNS) -> Iterator[dict[str, Lists]]:
     """The row groups of a file, by column. Raises OutputError."""
-    for _, table in _row_groups(path, list(COLUMNS)):
-        yield columns_of(table)
+    names = list(names)
+    for _, table in _row_groups(path, names):
+        yield columns_of(table, names)
 
 
 def read_wanted(
@@ -225,9 +226,9 @@ def read_data_sets(path: str | os.PathLike[str]) -> Iterator[list[str]]:
         yield table.column(DATASET).to_pylist()
 
 
-def columns_of(table: pa.Table) -> dict[str, Lists]:
+def columns_of(table: pa.Table, names: Iterable[str] = COLUMNS) -> dict[str, Lists]:
     """The values and offsets of each column of a row group."""
-    return {name: _flat(table.column(name).combine_chunks()) for name in COLUMNS}
+    return {name: _flat(table.column(name).combine_chunks()) for name in names}
 
 
 def _row_groups(

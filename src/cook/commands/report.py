@@ -1,0 +1,46 @@
+"""The command `cook report`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+
+@click.command("report")
+@click.argument("path", type=click.Path())
+@click.option(
+    "--to", metavar="FILE", type=click.Path(dir_okay=False), default="report.html", help="The page.  [report.html]"
+)
+@click.option("--samples", type=int, default=12, metavar="N", help="Sequences of each data set to look at.  [12]")
+@click.option("--seed", type=int, default=0, metavar="N", help="Of their choice.  [0]")
+@click.option("-t", "--tokenizer", metavar="NAME", help="The tokenizer's place, where it has moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
+def command(path: str, to: str, as_json: bool, quiet: bool, **settings: Any) -> None:
+    """Write one HTML page on what is cooked: a data set's folder, a mix, or all data sets in a ROOT.
+
+    It has the numbers, plots of lengths and shares, what was left out and why, and sequences to look at; it loads
+    nothing, and opens from disk. A file that is there is replaced. Needs pip install 'instruct-cook[report]'.
+    """
+    from cook.progress import bars
+    from cook.views.page import report
+
+    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
+        made = report(path, to, progress=progress, **settings)
+    if not quiet:
+        count = len(made.data_sets)
+        click.echo(
+            f"{count:,} {'data set' if count == 1 else 'data sets'}, {made.bytes:,} bytes: {made.page}", err=True
+        )
+    if as_json:
+        import orjson
+
+        told = {
+            "page": str(made.page),
+            "bytes": made.bytes,
+            "data_sets": list(made.data_sets),
+            "samples": made.samples,
+        }
+        click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())

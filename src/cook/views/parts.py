@@ -1,0 +1,116 @@
+"""A sequence as people read it: its examples, each in parts that are context, trained text, or a special token."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cook.decoding import Decoder
+from cook.exports.reading import find_tokenizer
+from cook.store.reader import Sequence
+from cook.tokenizer import REFERENCE, load_engine
+from cook.views.outputs import Output
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """One token."""
+
+    id: int
+    mask: int
+    text: str
+    """Bytes that are no whole characters stand as surrogates, as "surrogateescape" has it."""
+    special: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A stretch of one example that is alike."""
+
+    kind: str
+    """context, trained, or special: one special token, BOS or EOS."""
+    text: str
+    begin: int
+    """Its first token in the sequence."""
+    end: int
+    trained: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One example of a sequence."""
+
+    place: str
+    """Where it came from: FILE:LINE."""
+    begin: int
+    end: int
+    trained_tokens: int
+    parts: tuple[Part, ...]
+
+
+class Reader:
+    """Turns ids into text, for the tokenizer of an output. Raises TokenizerError."""
+
+    def __init__(self, told: dict[str, Any], named: str | None = None) -> None:
+        tokenizer = find_tokenizer(told, named)
+        engine = "splintr" if tokenizer.preset else REFERENCE
+        self._decoder = Decoder(tokenizer, load_engine(dataclasses.replace(tokenizer, engine=engine)))
+        names = dict(tokenizer.specials) | {text: i for text, i in ((tokenizer.bos, tokenizer.bos_id),) if text}
+        self.specials = {i: text for text, i in names.items() if i is not None} | {tokenizer.eos_id: tokenizer.eos}
+        """The text of each special token, by id."""
+        self._special = np.zeros(tokenizer.vocab_size, bool)
+        self._special[list(self.specials)] = True
+        # What the tokenizer puts before a text, which is not the text's.
+        self._before_space = self._decoder.text(" a").removesuffix(b" a")
+        self._before = self._decoder.text("a").removesuffix(b"a")
+
+    def text(self, ids: npt.NDArray[np.int32]) -> str:
+        """The text of a part."""
+        raw = self._decoder.decode(ids)[0].tobytes()
+        before = self._before_space if raw.startswith(self._before_space + b" ") else self._before
+        return raw.removeprefix(before).decode(errors="surrogateescape")
+
+    def encoded(self, ids: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> Iterator[bytes]:
+        """The bytes of texts of so many ids, one after the other; a special token has none."""
+        decoded, lengths = self._decoder.decode(ids, sizes)
+        raw, at = decoded.tobytes(), 0
+        for length in lengths.tolist():
+            yield raw[at : at + length]
+            at += length
+
+    def tokens(self, sequence: Sequence, begin: int, end: int) -> Iterator[Token]:
+        """Tokens of a sequence, each with its own text."""
+        ids = sequence.input_ids[begin:end]
+        texts = self.encoded(ids, np.ones(len(ids), np.int64))
+        for i, mask, raw in zip(ids.tolist(), sequence.loss_mask[begin:end].tolist(), texts, strict=True):
+            text = raw.decode(errors="surrogateescape")
+            yield Token(i, mask, self.specials.get(i, text), i in self.specials)
+
+    def examples(self, sequence: Sequence, output: Output) -> Iterator[Example]:
+        """The examples of a sequence, with their text."""
+        ends = np.cumsum(sequence.seq_lengths).tolist()
+        places = zip(sequence.source_shard.tolist(), sequence.source_line.tolist(), strict=True)
+        begin = 0
+        for end, (shard, line) in zip(ends, places, strict=True):
+            trained = int(sequence.loss_mask[begin:end].sum())
+            parts = tuple(self._parts(sequence, begin, end))
+            yield Example(output.place(sequence.dataset, shard, line), begin, end, trained, parts)
+            begin = end
+
+    def _parts(self, sequence: Sequence, begin: int, end: int) -> Iterator[Part]:
+        ids, mask = sequence.input_ids[begin:end], sequence.loss_mask[begin:end]
+        special = self._special[ids]
+        borders = (np.diff(mask) != 0) | special[1:] | special[:-1]
+        bounds = [0, *(np.flatnonzero(borders) + 1).tolist(), end - begin]
+        for first, last in itertools.pairwise(bounds):
+            trained = bool(mask[first])
+            if special[first]:
+                kind, text = "special", self.specials[int(ids[first])]
+            else:
+                kind, text = "trained" if trained else "context", self.text(ids[first:last])
+            yield Part(kind, text, begin + first, begin + last, trained)

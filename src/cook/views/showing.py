@@ -1,0 +1,134 @@
+"""Which sequence is to be shown, and what there is to see of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import secrets
+from pathlib import Path
+from typing import Any
+
+from cook.errors import RecipeError
+from cook.store.reader import Sequence
+from cook.views.outputs import Output, outputs
+from cook.views.parts import Example, Reader
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A sequence, with its text."""
+
+    output: Output
+    split: str
+    number: int
+    """In its split, from 0: what `load_dataset(…)[number]` is, and a row that `cook verify` names."""
+    sequences: int
+    """How many the split has."""
+    seed: int | None
+    """What it was drawn by, where it was drawn."""
+    sequence: Sequence
+    examples: tuple[Example, ...]
+    reader: Reader
+
+    def as_dict(self, tokens: bool = False) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "data_set": self.sequence.dataset,
+            "folder": str(self.output.folder),
+            "mix": self.output.mixed,
+            "split": self.split,
+            "sequence": self.number,
+            "sequences": self.sequences,
+            "seed": self.seed,
+            "max_length": self.output.max_length(self.sequence.dataset),
+            "tokens": len(self.sequence.input_ids),
+            "trained_tokens": int(self.sequence.loss_mask.sum()),
+            "examples": [self._example(each, tokens) for each in self.examples],
+        }
+
+    def _example(self, example: Example, tokens: bool) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            "source": example.place,
+            "tokens": example.end - example.begin,
+            "trained_tokens": example.trained_tokens,
+            "parts": [
+                {"kind": part.kind, "trained": part.trained, "tokens": part.end - part.begin, "text": _whole(part.text)}
+                for part in example.parts
+            ],
+        }
+        if tokens:
+            made["token_list"] = [
+                {"id": token.id, "mask": token.mask, "text": _whole(token.text), "special": token.special}
+                for token in self.reader.tokens(self.sequence, example.begin, example.end)
+            ]
+        return made
+
+
+def _whole(text: str) -> str:
+    """A text without surrogates, which no JSON holds."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def show(
+    path: str | os.PathLike[str],
+    *,
+    data_set: str | None = None,
+    split: str = "train",
+    sequence: int | None = None,
+    draw: bool = False,
+    seed: int | None = None,
+    tokenizer: str | None = None,
+) -> Shown:
+    """A sequence of a data set, of a mix, or of a ROOT: the first, the one asked for, or with `draw` one at random.
+
+    Numbers count from 0; with `data_set` of a mix, among that data set's sequences in it. One `seed` draws the same
+    sequence of the same output.
+
+    Raises RecipeError for what is asked and is not there, OutputError for what cannot be read, TokenizerError.
+    """
+    found = _asked(outputs(Path(path)), Path(path), data_set, sequence is not None)
+    if draw:
+        seed = secrets.randbelow(1 << 31) if seed is None else seed
+        counts = [len(_numbers(each, split, data_set)) for each in found]
+        if not sum(counts):
+            raise RecipeError(f"{path}: {split} holds no sequence")
+        number = random.Random(seed).randrange(sum(counts))  # noqa: S311 - draws a sample, guards nothing
+        index = next(i for i in range(len(counts)) if number < sum(counts[: i + 1]))
+        output, number = found[index], number - sum(counts[:index])
+    else:
+        output, number = found[0], sequence or 0
+    numbers = _numbers(output, split, data_set)
+    if not numbers:
+        raise RecipeError(f"{output.folder}: {split} holds no sequence")
+    if not 0 <= number < len(numbers):
+        raise RecipeError(
+            f"sequence: {output.folder}: {split} has {len(numbers):,}, from 0 to {len(numbers) - 1:,}; {number:,} is "
+            "none of them"
+        )
+    row = output.sequence(split, numbers[number])
+    reader = Reader(output.manifest["tokenizer"], tokenizer)
+    examples = tuple(reader.examples(row, output))
+    return Shown(output, split, numbers[number], output.sequences(split), seed, row, examples, reader)
+
+
+def _asked(found: list[Output], path: Path, data_set: str | None, numbered: bool) -> list[Output]:
+    """The outputs that a sequence may be of. Raises RecipeError."""
+    names = [each.name for each in found]
+    if data_set is None:
+        if numbered and len(found) > 1:
+            raise RecipeError(f"dataset: {path} holds {', '.join(names)}: name the one that the sequence is of")
+        return [each for each in found if not each.mixed] or found
+    by_name = [each for each in found if each.name.lower() == data_set.lower()]
+    if len(found) == 1 and found[0].mixed and data_set in found[0].shards:
+        return found
+    if not by_name:
+        held = list(found[0].shards) if len(found) == 1 and found[0].mixed else names
+        raise RecipeError(f"dataset: {path} holds no {data_set}; it holds {', '.join(held)}")
+    return [each for each in by_name if each.name == data_set] or by_name
+
+
+def _numbers(output: Output, split: str, data_set: str | None) -> range | list[int]:
+    if output.mixed and data_set in output.shards:
+        return output.numbers_of(split, str(data_set))
+    return range(output.sequences(split))

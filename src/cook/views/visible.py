@@ -1,0 +1,98 @@
+"""Text in which nothing is invisible: what a reader would not see is written out, and what commands a terminal too.
+
+    spaces at the ends of a line, or several together   ␣ each
+    tab, newline                                        ⇥, ↵
+    any other character that is no sign: controls (C0, C1), other spaces, zero-width ones, those that
+    turn the direction of writing, unassigned and private ones; and the signs of this table   ⟦U+200B⟧
+    a byte that is no text                              ⟦FF⟧
+
+So what stands between ⟦ and ⟧ is never the text's own.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import NamedTuple
+
+OPEN, CLOSE = "⟦⟧"
+SPACE, TAB, NEWLINE = "␣⇥↵"
+SIGNS = frozenset((OPEN, CLOSE, SPACE, TAB, NEWLINE))
+# Marks and letters that show nothing: they pass for printable, but are to be ignored by who draws (Unicode's
+# Default_Ignorable_Code_Point, less those that are not printable anyway).
+IGNORABLE = frozenset(
+    chr(code)
+    for first, last in (
+        (0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164), (0xFE00, 0xFE0F),
+        (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),
+    )
+    for code in range(first, last + 1)
+)  # fmt: skip
+
+
+class Piece(NamedTuple):
+    """A stretch of text as it is shown."""
+
+    text: str
+    mark: bool
+    """Whether it stands for something invisible."""
+
+
+def pieces(text: str) -> Iterator[Piece]:
+    """A text, decoded with "surrogateescape", as pieces; a newline's mark is followed by the newline."""
+    odd = sorted(c for c in set(text) if not c.isprintable() or c in IGNORABLE or c in SIGNS)
+    pattern = r"^ +| +$| {2,}" + (f"|[{''.join(map(re.escape, odd))}]" if odd else "")
+    end = 0
+    for found in re.finditer(pattern, text, re.MULTILINE):
+        if found.start() > end:
+            yield Piece(text[end : found.start()], False)
+        yield Piece(_mark(found[0]), True)
+        end = found.end()
+    if end < len(text):
+        yield Piece(text[end:], False)
+
+
+def folded(text: str, head: int, tail: int, way: str = "") -> Iterator[Piece]:
+    """The pieces of a text of more than `head` and `tail` letters with the rest left out, which a mark says."""
+    left = len(text) - head - tail
+    if left <= 0:
+        yield from pieces(text)
+        return
+    yield from pieces(text[:head])
+    yield Piece(f"\n{OPEN}… {left:,} letters left out{way} …{CLOSE}\n", True)
+    yield from pieces(text[-tail:])
+
+
+def visible(text: str) -> str:
+    r"""A text with its marks, in one string.
+
+    >>> visible("a\tb \x1b[2J")
+    'a⇥b ⟦U+001B⟧[2J'
+    """
+    return "".join(piece.text for piece in pieces(text))
+
+
+def one_line(text: str) -> str:
+    """Likewise, of a name or a heading: without line breaks."""
+    return visible(text).replace("\n", "")
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether a text holds letters that are written from right to left.
+
+    >>> [is_right_to_left(text) for text in ("abc", "אב", "a ب")]
+    [False, True, True]
+    """
+    return not text.isascii() and any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in text)
+
+
+def _mark(text: str) -> str:
+    if text[0] == " ":
+        return SPACE * len(text)
+    if text == "\n":
+        return NEWLINE + "\n"
+    if text == "\t":
+        return TAB
+    code = ord(text)
+    return f"{OPEN}{code - 0xDC00:02X}{CLOSE}" if 0xDC80 <= code <= 0xDCFF else f"{OPEN}U+{code:04X}{CLOSE}"
