@@ -21,6 +21,8 @@
       |
     cli        parse, call one library function, print
 
+    loop       a trained synthesizer's prompts, and its answers back into shards (loop/; generation is another's)
+
     training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
 
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
         TooLong,
     )
     from cook.exports.exporting import Exported, export
+    from cook.loop.parsing import Parsed, parse
+    from cook.loop.prompts import Prompted, prompts
     from cook.mixing import Mixed, mix
     from cook.pipeline import Preview, Summary, preview, run
     from cook.recipe import Recipe, read_config
@@ -72,8 +76,10 @@ __all__ = [
     "Mixed",
     "OutputError",
     "OutputExists",
+    "Parsed",
     "Preview",
     "Problem",
+    "Prompted",
     "Recipe",
     "RecipeError",
     "Result",
@@ -87,7 +93,9 @@ __all__ = [
     "export",
     "load",
     "mix",
+    "parse",
     "preview",
+    "prompts",
     "read_config",
     "read_cooked",
     "run",
@@ -98,6 +106,8 @@ _MODULES = {
     "_version": ("__version__",),
     "dataset": ("Result",),
     "exports.exporting": ("Exported", "export"),
+    "loop.parsing": ("Parsed", "parse"),
+    "loop.prompts": ("Prompted", "prompts"),
     "mixing": ("Mixed", "mix"),
     "pipeline": ("Preview", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cook.commands.parse import command as parse_
+from cook.commands.prompts import command as prompts_
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -334,6 +337,10 @@ def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
             raise click.BadParameter(f"{name} is named twice", param_hint="--weights")
         weights[name] = weight
     return weights
+
+
+main.add_command(prompts_)
+main.add_command(parse_)
 
 
 @main.command("list")
