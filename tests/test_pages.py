@@ -34,7 +34,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 BLOCK = re.compile(r"^(<!-- run by CI -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 LONG_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-OTHER_TOOLS = re.compile(r"\b(?:hf|pip|make|pytest|python)\b[^\n&|;]*")  # a command of theirs, with its flags
+OTHER_TOOLS = re.compile(r"\b(?:hf|pip|make|pytest|python|vllm)\b[^\n&|;]*")  # a command of theirs, with its flags
 
 COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
 MODEL = "Qwen/Qwen3-0.6B-Base"
@@ -217,7 +217,7 @@ def test_every_option_is_on_the_cli_page():
     told = {heading: body for heading, _, body in (section.partition("\n") for section in sections)}
     for heading, command in (
         ("cook", main),
-        *((f"cook {name}", main.commands[name]) for name in ("list", "mix", "export")),
+        *((f"cook {name}", main.commands[name]) for name in ("list", "mix", "export", "prompts", "parse")),
     ):
         missing = options(command) - set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told[heading]))
         assert not missing, f"docs/cli.md: {heading}: lacks {missing}"
@@ -235,9 +235,7 @@ def code_of(page):
 @pytest.mark.parametrize("page", [*PAGES, *CONFIGS], ids=lambda path: path.name)
 def test_every_flag_that_a_page_mentions_exists(page):
     mentioned = set(LONG_FLAG.findall(OTHER_TOOLS.sub("", code_of(page))))
-    unknown = (
-        mentioned - options(main) - set().union(*(options(main.commands[name]) for name in ("list", "mix", "export")))
-    )
+    unknown = mentioned - options(main) - set().union(*(options(command) for command in main.commands.values()))
     assert not unknown, f"{page.name}: cook has no {', '.join(sorted(unknown))}"
     assert mentioned or page.name == "licences.md", "no flag was found, so this test sees nothing"
 

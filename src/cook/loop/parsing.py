@@ -97,7 +97,7 @@ def parse(
     asked = _Asked(Path(prompts)) if prompts is not None else None
     if asked and (pair_template or delimiter is not None):
         raise RecipeError("pair_template and delimiter are those of the prompts; leave them out")
-    settings = {
+    settings: dict[str, Any] = {
         "unique_questions": unique_questions,
         "fields": fields._asdict(),
         "pair_template": Recipe.pair_template if pair_template is None else pair_template,
