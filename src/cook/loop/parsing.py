@@ -22,7 +22,6 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from cook import catalog
 from cook._version import __version__
@@ -34,7 +33,7 @@ from cook.loop.files import line, output, written
 from cook.loop.pairs import LeftOut, Parser
 from cook.loop.prompts import ENTRIES, SIDE
 from cook.loop.requests import ANSWER_FIELDS, Answer, AnswerFields, read_answer
-from cook.loop.rounds import Row, answered, entry
+from cook.loop.rounds import Row, answered, entry, read_rows
 from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
@@ -233,7 +232,7 @@ class _Parsing:
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(file.open("rb")) for file in files]
             requests = stack.enter_context(asked.file.open("rb"))
-            for row in map(orjson.loads, stack.enter_context(asked.entries.open("rb"))):
+            for row in read_rows(asked.entries):
                 if "follows" not in row:
                     yield row
                     continue

@@ -59,6 +59,8 @@ class Previous:
         if not self.manifest.get("prompts"):
             raise OutputError(f"{self.folder}: was parsed without --prompts, so that it is of no round")
         self.asked: dict[str, Any] = self.manifest["prompts"]
+        if wrong := manifest.misfits(self.asked, manifest.ROUND_SHAPE):
+            raise OutputError(f"{self.folder}: is no round: wrong or missing in its manifest: {', '.join(wrong[:5])}")
         self.digest = manifest.digest(self.manifest)
 
     @property
@@ -74,9 +76,9 @@ class Previous:
             before, now = self.asked["prompts"][key], head["prompts"][key]
             if before != now:
                 wrong.append(f"{flag} was {before!r}, and is {now!r}")
-        for key in ("name", "fingerprint", "bos", "eos"):
-            before, now = self.asked["tokenizer"][key], head["tokenizer"][key]
-            if key != "name" and before != now:
+        for key in ("fingerprint", "bos", "eos"):
+            before, now = self.asked["tokenizer"].get(key), head["tokenizer"][key]
+            if before != now:
                 wrong.append(f"the tokenizer's {key} was {before!r}, and is {now!r}")
         if [row["sha256"] for row in self.asked["inputs"]] != [row["sha256"] for row in head["inputs"]]:
             names = ", ".join(row["name"] for row in self.asked["inputs"][:5])
@@ -88,17 +90,29 @@ class Previous:
 
     def chains(self) -> Iterator[list[Row]]:
         """The rows of each chain, in order. Raises OutputError."""
-        yield from (list(rows) for _, rows in itertools.groupby(self._rows(), lambda row: row["chain"]))
+        names = [output["name"] for output in self.manifest["outputs"] if output["name"].startswith("shard/")]
+        rows = itertools.chain.from_iterable(read_rows(self.folder / name) for name in names)
+        yield from (list(group) for _, group in itertools.groupby(rows, lambda row: row["chain"]))
 
-    def _rows(self) -> Iterator[Row]:
-        for output in self.manifest["outputs"]:
-            if output["name"].startswith("shard/"):
-                path = self.folder / output["name"]
-                try:
-                    with path.open("rb") as file:
-                        yield from map(orjson.loads, file)
-                except OSError as exc:
-                    raise OutputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows that a step of the loop wrote. Raises OutputError for others, and where they cannot be read."""
+    number = 0
+    try:
+        with path.open("rb") as file:
+            for number, text in enumerate(file, 1):  # noqa: B007 - for the message
+                row = orjson.loads(text)
+                if "follows" in row:
+                    shaped = type(row["custom_id"]) in (str, type(None)) and type(row["follows"]) is bool
+                else:
+                    shaped = type(row["inherit_from_prev"]) is bool and all(map(all, pairs_of(row)))
+                if not (shaped and type(row[FIELDS.context]) is str and type(row["chain"]) is int):
+                    raise TypeError
+                yield row
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
+        raise OutputError(f"{path}:{number}: is no row of a round") from exc
 
 
 def history(rows: list[Row]) -> list[Row]:

@@ -59,13 +59,18 @@ EXPORT_SHAPE: dict[str, Any] = {
     "outputs": SHAPE["outputs"],
     "counts": dict.fromkeys(("rows", "sequences", "examples", "tokens", "trained_tokens"), int),
 }
-PROMPTS_SHAPE: dict[str, Any] = {
-    "prompts": {"rounds": int, "round": int, "context_template": str, "pair_template": str, "delimiter": str},
-    "tokenizer": {"name": str, "fingerprint": str},
+ROUND_SHAPE: dict[str, Any] = {
+    "prompts": {
+        **dict.fromkeys(("rounds", "round"), int),
+        **dict.fromkeys(("field", "context_template", "pair_template", "delimiter"), str),
+    },
+    "tokenizer": {"name": str, "fingerprint": str, "eos": str},
     "inputs": SHAPE["inputs"],
+}
+PROMPTS_SHAPE: dict[str, Any] = ROUND_SHAPE | {
     "outputs": SHAPE["outputs"],
     "requests": {"first": int, "id": str, "rows": int, "bytes": int, "sha256": str},
-    "counts": dict,
+    "counts": {"in_round": int},
 }
 PARSE_SHAPE: dict[str, Any] = {
     "parse": {"unique_questions": bool},
@@ -128,6 +133,11 @@ def read(folder: Path) -> dict[str, Any]:
         if not all(map(is_safe, output["name"].split("/") if kind in NESTED else [output["name"]])):
             raise OutputError(f"{path}: names a file outside of its folder: {output['name'][:200]!r}")
     return manifest
+
+
+def misfits(value: Any, shape: Mapping[str, Any]) -> list[str]:
+    """The fields of a part of a manifest that are not as a SHAPE says."""
+    return list(_misfits("", value, shape))
 
 
 def _misfits(where: str, value: Any, shape: Any) -> Iterator[str]:
