@@ -21,6 +21,7 @@ from cook import (
     prompts,
     read_cooked,
 )
+from cook.loop.rounds import UnansweredWarning
 from reference import MODELS
 
 PAIRS = "<QUE> Who? <ANS> Ada </END>\n\n<QUE> When? <ANS> 1843 </END>"
@@ -159,6 +160,17 @@ def test_a_text_before_without_pairs_breaks_the_chain(tmp_path):
     before = answer(tmp_path, first, "No question.")
     second = prompts(source, tmp_path / "2.jsonl", tokenizer="llama3", rounds=2, previous=before)
     assert [row["prompt"] for row in lines(second.file)] == ["<|begin_of_text|> <CON> Two. </CON>\n\n"]
+    assert second.counts["broken"] == {"no_pairs": 1}
+
+
+def test_a_round_before_that_lacks_answers_is_told(tmp_path):
+    source = raw(tmp_path, "One.", "Two.", "Three.", "Four.")
+    first = prompts(source, tmp_path / "1.jsonl", tokenizer="llama3", rounds=2)
+    [row, _] = lines(first.file)
+    answers = write_lines(tmp_path / "a.jsonl", [{"custom_id": row["custom_id"], "text": PAIRS}])
+    before = parse(answers, tmp_path / "pairs" / "1", prompts=first.file).folder
+    with pytest.warns(UnansweredWarning, match="1 of its prompts have no answer, and their chains break here"):
+        second = prompts(source, tmp_path / "2.jsonl", tokenizer="llama3", rounds=2, previous=before)
     assert second.counts["broken"] == {"no_pairs": 1}
 
 

@@ -11,6 +11,7 @@ its chain, and got pairs) and `followed_by_next` (it was before the next one whe
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ def span(texts: int, rounds: int, number: int) -> range:
     """
     size = -(-texts // rounds)
     return range(min((number - 1) * size, texts), min(number * size, texts))
+
+
+class UnansweredWarning(UserWarning):
+    """A round goes on from one that lacks answers."""
 
 
 class Previous:
@@ -87,6 +92,10 @@ class Previous:
             wrong.append(f"it was round {self.round}, the last of {self.asked['prompts']['rounds']}")
         if wrong:
             raise RecipeError("\n".join(f"previous: {self.folder}: {what}" for what in wrong))
+        unanswered = self.manifest["counts"]["failed"] + self.manifest["counts"]["missing"]
+        if unanswered:
+            told = f"{self.folder}: {unanswered:,} of its prompts have no answer, and their chains break here"
+            warnings.warn(f"{told}; send left-out/rerun.jsonl first, and parse again", UnansweredWarning, stacklevel=4)
 
     def chains(self) -> Iterator[list[Row]]:
         """The rows of each chain, in order. Raises OutputError."""
