@@ -189,6 +189,20 @@ def test_what_is_left_out_beside_the_shards_is_no_shard(tmp_path, cook, asked):
     assert orjson.loads(done.stdout)["data_sets"][0]["counts"]["entries"] == 5
 
 
+def test_shards_are_closed_when_full_and_a_chain_goes_on_in_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("cook.loop.parsing.SHARD_BYTES", 1)
+    source = raw(tmp_path, *"abcdef")
+    before = None
+    for number in ("1", "2", "3"):
+        made = prompts(source, tmp_path / f"{number}.jsonl", tokenizer="llama3", rounds=3, previous=before)
+        answers = write_lines(tmp_path / f"a{number}.jsonl", told(made, PAIRS, PAIRS))
+        before = parse(answers, tmp_path / "c" / number, prompts=made.file).folder
+    assert len(list((before / "shard").iterdir())) == 6
+    assert "".join(row["context"] for row in entries(before)) == "acebdf"
+    assert made.counts["with_history"] == 2
+    assert [row["prompt"].count("<CON>") for row in lines(made.file)] == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("row", "told_"),
     [

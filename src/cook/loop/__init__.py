@@ -3,6 +3,8 @@
     raw        text files, JSONL, Parquet -> raw texts, in order
       |
     prompts    texts, and the rounds before -> prompts that fit, and the entries that wait for their pairs
+      |        rounds: which texts make a round, and what of the rounds before each gets   (pure but for reading)
+      |        build: ids and text of prompts, a batch at a time
       |
     requests   how a prompt is written for who generates, and how their answers are read
       |

@@ -6,9 +6,7 @@
 `FILE` holds the prompts; `FILE.cook/` beside it what `cook parse` needs: `entries.jsonl`, all chains so far with this
 round's entries still waiting, `skipped.jsonl`, and the manifest. FILE comes last: if it is there, all is.
 
-A history is encoded as it is cooked, inputs and outputs apart; where a server will encode the text (see `requests`),
-each earlier entry as one text, as the server does. Either way the tokens counted are the tokens sent. Memory holds a
-batch of texts with their chains.
+The tokens counted are the tokens sent (see `build`). Memory holds a batch of texts with their chains.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,27 +23,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cook import catalog, executors, overlong
+from cook import catalog, executors
 from cook._version import __version__
 from cook.dataset import Progress
-from cook.engines import Ids
-from cook.errors import InputError, OutputExists, RecipeError, SourceError, TooLong
-from cook.format import Formatter
+from cook.errors import InputError, OutputExists, RecipeError, SourceError
 from cook.loop import raw as reading
+from cook.loop.build import OVERLONG, Builder, Built, Waiting
 from cook.loop.files import line, output, written
 from cook.loop.requests import BATCH, CHAT, ENDPOINTS, FORMATS, Writer
-from cook.loop.rounds import Previous, Row, history, pairs_of, span
+from cook.loop.rounds import Previous, Row, history, span
 from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
 from cook.store.older import older
-from cook.tokenize import checked
-from cook.tokenizer import Tokenizer, load_engine, resolve, token_ends
+from cook.tokenizer import Tokenizer, resolve
 
 Format = Literal["jsonl", "openai-batch"]
 Endpoint = Literal["chat", "completions"]
 Overlong = Literal["drop", "truncate", "error"]
-OVERLONG: tuple[str, ...] = ("drop", "truncate", "error")
 SIDE = ".cook"  # what the folder beside a file of prompts adds to its name
 ENTRIES, SKIPPED = "entries.jsonl", "skipped.jsonl"
 OURS = (ENTRIES, SKIPPED)
@@ -165,18 +159,6 @@ def _refuse(settings: dict[str, Any], to: Path) -> None:
         raise RecipeError("\n".join(problems))
 
 
-@dataclasses.dataclass
-class _Waiting:
-    """A text of this round, with its chain."""
-
-    chain: int
-    place: reading.Raw | None  # None: this round has no text for the chain
-    custom_id: str
-    rows: list[Row]
-    past: list[Row]  # what of the rows would go before it
-    context: str = ""
-
-
 class _Round:
     """The work on one round."""
 
@@ -196,7 +178,6 @@ class _Round:
         self.head = self._head()
         if previous:
             previous.refuse_others(self.head)
-        self.formatter = Formatter(recipe)
         self.writer = Writer(
             format=settings["format"],
             endpoint=settings["endpoint"],
@@ -205,13 +186,8 @@ class _Round:
             temperature=float(settings["temperature"]),
             eos_id=tokenizer.eos_id,
         )
-        self.bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.uint32)
-        self.eos = np.array([tokenizer.eos_id], np.uint32)
-        self.room: int = settings["max_length"] - settings["max_new_tokens"]
-        strings = sorted((token for token, _ in tokenizer.specials), key=len, reverse=True)
-        parsed = strings if self.writer.sends_text else []
-        self.parsed = re.compile("|".join(map(re.escape, parsed))) if parsed else None
-        """What a server would read out of a text as a control token."""
+        room = settings["max_length"] - settings["max_new_tokens"]
+        self.builder = Builder(recipe, tokenizer, room, settings["overlong"], self.writer.sends_text)
         self.counts: Counter[str] = Counter()
         self.broken: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
@@ -304,110 +280,57 @@ class _Round:
             raise InputError(f"round {number} of {rounds} has no text: the rounds before had all {texts:,} of them")
         return chosen
 
-    def _waiting(self, chosen: range, identity: str) -> Iterator[_Waiting]:
+    def _waiting(self, chosen: range, identity: str) -> Iterator[Waiting]:
         texts = itertools.islice(self._texts(), chosen.start, chosen.stop)
         chains: Iterable[list[Row]] = self.previous.chains() if self.previous else ()
         for chain, (text, rows) in enumerate(itertools.zip_longest(texts, chains)):
             custom_id = f"{identity}-{chosen.start + chain}"
             past = history(rows) if rows and text else []
-            yield _Waiting(chain, text, custom_id, rows or [], past, text.text if text else "")
+            yield Waiting(chain, text, custom_id, rows or [], past, text.text if text else "")
 
-    def _do(self, batch: list[_Waiting], lines: Any, entries: Any, skipped: Any) -> None:
+    def _do(self, batch: list[Waiting], lines: Any, entries: Any, skipped: Any) -> None:
         """Write the prompts and entries of a batch."""
-        own, past = self._encoded(batch)
-        heads = self._shortened(batch, own)
-        for at, each in enumerate(batch):
+        for each, built in zip(batch, self.builder.build(batch), strict=True):
             if each.place is None:
                 _write_rows(entries, each.rows, False)
                 continue
             self.counts["in_round"] += 1
             reason = None
-            length = len(self.bos) + len(own[at])
-            if self.parsed and self.parsed.search(each.context):
+            if self.builder.forges(each.place.text):
                 reason = SPECIAL_STRING
-            elif length > self.room:
-                if at in heads:
-                    each.context, own[at] = heads[at]
-                    self.counts["truncated"] += 1
-                else:
-                    reason = TOO_LONG
-            follows = not reason and self._follows(each, own[at], past[at])
+            elif len(built.own) > self.builder.room:
+                reason = TOO_LONG
+            follows = not reason and self._follows(each, built)
             _write_rows(entries, each.rows, follows)
-            waiting = {"context": each.context, "chain": each.chain, "follows": follows}
+            context = each.place.text if reason else each.context
+            waiting = {"context": context, "chain": each.chain, "follows": follows}
             entries.write(line(waiting | {"custom_id": None if reason else each.custom_id}))
             if reason:
                 self.left_out[reason] += 1
-                row = {"file": each.place.file.name, "line": each.place.line, "reason": reason, "tokens": length}
+                row = {"file": each.place.file.name, "line": each.place.line, "reason": reason, "tokens": built.tokens}
                 skipped.write(line(row))
                 continue
-            ids = np.concatenate([*(past[at] if follows else ()), self.bos, own[at]])
-            lines.write(self.writer.line(each.custom_id, self._text(each, follows), ids))
+            ids = np.concatenate([*built.past, built.own]) if follows else built.own
+            lines.write(self.writer.line(each.custom_id, self.builder.text(each, follows), ids))
             self.counts["prompts"] += 1
+            self.counts["truncated"] += built.cut
             self.counts["with_history"] += follows
             self.counts["tokens"] += len(ids)
             self.counts["longest"] = max(self.counts["longest"], len(ids))
 
-    def _follows(self, each: _Waiting, own: Ids, past: list[Ids]) -> bool:
+    def _follows(self, each: Waiting, built: Built) -> bool:
         """Whether the prompt has its history; counts why not."""
         if not each.rows:
             return False
         if not each.past:
             self.broken[NO_PAIRS] += 1
-        elif self.parsed and any(self.parsed.search(text) for row in each.past for text in self._texts_of(row)):
+        elif self.builder.past_forges(each.past):
             self.broken[SPECIAL_STRING] += 1
-        elif sum(map(len, past)) + len(self.bos) + len(own) > self.room:
+        elif sum(map(len, built.past)) + len(built.own) > self.builder.room:
             self.broken[NO_ROOM] += 1
         else:
             return True
         return False
-
-    def _texts_of(self, row: Row) -> list[str]:
-        """What of an earlier entry is encoded: its input and its output, or both in one where a server encodes."""
-        texts = [self.formatter.input_text(row["context"]), self.formatter.output_text(pairs_of(row))]
-        return ["".join(texts)] if self.writer.sends_text else texts
-
-    def _encoded(self, batch: list[_Waiting]) -> tuple[list[Ids], list[list[Ids]]]:
-        """For each text the ids of its input, and of its whole history, BOS and EOS in place."""
-        texts, shapes = [], []
-        for each in batch:
-            texts.append(self.formatter.input_text(each.context))
-            parts = [self._texts_of(row) for row in each.past]
-            texts += itertools.chain.from_iterable(parts)
-            shapes.append([len(part) for part in parts])
-        ids, offsets = checked(load_engine(self.tokenizer), self.tokenizer)(texts)
-        pieces = iter([ids[a:b] for a, b in itertools.pairwise(offsets.tolist())])
-        own, past = [], []
-        for shape in shapes:
-            own.append(next(pieces))
-            past.append([p for count in shape for p in (self.bos, *itertools.islice(pieces, count), self.eos)])
-        return own, past
-
-    def _shortened(self, batch: list[_Waiting], own: list[Ids]) -> dict[int, tuple[str, Ids]]:
-        """The heads of those texts that are too long for any prompt, as many tokens as fit, and their ids."""
-        room = self.room - len(self.bos)
-        long = [at for at, each in enumerate(batch) if each.place and len(own[at]) > room]
-        if not long or self.settings["overlong"] == "drop":
-            return {}
-        if self.settings["overlong"] == "error":
-            place = batch[long[0]].place
-            assert place is not None
-            raise TooLong(
-                f"{place.file.path}:{place.line}: its prompt has {len(own[long[0]]) + len(self.bos):,} tokens; at most "
-                f"{self.room:,} leave room for {self.settings['max_new_tokens']:,} new ones, and --overlong is error. "
-                "Raise --max-length, or pass --overlong drop or truncate."
-            )
-        ends = token_ends(self.tokenizer)
-        contexts = [batch[at].context for at in long]
-        cuts = [overlong.cuts_of(context, self.formatter, ends) for context in contexts]
-        steps = [overlong.cut(c, at, self.formatter, room) for c, at in zip(contexts, cuts, strict=True)]
-        made = overlong.run(steps, checked(load_engine(self.tokenizer), self.tokenizer))
-        return {at: head for at, head in zip(long, made, strict=True) if head is not None}
-
-    def _text(self, each: _Waiting, follows: bool) -> str:
-        """The prompt as text, BOS and EOS as their strings."""
-        bos, eos = self.tokenizer.bos or "", self.tokenizer.eos
-        past = [bos + "".join(self._texts_of(row)) + eos for row in each.past] if follows else []
-        return "".join([*past, bos, self.formatter.input_text(each.context)])
 
     def _counts(self) -> dict[str, Any]:
         names = ("texts", "blank", "in_round", "prompts", "with_history", "truncated", "tokens", "longest")
@@ -417,7 +340,7 @@ class _Round:
         }
 
 
-def _batches(waiting: Iterable[_Waiting]) -> Iterator[list[_Waiting]]:
+def _batches(waiting: Iterable[Waiting]) -> Iterator[list[Waiting]]:
     batch, letters = [], 0
     for each in waiting:
         batch.append(each)
