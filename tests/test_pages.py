@@ -35,7 +35,7 @@ BLOCK = re.compile(r"^(<!-- run by CI -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 LONG_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OTHER_TOOLS = re.compile(  # a command of theirs, with its flags
-    r"(?:\b(?:hf|pip|make|pytest|python|openssl|dask)|\.ci/run)\b[^\n&|;]*"
+    r"(?:\b(?:hf|pip|make|pytest|python|openssl|dask|vllm)|\.ci/run)\b[^\n&|;]*"
 )
 
 COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
@@ -222,7 +222,7 @@ def test_the_cli_page_is_renewed():
     assert page == script.page(), "docs/cli.md is old: run `python scripts/renew_cli_docs.py`"
 
 
-COMMANDS = ("list", "mix", "export", "verify", "diff", "fingerprint", "show", "report")
+COMMANDS = ("list", "mix", "export", "verify", "diff", "fingerprint", "show", "report", "prompts", "parse", "corpus")
 
 
 def options(command):

@@ -21,6 +21,8 @@
       |
     cli        parse, call one library function, print
 
+    loop       a trained synthesizer's prompts, and its answers back into shards (loop/; generation is another's)
+
     training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
     checking   what is cooked: manifest and sums (auditing), rows (rows), shards (proving, decoding)  -> findings
     comparing  two outputs, or one and a committed fingerprint -> what changed, in words
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
         TooLong,
     )
     from cook.exports.exporting import Exported, export
+    from cook.loop.parsing import Parsed, parse
+    from cook.loop.prompts import Prompted, prompts
     from cook.mixing import Mixed, mix
     from cook.pipeline import Preview, Summary, preview, run
     from cook.recipe import Recipe, read_config
@@ -83,8 +87,10 @@ __all__ = [
     "Mixed",
     "OutputError",
     "OutputExists",
+    "Parsed",
     "Preview",
     "Problem",
+    "Prompted",
     "Recipe",
     "RecipeError",
     "Reported",
@@ -103,7 +109,9 @@ __all__ = [
     "fingerprint",
     "load",
     "mix",
+    "parse",
     "preview",
+    "prompts",
     "read_config",
     "read_cooked",
     "report",
@@ -119,6 +127,8 @@ _MODULES = {
     "comparing": ("Difference", "diff", "fingerprint"),
     "dataset": ("Result",),
     "exports.exporting": ("Exported", "export"),
+    "loop.parsing": ("Parsed", "parse"),
+    "loop.prompts": ("Prompted", "prompts"),
     "mixing": ("Mixed", "mix"),
     "pipeline": ("Preview", "Summary", "preview", "run"),
     "recipe": ("Recipe", "read_config"),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cook.commands.parse import command as parse_
+from cook.commands.prompts import command as prompts_
 from cook.commands.report import command as report_
 from cook.commands.show import command as show_
 
@@ -452,6 +454,8 @@ def fingerprint_(path: str) -> None:
 
 main.add_command(show_)
 main.add_command(report_)
+main.add_command(prompts_)
+main.add_command(parse_)
 
 
 @main.command("list")

@@ -80,13 +80,12 @@ def truncate(
     cuts = None
     for index in unfit:
         if cuts is None:
-            cuts = token_ends(formatter.input_text(context)) - len(formatter.before_context)
-            cuts = cuts[(cuts > 0) & (cuts < len(context))]
-        cut_ids = yield from _cut(context, cuts, formatter, capacity - len(alone[index]))
-        if cut_ids is None:
+            cuts = cuts_of(context, formatter, token_ends)
+        made = yield from cut(context, cuts, formatter, capacity - len(alone[index]))
+        if made is None:
             lost.append(index)
         else:
-            pieces.append((index, Piece(cut_ids, alone[index], 1, True)))
+            pieces.append((index, Piece(made[1], alone[index], 1, True)))
     pieces.sort(key=lambda piece: piece[0])
     return Remade([piece for _, piece in pieces], lost)
 
@@ -126,23 +125,30 @@ def _groups(
     return pieces, unfit, alone
 
 
-def _cut(context: str, cuts: Offsets, formatter: Formatter, room: int) -> Steps[Ids | None]:
-    """The ids of the input with the longest head of the context that ends at one of `cuts` and fits; None if none does.
+def cuts_of(context: str, formatter: Formatter, token_ends: Callable[[str], Offsets]) -> Offsets:
+    """Where a context may be cut: the ends of its tokens, in characters, but for nothing and all of it."""
+    cuts = token_ends(formatter.input_text(context)) - len(formatter.before_context)
+    return cuts[(cuts > 0) & (cuts < len(context))]
+
+
+def cut(context: str, cuts: Offsets, formatter: Formatter, room: int) -> Steps[tuple[str, Ids] | None]:
+    """The longest head of a context that ends at one of `cuts` and fits, and its input's ids; None if none does.
 
     A search between a cut that fits and one that does not, by how many tokens the last one was off: most texts have a
     token a cut, so that it ends after a few.
     """
     fits, fails = -1, len(cuts)
-    best: Ids | None = None
+    best: tuple[str, Ids] | None = None
     guess = min(room, fails - 1)
     while fails - fits > 1:
         guess = min(max(guess, fits + 1), fails - 1)
-        (ids,) = yield [formatter.input_text(context[: cuts[guess]])]
+        head = context[: cuts[guess]]
+        (ids,) = yield [formatter.input_text(head)]
         over = len(ids) - room
         if over > 0:
             fails = guess
             guess -= over
         else:
-            fits, best = guess, ids
+            fits, best = guess, (head, ids)
             guess += max(1, -over)
     return best

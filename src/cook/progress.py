@@ -1,4 +1,4 @@
-"""Progress bars: bytes fetched, bytes tokenized, or tokens of a mix's sources unpacked; then tokens written."""
+"""Progress bars: bytes fetched, bytes tokenized, tokens of a mix's sources unpacked, tokens or texts written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-UNITS = {"fetch": "B", "tokenize": "B", "unpack": "tokens", "gather": "tokens", "export": "tokens", "count": "tokens"}
+UNITS = {
+    "fetch": "B",
+    "tokenize": "B",
+    "unpack": "tokens",
+    "gather": "tokens",
+    "export": "tokens",
+    "count": "tokens",
+    "prompts": "texts",
+    "parse": "entries",
+}
 
 
 @contextlib.contextmanager

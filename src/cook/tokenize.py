@@ -149,7 +149,7 @@ def _places(examples: Rows, job: Job) -> Rows:
 
 def _encode_whole(job: Job, result: Tokenized) -> Index:
     """Every entry as one example; bad lines are left out, or go to the result, and then there is no spool."""
-    encode, formatter = _checked(load_engine(job.tokenizer), job.tokenizer), Formatter(job.recipe)
+    encode, formatter = checked(load_engine(job.tokenizer), job.tokenizer), Formatter(job.recipe)
     reader = LineReader(job.part)
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
     marks = Marks(markers(job.recipe), special_strings(job.tokenizer))
@@ -235,7 +235,7 @@ def hash64(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
+def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
     """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
     forbidden = np.zeros(tokenizer.vocab_size, bool)
     forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
@@ -341,7 +341,7 @@ def _unchanged(job: Job) -> None:
 def _remade(job: Job, rows: Rows) -> Iterator[tuple[np.void, list[overlong.Piece], list[int]]]:
     """For each over-long example its row, the pieces made of it, and which pairs of QA_list are lost."""
     formatter = Formatter(job.recipe)
-    encode = _checked(load_engine(job.tokenizer), job.tokenizer)
+    encode = checked(load_engine(job.tokenizer), job.tokenizer)
     has_bos = int(job.tokenizer.bos_id is not None)
     capacity = job.recipe.max_length - has_bos - 1
     whole = np.memmap(spool.ids_path(job.whole), np.int32, "r").view(np.uint32)

@@ -21,11 +21,14 @@ NAME = "cook.json"
 FORMAT_VERSION = 1
 
 MIX, EXPORT = "mix", "export"  # the `kind` of a manifest; a data set's has none
+PROMPTS, PARSE = "prompts", "parse"  # of the loop: they hold no sequences
 
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
 DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
 MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
 EXPORT_DETERMINING = ("format_version", "kind", "export", "tokenizer", "source")
+PROMPTS_DETERMINING = ("format_version", "kind", "prompts", "tokenizer", "inputs", "previous")
+PARSE_DETERMINING = ("format_version", "kind", "parse", "prompts", "inputs")
 
 # What those who read a manifest count on: fields and types, `int` for counts; of a list, each of its rows.
 SHAPE: dict[str, Any] = {
@@ -56,7 +59,27 @@ EXPORT_SHAPE: dict[str, Any] = {
     "outputs": SHAPE["outputs"],
     "counts": dict.fromkeys(("rows", "sequences", "examples", "tokens", "trained_tokens"), int),
 }
-SHAPES = {None: SHAPE, MIX: MIX_SHAPE, EXPORT: EXPORT_SHAPE}
+ROUND_SHAPE: dict[str, Any] = {
+    "prompts": {
+        **dict.fromkeys(("rounds", "round"), int),
+        **dict.fromkeys(("field", "context_template", "pair_template", "delimiter"), str),
+    },
+    "tokenizer": {"name": str, "fingerprint": str, "eos": str},
+    "inputs": SHAPE["inputs"],
+}
+PROMPTS_SHAPE: dict[str, Any] = ROUND_SHAPE | {
+    "outputs": SHAPE["outputs"],
+    "requests": {"first": int, "id": str, "rows": int, "bytes": int, "sha256": str},
+    "counts": {"in_round": int},
+}
+PARSE_SHAPE: dict[str, Any] = {
+    "parse": {"unique_questions": bool},
+    "inputs": SHAPE["inputs"],
+    "outputs": SHAPE["outputs"],
+    "counts": {**dict.fromkeys(("entries", "pairs", "failed", "missing"), int), "left_out": dict[str, int]},
+}
+SHAPES = {None: SHAPE, MIX: MIX_SHAPE, EXPORT: EXPORT_SHAPE, PROMPTS: PROMPTS_SHAPE, PARSE: PARSE_SHAPE}
+NESTED = (EXPORT, PARSE)  # these may have a folder in their folder, as save_to_disk and a collection do
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
@@ -107,10 +130,14 @@ def read(folder: Path) -> dict[str, Any]:
     if wrong := list(_misfits("", manifest, SHAPES[kind])):
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: {', '.join(wrong[:5])}")
     for output in manifest["outputs"]:
-        # An export may have a folder in its folder, as save_to_disk does.
-        if not all(map(is_safe, output["name"].split("/") if kind == EXPORT else [output["name"]])):
+        if not all(map(is_safe, output["name"].split("/") if kind in NESTED else [output["name"]])):
             raise OutputError(f"{path}: names a file outside of its folder: {output['name'][:200]!r}")
     return manifest
+
+
+def misfits(value: Any, shape: Mapping[str, Any]) -> list[str]:
+    """The fields of a part of a manifest that are not as a SHAPE says."""
+    return list(_misfits("", value, shape))
 
 
 def _misfits(where: str, value: Any, shape: Any) -> Iterator[str]:

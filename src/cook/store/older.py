@@ -10,7 +10,15 @@ from cook.errors import OutputError, OutputExists
 from cook.store import card, manifest
 from cook.store.reader import read_cooked
 
-KINDS = {None: "a cooked data set", manifest.MIX: "a mix", manifest.EXPORT: "an export"}
+KINDS = {
+    None: "a cooked data set",
+    manifest.MIX: "a mix",
+    manifest.EXPORT: "an export",
+    manifest.PROMPTS: "of prompts",
+    manifest.PARSE: "a data set that was parsed",
+}
+NOUNS = {manifest.PROMPTS: "file of prompts", manifest.PARSE: "data set"}  # else the kind itself
+VERBS = {manifest.PROMPTS: "write"}
 
 
 def older(
@@ -23,22 +31,23 @@ def older(
     Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
     """
     kind = head["kind"]
+    noun, verb = NOUNS.get(kind, kind), VERBS.get(kind, kind)
     if not to.is_symlink() and not to.exists():
         return None
     if not (to / manifest.NAME).exists():
-        raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or {kind} into another folder")
+        raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or {verb} into another folder")
     try:
         old = read_cooked(to).manifest
     except OutputError as exc:
         old, differing = {}, str(exc).splitlines()
     else:
         if old.get("kind") != kind:
-            raise OutputExists(f"{to}: is {KINDS[old.get('kind')]}; {kind} into another folder")
+            raise OutputExists(f"{to}: is {KINDS[old.get('kind')]}; {verb} into another folder")
         differing = manifest.differences(old, head, determining)
     if not differing:
         return old
     if not overwrite:
-        told = f"another {kind} is there already; pass --overwrite to replace it, or {kind} into another folder"
+        told = f"another {noun} is there already; pass --overwrite to replace it, or {verb} into another folder"
         raise OutputExists(f"{to}: {told}\n  " + "\n  ".join(differing))
     others = sorted(str(path.relative_to(to)) for path in _entries(to, "/" in ours) if not _ours(path, ours))
     if others:
