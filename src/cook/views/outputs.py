@@ -164,12 +164,13 @@ def outputs(path: Path) -> list[Output]:
     kept = [each for each in found if each.manifest.get("kind") != manifest.EXPORT]
     if not kept:
         raise OutputError(f"{path}: is an export, for a trainer; pass what it was made from")
+    for each in kept:
+        for row in each.manifest["outputs"]:
+            if "split" in row and not (isinstance(row["split"], str) and type(row.get("rows")) is int):
+                raise OutputError(f"{each.folder / manifest.NAME}: does not say how many rows {row['name']} has")
     return sorted(kept, key=lambda each: each.mixed)
 
 
 def _opened(folder: Path) -> Output:
     cooked = read_cooked(folder, hashes=False)
-    for row in cooked.manifest["outputs"]:
-        if "split" in row and not (isinstance(row["split"], str) and type(row.get("rows")) is int):
-            raise OutputError(f"{folder / manifest.NAME}: does not say how many rows {row['name']} has")
     return Output(cooked.folder, cooked.manifest)
