@@ -18,6 +18,7 @@
     dataset    one data set through the stages (accounts: what was left out)
       |
     pipeline   recipe -> its data sets over an executor (executors) -> summary
+      |        corpora: contexts with their pairs as plain text in many styles, for pre-training; text or sequences
       |
     cli        parse, call one library function, print
 
@@ -41,6 +42,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cook._version import __version__
+    from cook.corpora.making import make_corpus
+    from cook.corpora.recipe import CorpusRecipe
+    from cook.corpora.styles import Styles, read_styles
     from cook.dataset import Result
     from cook.errors import (
         BadLines,
@@ -67,6 +71,7 @@ __all__ = [
     "Collator",
     "CookError",
     "Cooked",
+    "CorpusRecipe",
     "Exported",
     "InputError",
     "Mixed",
@@ -80,22 +85,28 @@ __all__ = [
     "Sequence",
     "SeveralFailed",
     "SourceError",
+    "Styles",
     "Summary",
     "TokenizerError",
     "TooLong",
     "__version__",
     "export",
     "load",
+    "make_corpus",
     "mix",
     "preview",
     "read_config",
     "read_cooked",
+    "read_styles",
     "run",
 ]
 
 # Modules are imported when a name is first asked for: `import cook` costs nothing that is not used.
 _MODULES = {
     "_version": ("__version__",),
+    "corpora.making": ("make_corpus",),
+    "corpora.recipe": ("CorpusRecipe",),
+    "corpora.styles": ("Styles", "read_styles"),
     "dataset": ("Result",),
     "exports.exporting": ("Exported", "export"),
     "mixing": ("Mixed", "mix"),

@@ -90,7 +90,7 @@ def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None
             f"{longest:,} tokens{where}. Raise --max-length, or pass --overlong split, truncate or drop."
         )
     refuse_share(recipe, name, lost, kept, longest, where)
-    if not kept:
+    if not any(len(part.whole) or len(part.remade) for part in dough.parts):
         raise InputError(f"{name}: no example is left of {dough.total('entries'):,} entries: nothing to write")
 
 
@@ -140,16 +140,10 @@ def _ceil(share: float) -> str:
 
 def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, Any]:
     """The manifest's counts and figures, over all splits."""
-    skipped = dough.skipped()
     lengths = np.concatenate([split.lengths for split in made.values()])
     tokens = np.concatenate([split.tokens for split in made.values()])
     total = Made(lengths, tokens, sum(split.trained for split in made.values())).counts()
 
-    def by_reason(rows: npt.NDArray[np.void], amounts: npt.NDArray[np.integer]) -> dict[str, int]:
-        sums = np.bincount(rows["reason"], amounts, minlength=len(spool.REASONS)).astype(int)
-        return {reason: int(amount) for reason, amount in zip(spool.REASONS, sums, strict=True) if amount}
-
-    whole = skipped[skipped["pair"] < 0]
     markers: Counter[str] = Counter()
     for part in dough.parts:
         markers.update(part.markers)
@@ -161,8 +155,7 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
             **({"splits": {name: split.counts() for name, split in made.items()}} if len(made) > 1 else {}),
             "split": dough.total("split"),
             "truncated": dough.total("truncated"),
-            "skipped_entries": by_reason(whole, np.ones(len(whole), int)),
-            "skipped_pairs": by_reason(skipped, skipped["pairs"]),
+            **skipped_counts(dough),
             "special_strings": dough.total("special"),
             "markers": {marker: count for marker, count in markers.items() if count},
         },
@@ -174,6 +167,21 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
             "sequence_tokens": _quantiles(tokens),
             "examples_per_sequence": round(len(lengths) / len(tokens), 3),
         },
+    }
+
+
+def skipped_counts(dough: Dough) -> dict[str, dict[str, int]]:
+    """The manifest's counts of what was left out, by reason."""
+    skipped = dough.skipped()
+    whole = skipped[skipped["pair"] < 0]
+
+    def by_reason(rows: npt.NDArray[np.void], amounts: npt.NDArray[np.integer]) -> dict[str, int]:
+        sums = np.bincount(rows["reason"], amounts, minlength=len(spool.REASONS)).astype(int)
+        return {reason: int(amount) for reason, amount in zip(spool.REASONS, sums, strict=True) if amount}
+
+    return {
+        "skipped_entries": by_reason(whole, np.ones(len(whole), int)),
+        "skipped_pairs": by_reason(skipped, skipped["pairs"]),
     }
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cook.commands.corpus import corpus
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -323,6 +325,9 @@ def export_(folder: str, target: str, to: str, as_json: bool, quiet: bool, **set
         _print_json(_exported_json(exported))
 
 
+main.add_command(corpus)
+
+
 def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
     """NAME=X,NAME=X as a mapping; what X may be is the library's to say."""
     weights: dict[str, Any] = {}
@@ -443,7 +448,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
                 "up_to_date": result.up_to_date,
                 "seconds": round(result.seconds, 3),
                 "counts": result.counts,
-                "figures": result.manifest["figures"],
+                "figures": result.manifest.get("figures"),  # text has none
                 "outputs": result.manifest["outputs"],
             }
             for result in summary.results
@@ -453,6 +458,11 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
 
 
 def _print_summary(summary: Summary) -> None:
+    if any("styles" in result.manifest for result in summary.results):
+        from cook.commands.corpus import print_summary
+
+        print_summary(summary)
+        return
     rows = []
     for result in summary.results:
         counts, figures = result.counts, result.manifest["figures"]

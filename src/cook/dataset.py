@@ -7,7 +7,7 @@ import itertools
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,6 +56,29 @@ class Result:
         return counts
 
 
+def _as_placed(recipe: Recipe, placed: npt.NDArray[np.void], folder: Path) -> npt.NDArray[np.void]:  # noqa: ARG001
+    return placed
+
+
+def _nothing_more(dough: Dough) -> dict[str, Any]:  # noqa: ARG001 - a way's signature
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """What becomes of the entries: here one example each; for a corpus see `corpora.tokens`."""
+
+    tokenize: Callable[[stage.Job], stage.Tokenized] = stage.tokenize
+    cut: Callable[[Recipe, npt.NDArray[np.void], Path], npt.NDArray[np.void]] = _as_placed
+    """The table of all examples, in a folder for mapped files -> that of what is planned."""
+    counts: Callable[[Dough], dict[str, Any]] = _nothing_more
+    """More of the manifest's counts."""
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """More of the manifest."""
+    cached: bool = True
+    """Whether tokens are kept between runs."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Kitchen:
     """What the data sets of one run share."""
@@ -67,6 +90,7 @@ class Kitchen:
     cache: Path | None
     pool: Executor
     progress: Progress
+    way: Way = Way()
 
 
 def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
@@ -84,10 +108,10 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         out.mkdir()
         digests = [row["sha256"] for row in head["inputs"]]
         # With a limit parts are not whole, and so not for the cache.
-        spools = staged if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
-        dough = _tokenize(kitchen, shards, digests, spools)
+        kept = kitchen.cache if kitchen.way.cached and not kitchen.recipe.limit else None
+        dough = _tokenize(kitchen, shards, digests, kept or staged)
         accounts.refuse(kitchen.recipe, name, shards, dough)
-        made = head | _versions() | _gather(kitchen, name, dough, out)
+        made = head | versions() | _gather(kitchen, name, dough, out) | dict(kitchen.way.fields)
         made["outputs"] += accounts.write_skipped(out, shards, dough)
         for shard in shards:
             if shard.changed():
@@ -100,8 +124,6 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
 def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
     """The manifest's fields that are known before anything is cooked; all that determines the bytes, and versions."""
     tokenizer = kitchen.tokenizer
-    # In this thread: workers are still starting, or busy.
-    hashes = (shard.sha256 or sha256_of(shard.path) for shard in shards)
     return {
         "format_version": manifest.FORMAT_VERSION,
         "data_set": name,
@@ -118,14 +140,18 @@ def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
             "special_ids": [i for _, i in tokenizer.specials],
         },
         "source": kitchen.source.provenance(),
-        "inputs": [
-            {"name": shard.name, "bytes": shard.size, "sha256": digest}
-            for shard, digest in zip(shards, hashes, strict=True)
-        ],
+        "inputs": inputs(shards),
     }
 
 
-def _versions() -> dict[str, Any]:
+def inputs(shards: list[Shard]) -> list[dict[str, Any]]:
+    """The manifest's inputs. Shards are hashed in this thread: workers are still starting, or busy."""
+    return [
+        {"name": shard.name, "bytes": shard.size, "sha256": shard.sha256 or sha256_of(shard.path)} for shard in shards
+    ]
+
+
+def versions() -> dict[str, Any]:
     """The manifest's field of what the bytes may depend on beside the recipe and the inputs."""
     import pyarrow as pa  # once tokens are made: it takes as long to import as all else
 
@@ -168,7 +194,11 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         for lines in parts_of(shard.path, shard.size):
             names = cache.spool_names(folder, recipe, tokenizer, digest, lines)
             jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, recipe.limit)))
-    parts = _limited(kitchen.pool, jobs) if recipe.limit else results(kitchen.pool, stage.tokenize, jobs)
+    parts = (
+        limited(kitchen.pool, kitchen.way.tokenize, jobs)
+        if recipe.limit
+        else results(kitchen.pool, kitchen.way.tokenize, jobs)
+    )
     dough = Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0
     for (index, job), part in parts:
@@ -229,15 +259,15 @@ def _died(job: Any) -> CookError:
     )
 
 
-def _limited(
-    pool: Executor, jobs: list[tuple[int, stage.Job]]
-) -> Generator[tuple[tuple[int, stage.Job], stage.Tokenized], None, None]:
+def limited(
+    pool: Executor, work: Callable[[Any], T], jobs: list[tuple[int, Any]]
+) -> Generator[tuple[tuple[int, Any], T], None, None]:
     """One part after the other, until the limit on entries is reached."""
     left = jobs[0][1].limit or 0
     for index, job in jobs:
-        [done] = results(pool, stage.tokenize, [(index, dataclasses.replace(job, limit=left))])
+        [done] = results(pool, work, [(index, dataclasses.replace(job, limit=left))])
         yield done
-        left -= done[1].entries
+        left -= done[1].entries  # type: ignore[attr-defined]
         if left <= 0:
             return
 
@@ -246,6 +276,7 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, out: Path) -> dict[str, A
     """Plan the sequences of each split and write their files; the manifest's outputs, counts and figures."""
     recipe = kitchen.recipe
     placed, hashed = _placed(recipe, dough, out.parent)
+    placed = kitchen.way.cut(recipe, placed, out.parent)
     spools = [spool.ids_path(spool_name) for job in dough.jobs for spool_name in (job.whole, job.remade)]
     all_lengths = placed["input"].astype(np.int64) + placed["output"]
     outputs, made = [], {}
@@ -265,7 +296,9 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, out: Path) -> dict[str, A
             outputs.append({"split": split, **dataclasses.asdict(done)})
             kitchen.progress("gather", done.tokens)
         made[split] = accounts.Made(lengths, tokens, trained)
-    return {"outputs": outputs, **accounts.account(recipe, dough, made)}
+    account = accounts.account(recipe, dough, made)
+    account["counts"] |= kitchen.way.counts(dough)
+    return {"outputs": outputs, **account}
 
 
 Chosen = npt.NDArray[np.int64] | slice  # rows of a table
@@ -303,7 +336,7 @@ def _placed(recipe: Recipe, dough: Dough, folder: Path) -> tuple[npt.NDArray[np.
     count = sum(len(part.whole) + len(part.remade) for part in dough.parts)
 
     def table(dtype: np.dtype[np.void], name: str) -> npt.NDArray[np.void]:
-        _make_room(folder / name, count * dtype.itemsize)
+        make_room(folder / name, count * dtype.itemsize)
         return np.asarray(np.memmap(folder / name, dtype, "r+", shape=count))
 
     placed = table(parquet.PLACED, "placed")
@@ -326,7 +359,7 @@ def _placed(recipe: Recipe, dough: Dough, folder: Path) -> tuple[npt.NDArray[np.
     return placed, hashed
 
 
-def _make_room(path: Path, size: int) -> None:
+def make_room(path: Path, size: int) -> None:
     """A file of zeros. What is mapped must have its room before: a full disk ends who writes to a map with SIGBUS."""
     try:
         with path.open("wb") as file:

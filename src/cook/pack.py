@@ -6,6 +6,7 @@ Every strategy keeps each example whole and puts it into exactly one sequence of
     best-fit-decreasing  the same, from the longest example to the shortest (Best-fit Packing, arXiv 2404.10830)
     in-order             in shard order; a new sequence when the next example does not fit (the published recipe)
     none                 one example a sequence
+    wrap                 in order, every sequence full: for the texts of a corpus, which `cut` makes pieces of
 
 The plan depends on lengths, strategy, max_length and seed alone. A data set of more than WINDOW examples is planned in
 windows of that many, in shard order.
@@ -39,6 +40,8 @@ class Plan(NamedTuple):
 def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
     """The plan for examples of these lengths, each from 1 to max_length tokens."""
     lengths = np.asarray(lengths, np.int64)
+    if packing == "wrap":
+        return Plan(np.arange(len(lengths)), _full(lengths, max_length))
     assert len(lengths) == 0 or (lengths.min() > 0 and lengths.max() <= max_length), (
         "over-long examples are re-made before"
     )
@@ -166,6 +169,41 @@ STRATEGIES: dict[str, Callable[[Array, int, int, int], Placed]] = {
     "in-order": _in_order,
     "none": _none,
 }
+
+
+class Pieces(NamedTuple):
+    """Texts in pieces, in order; arrays of one length."""
+
+    text: Array  # which text
+    begin: Array  # the first of its tokens
+    length: Array
+
+
+def cut(lengths: Array, max_length: int, at: int | None = None) -> Pieces:
+    """Texts of these lengths in pieces of at most max_length tokens, none of which is lost.
+
+    Each text is cut from its own first token on; with `at` they are one stream, of which the first text begins at
+    token `at`, and are cut where it passes a multiple of max_length.
+
+    >>> [piece.tolist() for piece in cut(np.array([3, 5]), 4, 0)]
+    [[0, 1, 1], [0, 0, 1], [3, 1, 4]]
+    """
+    lengths = np.asarray(lengths, np.int64)
+    start = np.zeros(len(lengths), np.int64) if at is None else at + np.cumsum(lengths) - lengths
+    block = start // max_length
+    counts = (start + lengths - 1) // max_length - block + 1
+    text = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
+    edge = (block[text] + number) * max_length - start[text]
+    begin, end = np.maximum(edge, 0), np.minimum(edge + max_length, lengths[text])
+    return Pieces(text, begin, end - begin)
+
+
+def _full(lengths: Array, max_length: int) -> Array:
+    """The starts of sequences of max_length tokens each, but the last, of pieces that `cut` made of one stream."""
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    starts = np.flatnonzero(ends[:-1] % max_length == 0)
+    return np.append(starts, len(lengths)).astype(np.int64)
 
 
 def random_order(count: int, seed: int, begin: int = 0) -> Array:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook import catalog, executors, sources
 from cook.errors import CookError, SeveralFailed
@@ -20,6 +22,8 @@ from cook.sources import Listed, Shard, Source
 if TYPE_CHECKING:
     from cook.dataset import Progress, Result
     from cook.tokenizer import Tokenizer
+
+    Prepare = Callable[["Means"], contextlib.AbstractContextManager["Ready"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,25 @@ class Preview:
     source: Source
     root: Path
     shards: dict[str, list[Listed]]
+
+
+class Means(NamedTuple):
+    """What a run has to work with."""
+
+    recipe: Recipe
+    source: Source
+    pool: Executor
+    jobs: int
+    size: int  # bytes of all shards
+    progress: Progress
+
+
+class Ready(NamedTuple):
+    """What makes a data set of its shards, and where."""
+
+    cook: Callable[[str, list[Shard]], Result]
+    root: Path
+    tokenizer: str  # its name; "" without one
 
 
 def _open(recipe: Recipe) -> Source:
@@ -72,6 +95,11 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
 
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
+    return over(recipe, progress or _silent, kitchen)
+
+
+def over(recipe: Recipe, progress: Progress, prepare: Prepare) -> Summary:
+    """Make each data set of a recipe what `prepare` says; see `run`."""
     begun = time.perf_counter()
     source = _open(recipe)
     names = catalog.select(recipe.datasets, source.names())
@@ -87,25 +115,14 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
     size = sum(shard.size for found in shards.values() for shard in found)
     jobs = recipe.jobs or executors.usable_cores()
     with executors.executor(jobs, size) as pool:
-        # Imported here, while workers start, and then while the engine is loaded.
-        from cook.tokenizer import resolve, warm_up
-
-        tokenizer = resolve(recipe, size // jobs)
-        with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
-            for _ in range(jobs if jobs > 1 else 0):
-                pool.submit(warm_up, tokenizer)
-        from cook import cache, dataset
-
-        root = _root(recipe, tokenizer)
         # An interrupt ends the pool's work first, and so lets the coordinators clean up and end.
         with (
-            cache.opened(recipe.cache) as folder,
+            prepare(Means(recipe, source, pool, jobs, size, progress)) as ready,
             executors.coordinators(jobs) as cooks,
             executors.cancelling(pool),
         ):
-            kitchen = dataset.Kitchen(recipe, tokenizer, source, root, folder, pool, progress or _silent)
             largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
-            cooking = {name: cooks.submit(dataset.cook, kitchen, name, shards[name]) for name in largest_first}
+            cooking = {name: cooks.submit(ready.cook, name, shards[name]) for name in largest_first}
             for name in shards:
                 try:
                     results.append(cooking[name].result())
@@ -113,13 +130,32 @@ def run(recipe: Recipe, progress: Progress | None = None) -> Summary:
                     failures[name] = exc
     from cook.store import card
 
-    named = card.write(root) if results else False
-    summary = Summary(root, tokenizer.name, results, time.perf_counter() - begun, named)
+    named = card.write(ready.root) if results else False
+    summary = Summary(ready.root, ready.tokenizer, results, time.perf_counter() - begun, named)
     if len(names) == 1 and failures:
         raise failures[names[0]]
     if failures:
         raise SeveralFailed(failures, summary)
     return summary
+
+
+@contextlib.contextmanager
+def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
+    """Data sets are cooked, with a tokenizer; `more` of a Kitchen's settings."""
+    recipe, jobs = means.recipe, means.jobs
+    # Imported here, while workers start, and then while the engine is loaded.
+    from cook.tokenizer import resolve, warm_up
+
+    tokenizer = resolve(recipe, means.size // jobs)
+    with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
+        for _ in range(jobs if jobs > 1 else 0):
+            means.pool.submit(warm_up, tokenizer)
+    from cook import cache, dataset
+
+    root = _root(recipe, tokenizer)
+    with cache.opened(recipe.cache) as folder:
+        place = dataset.Kitchen(recipe, tokenizer, means.source, root, folder, means.pool, means.progress, **more)
+        yield Ready(functools.partial(dataset.cook, place), root, tokenizer.name)
 
 
 def _silent(stage: str, amount: int) -> None:

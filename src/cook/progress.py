@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-UNITS = {"fetch": "B", "tokenize": "B", "unpack": "tokens", "gather": "tokens", "export": "tokens"}
+UNITS = {"fetch": "B", "tokenize": "B", "unpack": "tokens", "gather": "tokens", "export": "tokens", "render": "B"}
 
 
 @contextlib.contextmanager

@@ -20,11 +20,12 @@ from cook.errors import OutputError
 NAME = "cook.json"
 FORMAT_VERSION = 1
 
-MIX, EXPORT = "mix", "export"  # the `kind` of a manifest; a data set's has none
+MIX, EXPORT, CORPUS = "mix", "export", "corpus"  # the `kind` of a manifest; a data set's has none. A corpus is text
 
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
 DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
 MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
+CORPUS_DETERMINING = ("format_version", "kind", "data_set", "recipe", "inputs")
 EXPORT_DETERMINING = ("format_version", "kind", "export", "tokenizer", "source")
 
 # What those who read a manifest count on: fields and types, `int` for counts; of a list, each of its rows.
@@ -56,7 +57,17 @@ EXPORT_SHAPE: dict[str, Any] = {
     "outputs": SHAPE["outputs"],
     "counts": dict.fromkeys(("rows", "sequences", "examples", "tokens", "trained_tokens"), int),
 }
-SHAPES = {None: SHAPE, MIX: MIX_SHAPE, EXPORT: EXPORT_SHAPE}
+CORPUS_SHAPE: dict[str, Any] = {
+    "data_set": str,
+    "recipe": {"seed": int, "format": str, "styles": str},
+    "inputs": SHAPE["inputs"],
+    "outputs": SHAPE["outputs"],
+    "counts": {
+        **dict.fromkeys(("entries", "pairs", "texts", "context_after", "letters"), int),
+        **dict.fromkeys(("skipped_entries", "skipped_pairs", "modes", "kinds", "options", "chains"), dict[str, int]),
+    },
+}
+SHAPES = {None: SHAPE, MIX: MIX_SHAPE, EXPORT: EXPORT_SHAPE, CORPUS: CORPUS_SHAPE}
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from cook.errors import OutputError, OutputExists
 from cook.store import card, manifest
 from cook.store.reader import read_cooked
 
-KINDS = {None: "a cooked data set", manifest.MIX: "a mix", manifest.EXPORT: "an export"}
+KINDS = {None: "a cooked data set", manifest.MIX: "a mix", manifest.EXPORT: "an export", manifest.CORPUS: "a corpus"}
 
 
 def older(

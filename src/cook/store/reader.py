@@ -44,6 +44,8 @@ class Cooked:
         """Its sequences, in order; memory holds one row group. Raises OutputError."""
         if self.manifest.get("kind") == manifest.EXPORT:
             raise OutputError(f"{self.folder}: is an export; its sequences are in what it was made from")
+        if self.manifest.get("kind") == manifest.CORPUS:
+            raise OutputError(f"{self.folder}: is text, which `cook.load` opens; it has no sequences")
         for output in self.manifest["outputs"]:
             if output.get("split") == split:
                 path = self.folder / output["name"]
