@@ -114,20 +114,20 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare) -> Summary:
             failures[name] = exc
     size = sum(shard.size for found in shards.values() for shard in found)
     jobs = recipe.jobs or executors.usable_cores()
-    with executors.executor(jobs, size) as pool:
+    with (
+        executors.executor(jobs, size) as pool,
+        prepare(Means(recipe, source, pool, jobs, size, progress)) as ready,
+        executors.coordinators(jobs) as cooks,
         # An interrupt ends the pool's work first, and so lets the coordinators clean up and end.
-        with (
-            prepare(Means(recipe, source, pool, jobs, size, progress)) as ready,
-            executors.coordinators(jobs) as cooks,
-            executors.cancelling(pool),
-        ):
-            largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
-            cooking = {name: cooks.submit(ready.cook, name, shards[name]) for name in largest_first}
-            for name in shards:
-                try:
-                    results.append(cooking[name].result())
-                except CookError as exc:
-                    failures[name] = exc
+        executors.cancelling(pool),
+    ):
+        largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
+        cooking = {name: cooks.submit(ready.cook, name, shards[name]) for name in largest_first}
+        for name in shards:
+            try:
+                results.append(cooking[name].result())
+            except CookError as exc:
+                failures[name] = exc
     from cook.store import card
 
     named = card.write(ready.root) if results else False

@@ -65,11 +65,13 @@ def read(path: str | Path, what: str) -> tuple[Any, dict[Place, int]]:
 
 
 def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
+    import yaml
+
     yield place, node.start_mark.line + 1
-    if node.id == "mapping":
+    if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield (*place, key.value), key.start_mark.line + 1
-            yield from (found for found in _lines(value, (*place, key.value)) if found[0] != (*place, key.value))
-    elif node.id == "sequence":
+            yield from _lines(value, (*place, key.value))
+            yield (*place, key.value), key.start_mark.line + 1  # last, so that it is this one that counts
+    elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _lines(item, (*place, index))

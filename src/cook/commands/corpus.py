@@ -67,9 +67,7 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-def corpus(  # fmt: skip
-    collection: str, to: str, styles: str | None, as_json: bool, quiet: bool, **settings: Any
-) -> None:
+def corpus(collection: str, to: str, styles: str | None, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Make texts for pre-training of the contexts and pairs in COLLECTION.
 
     COLLECTION is a source as for cooking: a folder of DATASET/shard/*.jsonl, hub, hf://…, sample. Each context is

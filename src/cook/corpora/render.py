@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from cook.corpora.pairs import Parsed, fixed, parse
+from cook.corpora.pairs import Options, fixed, parse
 from cook.corpora.styles import PLACEHOLDER, SHAPE, Styles, Text, text_alone
 from cook.format import Pair, compile_template
 
 T = TypeVar("T")
 CONTEXT = "context"  # the mode of a text without pairs
 AFTER = 100  # of which styles' weights.after is a part
+SHARPNESS = 1_000_000
 ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix")
 
 
@@ -110,7 +112,9 @@ class Renderer:
             name: [compile_template(text, ("context", "pairs")).format for text in data["contexts"][name]]
             for name in ("before", "after")
         }
-        self._pairs = {
+        self._modes = {mode: [_compiled(item, SHAPE["modes"][mode]) for item in data["modes"][mode]] for mode in BODIES}
+        self.options: Mapping[str, list[str]] = data["options"]
+        self.pairs = {
             kind: [
                 PairStyle(
                     item["asks"],
@@ -123,9 +127,6 @@ class Renderer:
             ]
             for kind, items in data["pairs"].items()
         }
-        self._options = data["options"]
-        self._alone = [answer for answer in data["options"]["answers"] if text_alone(answer)]
-        self._modes = {mode: [_compiled(item, SHAPE["modes"][mode]) for item in data["modes"][mode]] for mode in BODIES}
 
     def render(self, passages: Sequence[Passage]) -> Rendered:
         """The text of entries that go together: one, or a chain. A blank context leaves no trace."""
@@ -135,10 +136,10 @@ class Renderer:
         mode, after = CONTEXT, False
         if counts:
             mode = draw.weighted("mode", self._weights["several" if min(counts) > 1 else "one"])
-            after = draw.below("after", AFTER * 1_000_000) < self._weights["after"] * 1_000_000
+            after = draw.below("after", AFTER * SHARPNESS) < self._weights["after"] * SHARPNESS
             frame = draw.one("context", self._contexts["after" if after else "before"])
             words = draw.one(mode, self._modes[mode])
-            look = self._look(draw)
+            look = _Look(draw, self)
         texts = []
         for number, passage in enumerate(passages):
             if not passage.pairs:
@@ -148,45 +149,59 @@ class Renderer:
             for index, pair in enumerate(passage.pairs):
                 parsed = parse(pair)
                 kinds[parsed.kind] += 1
-                sides.append(self._sides(draw, look, parsed, passage.context, f"{number} {index}", options))
+                written, answer = parsed.written, parsed.answer
+                if parsed.options is not None:
+                    reason = fixed(parsed, passage.context)
+                    options[reason or "varied"] += 1
+                    if reason is None:
+                        written, answer = look.varied(parsed.options, f"{number} {index}")
+                style = look.style(parsed.kind)
+                question = style.question(parsed.question, written)
+                sides.append(Sides(question, style.answer(answer, parsed.thought), style))
             body = BODIES[mode](sides, words)
             texts.append(frame(passage.context, body) if passage.context.strip() else body)
-        return Rendered(draw.one("chain", self._chains).join(texts), mode, after, kinds, options)
-
-    def _look(self, draw: Draw) -> dict[str, Any]:
-        """What a text's pairs and options have in common."""
-        name = draw.one("name", self._options["names"])
-        answers = self._options["answers"] if PLACEHOLDER.search(name) else self._alone
-        return {
-            "start": draw.one("start", self._options["starts"]),
-            "name": name,
-            "separator": draw.one("separator", self._options["separators"]),
-            "answer": compile_template(draw.one("answer", answers), ("text", "name", "sign")).format,
-            "styles": {kind: draw.one(kind, styles) for kind, styles in self._pairs.items()},
-        }
-
-    def _sides(
-        self, draw: Draw, look: dict[str, Any], parsed: Parsed, context: str, what: str, counted: Counter[str]
-    ) -> Sides:
-        style: PairStyle = look["styles"][parsed.kind]
-        written, answer = parsed.written, parsed.answer
-        if parsed.options is not None:
-            reason = fixed(parsed, context)
-            counted[reason or "varied"] += 1
-            if reason is None:
-                written, answer = _varied(draw.order(what, len(parsed.options.texts)), look, parsed)
-        return Sides(style.question(parsed.question, written), style.answer(answer, parsed.thought), style)
+        text = draw.one("chain", self._chains).join(texts) if len(texts) > 1 else texts[0]
+        return Rendered(text, mode, after, kinds, options)
 
 
-def _varied(order: list[int], look: dict[str, Any], parsed: Parsed) -> tuple[str, str]:
-    """The options in this order, under names of the text's style, and the answer that is the same one."""
-    options = parsed.options
-    assert options is not None
-    assert options.right is not None
-    names = [name_of(look["name"], place) for place in range(len(order))]
-    listed = [f"{name} {options.texts[index]}" for (name, _), index in zip(names, order, strict=True)]
-    name, sign = names[order.index(options.right)]
-    return look["start"] + look["separator"].join(listed), look["answer"](options.answer, name, sign)
+class _Look:
+    """What the pairs of a text have in common; each choice is drawn when it is first needed."""
+
+    def __init__(self, draw: Draw, renderer: Renderer) -> None:
+        self._draw, self._renderer = draw, renderer
+        self._styles: dict[str, PairStyle] = {}
+
+    def style(self, kind: str) -> PairStyle:
+        """The style of pairs of a kind."""
+        if kind not in self._styles:
+            self._styles[kind] = self._draw.one(kind, self._renderer.pairs[kind])
+        return self._styles[kind]
+
+    @cached_property
+    def _of_options(self) -> tuple[str, str, str, Fill]:
+        """Start, name, separator and answer."""
+        styles = self._renderer.options
+        name = self._draw.one("name", styles["names"])
+        answers = styles["answers"]
+        if not PLACEHOLDER.search(name):
+            answers = [answer for answer in answers if text_alone(answer)]
+        answer = compile_template(self._draw.one("answer", answers), ("text", "name", "sign")).format
+        return (
+            self._draw.one("start", styles["starts"]),
+            name,
+            self._draw.one("separator", styles["separators"]),
+            answer,
+        )
+
+    def varied(self, options: Options, what: str) -> tuple[str, str]:
+        """Options in another order, under names of the text's style; and the answer that is the same one."""
+        start, name, separator, answer = self._of_options
+        order = self._draw.order(what, len(options.texts))
+        names = [name_of(name, place) for place in range(len(order))]
+        listed = [f"{named} {options.texts[index]}" for (named, _), index in zip(names, order, strict=True)]
+        assert options.right is not None, "options that are not certain are not varied"
+        named, sign = names[order.index(options.right)]
+        return start + separator.join(listed), answer(options.answer, named, sign)
 
 
 def name_of(style: str, place: int) -> tuple[str, str]:
@@ -255,7 +270,7 @@ def _few_shot(sides: Sequence[Sides], words: Mapping[str, Any]) -> str:
 
 
 def _next_turn(sides: Sequence[Sides], words: Mapping[str, Any]) -> str:
-    return _dialogue(sides[:-1], words) + words["next"] + _turn(sides[-1], words)
+    return f"{_dialogue(sides[:-1], words)}{words['next']}{_turn(sides[-1], words)}"
 
 
 BODIES: dict[str, Callable[[Sequence[Sides], Mapping[str, Any]], str]] = {

@@ -17,7 +17,14 @@ from cook.store.publish import WORK, locked, sweep, sync_folder, tidy, write_byt
 
 NAME = "README.md"
 MARK = "<!-- written by cook: changes here are lost at the next run -->"
-TEXTS = "Instruction-augmented texts"
+COLUMNS = (
+    "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` "
+    "(tokens of each example), `source_shard` and `source_line` (where each example came from)."
+)
+TEXT_COLUMNS = (
+    "`text` is what to train on; `mode` and `context_after` say how it was made, `entries` of how many entries, "
+    "`source_shard` and `source_line` where the first of them came from."
+)
 
 
 class CardWarning(UserWarning):
@@ -93,13 +100,12 @@ def card(manifests: dict[str, dict[str, Any]]) -> str:
                 pairs = sum(counts["kinds"].values())
                 table.append(f"| {name} | {counts['texts']:,} | {counts['letters']:,} | {pairs:,} |")
     example = json.dumps(names[0]) if names else '"squad"'
-    if names and not packed:
-        return _page(
-            yaml, TEXTS, "Contexts with their questions and answers as plain text", table, f"{example}, ", "train",
-            None, names,
-        )  # fmt: skip
+    title, columns = "Training sequences, cooked", COLUMNS
     about = f"Packed token sequences with loss masks, for {' and '.join(tokenizers) or 'a base model'}"
-    return _page(yaml, "Training sequences, cooked", about, table, f"{example}, ", "train", "", names)
+    if names and not packed:
+        title, columns = "Instruction-augmented texts", TEXT_COLUMNS
+        about = "Contexts with questions and answers on them, as plain text for pre-training"
+    return _page(yaml, title, about, table, f"{example}, ", "train", columns, names)
 
 
 def mix_card(found: dict[str, Any]) -> str:
@@ -120,7 +126,9 @@ def mix_card(found: dict[str, Any]) -> str:
         )
     about = f"A shuffled mix of packed token sequences with loss masks, for {found['tokenizer']['name']}"
     which = " `dataset` is the data set that a sequence is of, and `source_shard` counts in its inputs."
-    return _page(yaml, "Training sequences, cooked and mixed", about, table, "", split, which, list(found["data_sets"]))
+    return _page(
+        yaml, "Training sequences, cooked and mixed", about, table, "", split, COLUMNS + which, list(found["data_sets"])
+    )
 
 
 def _page(
@@ -130,17 +138,10 @@ def _page(
     table: list[str],
     config: str,
     split: str,
-    more: str | None,
+    columns: str,
     names: list[str],
 ) -> str:
-    """What the cards of a root and of a mix have in common; `more` on the columns of sequences, None: of text."""
-    columns = (
-        "`text` is what to train on; `mode` and `context_after` say how it was made, `entries` of how many entries, "
-        "`source_shard` and `source_line` where the first of them came from."
-        if more is None
-        else "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 where it does), `seq_lengths` "
-        f"(tokens of each example), `source_shard` and `source_line` (where each example came from).{more}"
-    )
+    """What the cards of a root and of a mix have in common."""
     return "\n".join(
         [
             *("---", "license: other", "task_categories:", "- text-generation", "configs:", *configs, "---"),
@@ -156,7 +157,7 @@ def _page(
             "```python",
             "from datasets import load_dataset",
             "",
-            f'{"texts" if more is None else "sequences"} = load_dataset("PATH OR HUB ID OF THIS FOLDER", {config}split="{split}")',
+            f'sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {config}split="{split}")',
             "```",
             "",
             f"{columns} `cook.json` beside the files says what they were made of.",
