@@ -156,7 +156,25 @@ def test_the_readme_runs_as_it_stands(reader):
     for name, target in (("trl", "trl"), ("hf", "hf"), ("text", "jsonl")):
         exported = orjson.loads((reader.folder / "exports" / name / "cook.json").read_bytes())
         assert exported["export"]["target"] == target
+    corpora = {str(path.parent.relative_to(reader.folder)) for path in reader.folder.glob("corpora/*/squad/cook.json")}
+    assert corpora == {"corpora/text/squad", "corpora/packed/squad"}
     assert len(CONFIGS) == 2, "the README says that configs/ has two"
+
+
+def test_the_page_on_corpora_runs_as_it_stands(reader, tmp_path):
+    another = dataclasses.replace(reader, folder=tmp_path)
+    for block in blocks(ROOT / "docs" / "corpus.md"):
+        if block.language == "yaml":
+            (tmp_path / "mine.yaml").write_text(block.text, encoding="utf-8")
+        else:
+            another.follow(block)
+    made = {
+        path.parent.parent.name: orjson.loads(path.read_bytes()) for path in tmp_path.glob("corpora/*/squad/cook.json")
+    }
+    assert set(made) == {"text", "table", "packed", "mine", "python"}
+    assert made["mine"]["recipe"] == made["python"]["recipe"]
+    assert made["mine"]["recipe"]["weights"]["several"]["dialogue"] == 25
+    assert made["packed"]["counts"]["texts"] == made["text"]["counts"]["texts"]
 
 
 def test_only_what_is_needed_is_fetched(reader):
@@ -217,7 +235,7 @@ def test_every_option_is_on_the_cli_page():
     told = {heading: body for heading, _, body in (section.partition("\n") for section in sections)}
     for heading, command in (
         ("cook", main),
-        *((f"cook {name}", main.commands[name]) for name in ("list", "mix", "export")),
+        *((f"cook {name}", main.commands[name]) for name in ("list", "mix", "export", "corpus")),
     ):
         missing = options(command) - set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told[heading]))
         assert not missing, f"docs/cli.md: {heading}: lacks {missing}"
@@ -236,7 +254,9 @@ def code_of(page):
 def test_every_flag_that_a_page_mentions_exists(page):
     mentioned = set(LONG_FLAG.findall(OTHER_TOOLS.sub("", code_of(page))))
     unknown = (
-        mentioned - options(main) - set().union(*(options(main.commands[name]) for name in ("list", "mix", "export")))
+        mentioned
+        - options(main)
+        - set().union(*(options(main.commands[name]) for name in ("list", "mix", "export", "corpus")))
     )
     assert not unknown, f"{page.name}: cook has no {', '.join(sorted(unknown))}"
     assert mentioned or page.name == "licences.md", "no flag was found, so this test sees nothing"
