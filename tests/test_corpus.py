@@ -307,6 +307,13 @@ def test_several_data_sets_stand_alone(cook, tmp_path):
     assert "worst/shard/00000.jsonl:1: context: is missing" in done.stderr
 
 
+def test_other_keys(cook, tmp_path):
+    write_shard(tmp_path / "mine", "x", [{"passage": "Oil.", "asked": [{"Q": "What?", "A": "Oil."}]}])
+    done = cook("corpus", "mine", "--to", "out", "--fields", "context=passage,pairs=asked")
+    assert done.exit_code == 0, done.stderr
+    assert rows_of(tmp_path / "out" / "x")[0]["text"].count("Oil.") == 2
+
+
 def test_the_styles_that_are_printed_can_be_read(cook, tmp_path):
     done = cook("corpus", "--print-styles")
     (tmp_path / "styles.yaml").write_text(done.stdout, encoding="utf-8")

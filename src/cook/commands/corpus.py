@@ -21,6 +21,12 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
         ctx.exit()
 
 
+def _fields(value: str) -> dict[str, str]:
+    from cook.cli import _keys
+
+    return _keys(value)
+
+
 @click.command("corpus")
 @click.argument("collection", metavar="COLLECTION")
 @click.option("--to", metavar="DIR", type=click.Path(), required=True, help="Folder that gets a folder a data set.")
@@ -62,6 +68,7 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
     type=click.Choice(["fail", "skip"]),
     help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]",
 )
+@click.option("--fields", type=_fields, metavar="NAME=KEY,…", help="Keys of a line that differ; as for cooking.")
 @click.option("--limit", type=int, metavar="N", help="Only the first N entries of each data set.")
 @click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another result.")
