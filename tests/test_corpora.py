@@ -327,6 +327,13 @@ def test_modes_come_as_often_as_their_weights_say(pairs):
     assert sum(text.after for text in made) / count == pytest.approx(0.05, abs=0.01)
 
 
+def test_weights_are_parts_of_their_sum():
+    renderer = Renderer(single(weights={"one": {"classic": 2, "dialogue": 1}, "several": {}, "after": 0.5}), 0)
+    made = [renderer.render([Passage(f"Entry {n}.", [("Q?", "A.")])]) for n in range(2000)]
+    assert sum(text.mode == "dialogue" for text in made) / 2000 == pytest.approx(1 / 3, abs=0.04)
+    assert 0 < sum(text.after for text in made) < 30
+
+
 def test_the_published_weights():
     assert OWN.data["weights"] == {
         "one": {"classic": 95, "dialogue": 5},
