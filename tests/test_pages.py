@@ -165,6 +165,22 @@ def test_the_readme_runs_as_it_stands(reader):
     assert len(CONFIGS) == 2, "the README says that configs/ has two"
 
 
+def test_the_page_on_corpora_runs_as_it_stands(reader, tmp_path):
+    another = dataclasses.replace(reader, folder=tmp_path)
+    for block in blocks(ROOT / "docs" / "corpus.md"):
+        if block.language == "yaml":
+            (tmp_path / "mine.yaml").write_text(block.text, encoding="utf-8")
+        else:
+            another.follow(block)
+    made = {
+        path.parent.parent.name: orjson.loads(path.read_bytes()) for path in tmp_path.glob("corpora/*/squad/cook.json")
+    }
+    assert set(made) == {"text", "table", "packed", "mine", "python"}
+    assert made["mine"]["recipe"] == made["python"]["recipe"]
+    assert made["mine"]["recipe"]["weights"]["several"]["dialogue"] == 25
+    assert made["packed"]["counts"]["texts"] == made["text"]["counts"]["texts"]
+
+
 def test_only_what_is_needed_is_fetched(reader):
     """A collection's shards and no card, a model's tokenizer and no weights."""
     fetched = [

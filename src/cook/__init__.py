@@ -18,6 +18,7 @@
     dataset    one data set through the stages (accounts: what was left out; gather: its table, plan and files on disk)
       |
     pipeline   recipe -> its data sets over an executor (executors; cluster: Dask's workers) -> summary
+      |        corpora: contexts with their pairs as plain text in many styles, for pre-training; text or sequences
       |
     cli        parse, call one library function, print
 
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from cook._version import __version__
     from cook.checking import Checked, Verified, verify
     from cook.comparing import Difference, diff, fingerprint
+    from cook.corpora.making import make_corpus
+    from cook.corpora.recipe import CorpusRecipe
+    from cook.corpora.styles import Styles, read_styles
     from cook.dataset import Result
     from cook.errors import (
         BadLines,
@@ -80,6 +84,7 @@ __all__ = [
     "Collator",
     "CookError",
     "Cooked",
+    "CorpusRecipe",
     "Difference",
     "Exported",
     "Finding",
@@ -99,6 +104,7 @@ __all__ = [
     "SeveralFailed",
     "Shown",
     "SourceError",
+    "Styles",
     "Summary",
     "TokenizerError",
     "TooLong",
@@ -108,12 +114,14 @@ __all__ = [
     "export",
     "fingerprint",
     "load",
+    "make_corpus",
     "mix",
     "parse",
     "preview",
     "prompts",
     "read_config",
     "read_cooked",
+    "read_styles",
     "report",
     "run",
     "show",
@@ -125,6 +133,9 @@ _MODULES = {
     "_version": ("__version__",),
     "checking": ("Checked", "Verified", "verify"),
     "comparing": ("Difference", "diff", "fingerprint"),
+    "corpora.making": ("make_corpus",),
+    "corpora.recipe": ("CorpusRecipe",),
+    "corpora.styles": ("Styles", "read_styles"),
     "dataset": ("Result",),
     "exports.exporting": ("Exported", "export"),
     "loop.parsing": ("Parsed", "parse"),

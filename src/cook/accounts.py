@@ -142,7 +142,7 @@ def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None
             f"{longest:,} tokens{where}. Raise --max-length, or pass --overlong split, truncate or drop."
         )
     refuse_share(recipe, name, lost, kept, longest, where)
-    if not kept:
+    if not dough.total("examples"):
         raise InputError(f"{name}: no example is left of {dough.total('entries'):,} entries: nothing to write")
 
 

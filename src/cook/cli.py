@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cook.commands.corpus import corpus
 from cook.commands.parse import command as parse_
 from cook.commands.prompts import command as prompts_
 from cook.commands.report import command as report_
@@ -341,6 +342,9 @@ def export_(folder: str, target: str, to: str, as_json: bool, quiet: bool, **set
         _print_json(_exported_json(exported))
 
 
+main.add_command(corpus)
+
+
 def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
     """NAME=X,NAME=X as a mapping; what X may be is the library's to say."""
     weights: dict[str, Any] = {}
@@ -570,7 +574,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
                 "up_to_date": result.up_to_date,
                 "seconds": round(result.seconds, 3),
                 "counts": result.counts,
-                "figures": result.manifest["figures"],
+                "figures": result.manifest.get("figures"),  # text has none
                 "outputs": result.manifest["outputs"],
             }
             for result in summary.results
@@ -580,6 +584,11 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
 
 
 def _print_summary(summary: Summary) -> None:
+    if any("styles" in result.manifest for result in summary.results):
+        from cook.commands.corpus import print_summary
+
+        print_summary(summary)
+        return
     rows = []
     for result in summary.results:
         counts, figures = result.counts, result.manifest["figures"]

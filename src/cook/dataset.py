@@ -6,7 +6,7 @@ import dataclasses
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from cook.store import manifest, publish
 from cook.store.reader import read_cooked
 from cook.tokenizer import Tokenizer
 
+T = TypeVar("T")
 Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
 
 
@@ -58,6 +59,29 @@ class Result:
         return counts
 
 
+def _whole(recipe: Recipe, folder: Path) -> None:
+    """Examples are planned as they are."""
+
+
+def _nothing_more(dough: Dough) -> dict[str, Any]:  # noqa: ARG001 - a way's signature
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """What becomes of the entries: here one example each; for a corpus see `corpora.tokens`."""
+
+    tokenize: Callable[[stage.Job], stage.Tokenized] = stage.tokenize
+    cut: Callable[[Recipe, Path], None] = _whole
+    """Makes of the table `placed` in this folder that of what is planned; see `gather`."""
+    counts: Callable[[Dough], dict[str, Any]] = _nothing_more
+    """More of the manifest's counts."""
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """More of the manifest."""
+    cached: bool = True
+    """Whether tokens are kept between runs."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Kitchen:
     """What the data sets of one run share."""
@@ -71,6 +95,7 @@ class Kitchen:
     hasher: Executor
     """Where shards are read for their hashes."""
     progress: Progress
+    way: Way = Way()
 
 
 def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
@@ -90,12 +115,13 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         out.mkdir(parents=True)
         digests = [row["sha256"] for row in head["inputs"]]
         # With a limit parts are not whole, and so not for the cache.
-        spools = work if kitchen.recipe.limit or kitchen.cache is None else kitchen.cache
+        kept = kitchen.cache if kitchen.way.cached and not kitchen.recipe.limit else None
+        spools = kept or work
         (spools / "spools").mkdir(exist_ok=True)
         with gather.Table(work, kitchen.recipe.hashes) as table:
             dough = _tokenize(kitchen, shards, digests, spools, table)
         accounts.refuse(kitchen.recipe, name, shards, dough)
-        made = head | _versions() | _gather(kitchen, name, dough, table, out)
+        made = head | versions() | _gather(kitchen, name, dough, table, out) | dict(kitchen.way.fields)
         made["outputs"] += accounts.write_skipped(out, shards, dough)
         for shard in shards:
             if shard.changed():
@@ -108,9 +134,6 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
 def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
     """The manifest's fields that are known before anything is cooked; all that determines the bytes, and versions."""
     tokenizer = kitchen.tokenizer
-    unknown = ((0, shard.path) for shard in shards if not shard.sha256)
-    hashed = results(kitchen.hasher, sha256_of, unknown)
-    hashes = [shard.sha256 or next(hashed)[1] for shard in shards]
     return {
         "format_version": manifest.FORMAT_VERSION,
         "data_set": name,
@@ -127,14 +150,18 @@ def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
             "special_ids": [i for _, i in tokenizer.specials],
         },
         "source": kitchen.source.provenance(),
-        "inputs": [
-            {"name": shard.name, "bytes": shard.size, "sha256": digest}
-            for shard, digest in zip(shards, hashes, strict=True)
-        ],
+        "inputs": inputs(shards, kitchen.hasher),
     }
 
 
-def _versions() -> dict[str, Any]:
+def inputs(shards: list[Shard], hasher: Executor) -> list[dict[str, Any]]:
+    """The manifest's inputs; shards whose hash is not known are hashed by `hasher`."""
+    unknown = ((0, shard.path) for shard in shards if not shard.sha256)
+    hashed = results(hasher, sha256_of, unknown)
+    return [{"name": shard.name, "bytes": shard.size, "sha256": shard.sha256 or next(hashed)[1]} for shard in shards]
+
+
+def versions() -> dict[str, Any]:
     """The manifest's field of what the bytes may depend on beside the recipe and the inputs."""
     import pyarrow as pa  # once tokens are made: it takes as long to import as all else
 
@@ -177,7 +204,11 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
         for lines in parts_of(shard.path, shard.size):
             names = cache.spool_names(folder, recipe, tokenizer, digest, lines)
             jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, recipe.limit)))
-    parts = _limited(kitchen.pool, jobs) if recipe.limit else results(kitchen.pool, stage.tokenize, jobs)
+    parts = (
+        limited(kitchen.pool, kitchen.way.tokenize, jobs)
+        if recipe.limit
+        else results(kitchen.pool, kitchen.way.tokenize, jobs)
+    )
     dough = Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0
     for (index, job), part in parts:
@@ -204,15 +235,15 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
     return dough
 
 
-def _limited(
-    pool: Executor, jobs: list[tuple[int, stage.Job]]
-) -> Generator[tuple[tuple[int, stage.Job], stage.Tokenized], None, None]:
+def limited(
+    pool: Executor, work: Callable[[Any], T], jobs: list[tuple[int, Any]]
+) -> Generator[tuple[tuple[int, Any], T], None, None]:
     """One part after the other, until the limit on entries is reached."""
     left = jobs[0][1].limit or 0
     for index, job in jobs:
-        [done] = results(pool, stage.tokenize, [(index, dataclasses.replace(job, limit=left))])
+        [done] = results(pool, work, [(index, dataclasses.replace(job, limit=left))])
         yield done
-        left -= done[1].entries
+        left -= done[1].entries  # type: ignore[attr-defined]
         if left <= 0:
             return
 
@@ -220,16 +251,19 @@ def _limited(
 def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out: Path) -> dict[str, Any]:
     """Plan the sequences of each split and write their files; the manifest's outputs, counts and figures."""
     recipe, folder = kitchen.recipe, table.folder
+    kitchen.way.cut(recipe, folder)
     outputs, made = [], {}
     for split, rows in _splits(recipe, name, dough, table).items():
-        of_split = list(gather.windows(folder, split, rows, dough.total("examples"), recipe))
+        of_split = list(gather.windows(folder, split, rows, recipe))
         planned = results(kitchen.pool, gather.plan_window, ((0, window) for window in of_split))
         made[split] = accounts.Made.joined([done for _, done in planned])
         files = gather.file_work(out, folder, split, [window.name for window in of_split])
         for _, done in results(kitchen.pool, gather.write_file, ((0, file) for file in files)):
             outputs.append({"split": split, **dataclasses.asdict(done)})
             kitchen.progress("gather", done.tokens)
-    return {"outputs": outputs, **accounts.account(recipe, dough, made)}
+    account = accounts.account(recipe, dough, made)
+    account["counts"] |= kitchen.way.counts(dough)
+    return {"outputs": outputs, **account}
 
 
 def _splits(recipe: Recipe, name: str, dough: Dough, table: gather.Table) -> dict[str, gather.Chosen]:

@@ -146,15 +146,25 @@ class Window:
         return f"{self.split}-{self.begin}"
 
 
-def windows(folder: Path, split: str, chosen: Chosen, count: int, recipe: Recipe) -> Iterator[Window]:
-    """The windows of a split of a data set of `count` examples."""
+def windows(folder: Path, split: str, chosen: Chosen, recipe: Recipe) -> Iterator[Window]:
+    """The windows of a split."""
+    placed = mapped(folder / "placed", parquet.PLACED)
+    every = isinstance(chosen, slice)
     if not isinstance(chosen, slice):
         _keep(folder / f"{split}.rows", chosen)
-        count = len(chosen)
-    for begin in range(0, count, pack.WINDOW):
+    count = len(placed) if isinstance(chosen, slice) else len(chosen)
+    begin = 0
+    while begin < count:
         end = min(begin + pack.WINDOW, count)
-        every = isinstance(chosen, slice)
+        if recipe.packing == "wrap" and end < count:  # up to the end of its last full sequence
+            end = begin + int(pack.full(_lengths(placed[begin:end]), recipe.max_length)[-2])
         yield Window(str(folder), split, begin, end, every, recipe.max_length, recipe.packing, recipe.seed)
+        begin = end
+
+
+def _lengths(examples: Rows) -> npt.NDArray[np.int64]:
+    lengths: npt.NDArray[np.int64] = examples["input"].astype(np.int64) + examples["output"]
+    return lengths
 
 
 def plan_window(window: Window) -> Made:
@@ -165,7 +175,7 @@ def plan_window(window: Window) -> Made:
     if not window.all:
         rows = mapped(folder / f"{window.split}.rows", np.int64)[rows]
     examples = placed[rows]
-    lengths = examples["input"].astype(np.int64) + examples["output"]
+    lengths = _lengths(examples)
     planned = pack.plan_window(lengths, window.begin, window.max_length, window.packing, window.seed)
     tokens = parquet.row_tokens(planned.starts, lengths[planned.order - window.begin])
     order = planned.order if isinstance(rows, slice) else rows[planned.order - window.begin]

@@ -6,9 +6,10 @@ Every strategy keeps each example whole and puts it into exactly one sequence of
     best-fit-decreasing  the same, from the longest example to the shortest (Best-fit Packing, arXiv 2404.10830)
     in-order             in shard order; a new sequence when the next example does not fit (the published recipe)
     none                 one example a sequence
+    wrap                 in order, every sequence full: for the texts of a corpus, which `cut` makes pieces of
 
 The plan depends on lengths, strategy, max_length and seed alone. A data set of more than WINDOW examples is planned in
-windows of that many, in shard order.
+windows of that many, in shard order; with wrap a window ends where a sequence does.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
     assert len(lengths) == 0 or (lengths.min() > 0 and lengths.max() <= max_length), (
         "over-long examples are re-made before"
     )
+    size = max(1, len(lengths)) if packing == "wrap" else WINDOW
     windows = [
-        plan_window(lengths[begin : begin + WINDOW], begin, max_length, packing, seed)
-        for begin in range(0, len(lengths), WINDOW)
+        plan_window(lengths[begin : begin + size], begin, max_length, packing, seed)
+        for begin in range(0, len(lengths), size)
     ]
     if len(windows) == 1:
         return windows[0]
@@ -160,12 +162,52 @@ def _none(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # 
     return np.arange(len(lengths)), np.arange(len(lengths))
 
 
+def _wrap(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
+    return np.arange(len(lengths)), (np.cumsum(lengths) - 1) // max_length
+
+
 STRATEGIES: dict[str, Callable[[Array, int, int, int], Placed]] = {
     "best-fit": _best_fit,
     "best-fit-decreasing": _best_fit_decreasing,
     "in-order": _in_order,
     "none": _none,
+    "wrap": _wrap,
 }
+
+
+class Pieces(NamedTuple):
+    """Texts in pieces, in order; arrays of one length."""
+
+    text: Array  # which text
+    begin: Array  # the first of its tokens
+    length: Array
+
+
+def cut(lengths: Array, max_length: int, at: int | None = None) -> Pieces:
+    """Texts of these lengths in pieces of at most max_length tokens, none of which is lost.
+
+    Each text is cut from its own first token on; with `at` they are one stream, of which the first text begins at
+    token `at`, and are cut where it passes a multiple of max_length.
+
+    >>> [piece.tolist() for piece in cut(np.array([3, 5]), 4, 0)]
+    [[0, 1, 1], [0, 0, 1], [3, 1, 4]]
+    """
+    lengths = np.asarray(lengths, np.int64)
+    start = np.zeros(len(lengths), np.int64) if at is None else at + np.cumsum(lengths) - lengths
+    block = start // max_length
+    counts = (start + lengths - 1) // max_length - block + 1
+    text = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
+    edge = (block[text] + number) * max_length - start[text]
+    begin, end = np.maximum(edge, 0), np.minimum(edge + max_length, lengths[text])
+    return Pieces(text, begin, end - begin)
+
+
+def full(lengths: Array, max_length: int) -> Array:
+    """The starts of sequences of max_length tokens each, but the last, of pieces that `cut` made of one stream."""
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    starts = np.flatnonzero(ends[:-1] % max_length == 0)
+    return np.append(starts, len(lengths)).astype(np.int64)
 
 
 def random_order(count: int, seed: int, begin: int = 0) -> Array:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook import catalog, executors, sources
 from cook.errors import CookError, SeveralFailed
@@ -21,6 +22,8 @@ from cook.sources import Listed, Shard, Source
 if TYPE_CHECKING:
     from cook.dataset import Progress, Result
     from cook.tokenizer import Tokenizer
+
+    Prepare = Callable[["Means"], contextlib.AbstractContextManager["Ready"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,32 @@ class Preview:
     source: Source
     root: Path
     shards: dict[str, list[Listed]]
+
+
+class Means(NamedTuple):
+    """What a run has to work with."""
+
+    recipe: Recipe
+    source: Source
+    shards: dict[str, list[Shard]]
+    pool: Executor
+    jobs: int
+    size: int  # bytes of all shards
+    progress: Progress
+    notice: Callable[[str], None]
+
+    @property
+    def hasher(self) -> Executor:
+        """Where shards are hashed. On this machine in this thread: workers are still starting, or busy."""
+        return executors.InProcess() if self.recipe.executor == "local" else self.pool
+
+
+class Ready(NamedTuple):
+    """What makes a data set of its shards, and where."""
+
+    cook: Callable[[str, list[Shard]], Result]
+    root: Path
+    tokenizer: str  # its name; "" without one
 
 
 def _open(recipe: Recipe) -> Source:
@@ -73,6 +102,11 @@ def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str]
 
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
+    return over(recipe, progress or _silent, kitchen, notice)
+
+
+def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[[str], None] | None = None) -> Summary:
+    """Make each data set of a recipe what `prepare` says; see `run`."""
     begun = time.perf_counter()
     if recipe.executor == "dask":
         recipe = _absolute(recipe)
@@ -88,45 +122,53 @@ def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str]
         except CookError as exc:
             failures[name] = exc
     size = sum(shard.size for found in shards.values() for shard in found)
-    with executors.chosen(recipe, size) as (pool, jobs):
-        # Imported here, while workers start, and then while the engine is loaded.
-        from cook.tokenizer import resolve, warm_up
-
-        tokenizer = resolve(recipe, size // jobs)
-        local = recipe.executor == "local"
-        with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
-            for _ in range(jobs if local and jobs > 1 else 0):
-                pool.submit(warm_up, tokenizer)
-        from cook import cache, dataset
-
-        root = _root(recipe, tokenizer)
+    with (
+        executors.chosen(recipe, size) as (pool, jobs),
+        prepare(Means(recipe, source, shards, pool, jobs, size, progress, notice or _unheard)) as ready,
+        executors.coordinators(jobs) as cooks,
         # An interrupt ends the pool's work first, and so lets the coordinators clean up and end.
-        with (
-            cache.opened(recipe.cache) as folder,
-            executors.coordinators(jobs) as cooks,
-            executors.cancelling(pool),
-        ):
-            if not local:
-                _fit(pool, tokenizer, shards, root, folder, notice or _unheard)
-            # On this machine in this thread: workers are still starting, or busy.
-            hasher = executors.InProcess() if local else pool
-            kitchen = dataset.Kitchen(recipe, tokenizer, source, root, folder, pool, hasher, progress or _silent)
-            largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
-            cooking = {name: cooks.submit(dataset.cook, kitchen, name, shards[name]) for name in largest_first}
-            for name in shards:
-                try:
-                    results.append(cooking[name].result())
-                except CookError as exc:
-                    failures[name] = exc
+        executors.cancelling(pool),
+    ):
+        largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
+        cooking = {name: cooks.submit(ready.cook, name, shards[name]) for name in largest_first}
+        for name in shards:
+            try:
+                results.append(cooking[name].result())
+            except CookError as exc:
+                failures[name] = exc
     from cook.store import card
 
-    named = card.write(root) if results else False
-    summary = Summary(root, tokenizer.name, results, time.perf_counter() - begun, named)
+    named = card.write(ready.root) if results else False
+    summary = Summary(ready.root, ready.tokenizer, results, time.perf_counter() - begun, named)
     if len(names) == 1 and failures:
         raise failures[names[0]]
     if failures:
         raise SeveralFailed(failures, summary)
     return summary
+
+
+@contextlib.contextmanager
+def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
+    """Data sets are cooked, with a tokenizer; `more` of a Kitchen's settings."""
+    recipe, jobs = means.recipe, means.jobs
+    # Imported here, while workers start, and then while the engine is loaded.
+    from cook.tokenizer import resolve, warm_up
+
+    tokenizer = resolve(recipe, means.size // jobs)
+    local = recipe.executor == "local"
+    with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
+        for _ in range(jobs if local and jobs > 1 else 0):
+            means.pool.submit(warm_up, tokenizer)
+    from cook import cache, dataset
+
+    root = _root(recipe, tokenizer)
+    with cache.opened(recipe.cache) as folder:
+        if not local:
+            _fit(means, tokenizer, root, folder)
+        place = dataset.Kitchen(
+            recipe, tokenizer, means.source, root, folder, means.pool, means.hasher, means.progress, **more
+        )
+        yield Ready(functools.partial(dataset.cook, place), root, tokenizer.name)
 
 
 def _absolute(recipe: Recipe) -> Recipe:
@@ -139,24 +181,17 @@ def _absolute(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, source=source, output=recipe.output and absolute(recipe.output))
 
 
-def _fit(
-    pool: Executor,
-    tokenizer: Tokenizer,
-    shards: dict[str, list[Shard]],
-    root: Path,
-    folder: Path | None,
-    notice: Callable[[str], None],
-) -> None:
+def _fit(means: Means, tokenizer: Tokenizer, root: Path, folder: Path | None) -> None:
     """Check that a cluster's workers can do the work of this run, and say where it goes. Raises ClusterError."""
     from cook import cluster
     from cook.store import publish
 
-    assert isinstance(pool, cluster.Cluster)
-    notice(f"on {cluster.told_of(pool)}")
-    read: list[Shard | Path] = [found[0] for found in shards.values() if found]
+    assert isinstance(means.pool, cluster.Cluster)
+    means.notice(f"on {cluster.told_of(means.pool)}")
+    read: list[Shard | Path] = [found[0] for found in means.shards.values() if found]
     read += [Path(tokenizer.path)] if tokenizer.path else []
     try:
-        pool.check([root / publish.WORK, *([folder / "spools"] if folder else [])], read)
+        means.pool.check([root / publish.WORK, *([folder / "spools"] if folder else [])], read)
     finally:
         publish.tidy(root)
 

@@ -15,6 +15,7 @@ UNITS = {
     "count": "tokens",
     "prompts": "texts",
     "parse": "entries",
+    "render": "B",
 }
 
 

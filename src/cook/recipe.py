@@ -8,12 +8,14 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+from cook import plain_yaml
 from cook.catalog import COLLECTION
 from cook.errors import RecipeError
+from cook.plain_yaml import shown
 
-Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none"]
+Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none", "wrap"]  # the last for a corpus alone
 Overlong = Literal["split", "truncate", "drop", "error"]
 OnError = Literal["fail", "skip"]
 Engine = Literal["auto", "splintr", "fastokens", "hf"]
@@ -28,8 +30,6 @@ NO_BYTE = (
     *("revision", "output", "max_dropped", "on_error", "follow_links"),
     *("engine", "jobs", "cache", "overwrite", "executor", *OF_CLUSTER),
 )
-MAX_CONFIG = 1 << 20  # bytes of a YAML file
-MAX_SHOWN = 500  # letters of a wrong value that a message shows
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
 HUB = "hub"
 HUB_SCHEME = "hf://"
@@ -115,6 +115,9 @@ class Recipe:
     tls_cert: str | None = None
     tls_key: str | None = None
 
+    checks: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {}
+    """CHECKS, and those of the settings that a recipe of another kind adds."""
+
     def __post_init__(self) -> None:
         # What YAML and callers naturally pass; from here on the types are as declared.
         if isinstance(self.datasets, str):
@@ -131,8 +134,8 @@ class Recipe:
         if type(self.max_dropped) is int:
             object.__setattr__(self, "max_dropped", float(self.max_dropped))
         problems = [
-            f"{name}: {wrong} (it is {_shown(getattr(self, name))})"
-            for name, check in CHECKS.items()
+            f"{name}: {wrong} (it is {shown(getattr(self, name))})"
+            for name, check in self.checks.items()
             if (wrong := check(getattr(self, name)))
         ]
         if not problems:
@@ -158,15 +161,6 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Every setting, with JSON's and YAML's own types; what `--config` reads."""
         return dataclasses.asdict(self) | {"datasets": list(self.datasets), "fields": self.fields._asdict()}
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: in short, however long or deep it is."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of more digits than Python writes; nesting
-        return f"a {'number' if isinstance(value, int) else type(value).__name__} too long to show"
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 def hub_address(source: str, revision: str | None = None) -> tuple[str, str | None] | None:
@@ -328,6 +322,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "executor": _one_of(EXECUTORS),
     **dict.fromkeys(OF_CLUSTER, _text(optional=True)),
 }
+Recipe.checks = CHECKS
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -335,34 +330,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises RecipeError for a file that cannot be read, is no mapping, or has unknown keys.
     """
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Plain values only. A few lines of aliases can stand for more than memory holds, and a recipe needs none."""
-
-        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.composer.ComposerError(None, None, "aliases are not read: write the value itself")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value]
-            if twice := [key for key in keys if keys.count(key) > 1]:
-                raise yaml.constructor.ConstructorError(None, None, f"{_shown(twice[0])} stands there twice")
-            return super().construct_mapping(node, deep)
-
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_CONFIG + 1)
-        if len(data) > MAX_CONFIG:
-            raise RecipeError(f"{path}: is over {MAX_CONFIG >> 20} MiB, the most a recipe may hold")
-        settings = yaml.load(data.decode(), Loader)  # noqa: S506 - a SafeLoader
-    except OSError as exc:
-        raise RecipeError(f"{path}: cannot be read: {exc.strerror}") from exc
-    # yaml lets through what it meets in dates, numbers and its own tags (!!int x, !!timestamp x).
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
-        told = "; ".join(line.strip() for line in str(exc).replace(' in "<unicode string>",', "").splitlines())
-        raise RecipeError(f"{path}: is not YAML: {told}") from exc
+    settings, _ = plain_yaml.read(path, "a recipe")
     if settings is None:
         return {}
     if not isinstance(settings, Mapping):
@@ -370,8 +338,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     problems = []
     for key in settings:
         if key not in CHECKS:
-            near = difflib.get_close_matches(re.sub(r"\W", "_", _shown(key).strip("'\"")), CHECKS, n=1, cutoff=0.5)
-            problems.append(f"{path}: unknown key {_shown(key)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = difflib.get_close_matches(re.sub(r"\W", "_", shown(key).strip("'\"")), CHECKS, n=1, cutoff=0.5)
+            problems.append(f"{path}: unknown key {shown(key)}" + (f"; did you mean {near[0]!r}?" if near else ""))
     if "bos" in settings and settings["bos"] is None:
         problems.append(
             f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS"

@@ -164,35 +164,35 @@ def _encode_whole(job: Job, result: Tokenized) -> Index:
                 texts.append(formatter.input_text(entry.context))
                 texts.append(formatter.output_text(entry.pairs))
             ids, offsets = encode(texts)
-            table = _table(offsets, job.tokenizer, writer.tokens)
+            table = example_table(offsets, job.tokenizer, writer.tokens)
             table["line"] = [entry.line for entry in batch]
             table["start"] = [entry.start for entry in batch]
             table["pairs"] = [len(entry.pairs) for entry in batch]
             if job.recipe.hashes:
                 table["context"] = [hash64(entry.context.encode()) for entry in batch]
                 table["content"] = [hash64(orjson.dumps((entry.context, entry.pairs))) for entry in batch]
-            writer.write(_with_control_tokens(ids, offsets, job.tokenizer))
+            writer.write(with_control_tokens(ids, offsets, job.tokenizer))
             if (table["input"] == 0).any():
                 for empty in np.flatnonzero(table["input"] == 0):
                     problem = Problem(job.part.path, batch[empty].line, "context", "its input encodes to no token")
-                    _bad_line(job, [problem], index, result)
+                    bad_line(job.recipe, [problem], index.bad, result)
                     skipped.append(np.array([(problem.line, -1, BAD_LINE, 0, 0)], SKIPPED))
                 table = table[table["input"] > 0]
             rows.append(table)
         index.lines = reader.lines
         index.special, index.markers = marks.special, marks.by_marker
-        index.examples, index.skipped = np.concatenate(rows), _by_line(np.concatenate(skipped))
-        _unchanged(job)
+        index.examples, index.skipped = np.concatenate(rows), by_line(np.concatenate(skipped))
+        unchanged(job)
         if not result.problem_count:
             done.append(index)
     return index
 
 
-def _bad_line(job: Job, problems: list[Problem], index: Index, result: Tokenized) -> None:
-    """Note what is wrong with a line: for the error, or for the record if bad lines are left out."""
-    if job.recipe.on_error == "skip" and len(index.bad) < MAX_BAD:
+def bad_line(recipe: Recipe, problems: list[Problem], bad: list[tuple[int, str]], result: Tokenized) -> None:
+    """Note what is wrong with a line: for the error, or for the record (`bad`) if bad lines are left out."""
+    if recipe.on_error == "skip" and len(bad) < MAX_BAD:
         what = "; ".join(f"{problem.field}: {problem.what}".removeprefix(": ") for problem in problems)
-        index.bad.append((problems[0].line, what if len(what) <= MAX_WHAT else what[:MAX_WHAT] + "…"))
+        bad.append((problems[0].line, what if len(what) <= MAX_WHAT else what[:MAX_WHAT] + "…"))
         return
     for problem in problems:
         result.note(problem)
@@ -211,7 +211,7 @@ def _batches(
         index.entries += 1
         entry = [line] if isinstance(line, Problem) else parse(job.part.path, line, job.recipe.fields)
         if isinstance(entry, list):
-            _bad_line(job, entry, index, result)
+            bad_line(job.recipe, entry, index.bad, result)
             skipped.append((entry[0].line, -1, BAD_LINE, 0, 0))
             continue
         assert isinstance(line, Line)
@@ -257,7 +257,7 @@ def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], t
     return encode
 
 
-def _table(offsets: Offsets, tokenizer: Tokenizer, at: int) -> Rows:
+def example_table(offsets: Offsets, tokenizer: Tokenizer, at: int) -> Rows:
     """EXAMPLE rows of examples that lie one after the other from token `at`: texts 2i and 2i + 1 make example i."""
     lengths = np.diff(offsets)
     table = np.zeros(len(lengths) // 2, EXAMPLE)
@@ -268,7 +268,7 @@ def _table(offsets: Offsets, tokenizer: Tokenizer, at: int) -> Rows:
     return table
 
 
-def _with_control_tokens(ids: Ids, offsets: Offsets, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
+def with_control_tokens(ids: Ids, offsets: Offsets, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
     """The ids with BOS before each input and EOS after each output."""
     count = (len(offsets) - 1) // 2
     bos = int(tokenizer.bos_id is not None)
@@ -297,10 +297,11 @@ def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
         result.remade, left_out = _places(index.examples, job), index.skipped
         result.kept_pairs += int(index.examples["pairs"].sum())
         result.split, result.truncated = index.entries, index.truncated
-    result.skipped = _by_line(np.concatenate([result.skipped, left_out]))
+    result.skipped = by_line(np.concatenate([result.skipped, left_out]))
 
 
-def _by_line(rows: Rows) -> Rows:
+def by_line(rows: Rows) -> Rows:
+    """Rows in the order of their lines."""
     return rows[np.argsort(rows["line"], kind="stable")]
 
 
@@ -315,11 +316,11 @@ def _remake(job: Job, rows: Rows) -> Index:
             if pieces:
                 arrays = [ids for piece in pieces for ids in (piece.input_ids, piece.output_ids)]
                 offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in arrays])])
-                table = _table(offsets, job.tokenizer, writer.tokens)
+                table = example_table(offsets, job.tokenizer, writer.tokens)
                 table["pairs"] = [piece.pairs for piece in pieces]
                 for field in ("line", "start", "context", "content"):
                     table[field] = row[field]
-                writer.write(_with_control_tokens(np.concatenate(arrays), offsets, job.tokenizer))
+                writer.write(with_control_tokens(np.concatenate(arrays), offsets, job.tokenizer))
                 examples.append(table)
                 index.entries += 1
                 index.truncated += sum(piece.cut for piece in pieces)
@@ -327,12 +328,12 @@ def _remake(job: Job, rows: Rows) -> Index:
                 gone.append((line, -1, OVERLONG, 0, total))
             skipped.append(np.array(gone, SKIPPED))
         index.examples, index.skipped = np.concatenate(examples), np.concatenate(skipped)
-        _unchanged(job)
+        unchanged(job)
         done.append(index)
     return index
 
 
-def _unchanged(job: Job) -> None:
+def unchanged(job: Job) -> None:
     """Raise SourceError if the shard changed: its tokens would be kept under the hash of what it was."""
     if job.shard.changed():
         raise SourceError(f"{job.part.path}: changed while it was read; run again")

@@ -47,10 +47,11 @@ Ints = npt.NDArray[np.int64]
 
 
 def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True) -> datasets.Dataset:
-    """Open a split of a data set's or a mix's folder, after `read_cooked`'s checks, as a datasets.Dataset.
+    """Open a split of the folder of a data set, a mix or a corpus, after `read_cooked`'s checks, as a datasets.Dataset.
 
-    Its columns are those of the files (`cook.store.parquet`). It is mapped from `datasets`' own cache, not held in
-    memory. Raises OutputError, naming what is missing or damaged, also where there is no such split.
+    Its columns are those of the files (`cook.store.parquet`; of text, `cook.corpora.texts`). It is mapped from
+    `datasets`' own cache, not held in memory. Raises OutputError, naming what is missing or damaged, also where there
+    is no such split.
     """
     cooked = read_cooked(path, hashes)
     outputs = cooked.manifest["outputs"]
@@ -60,7 +61,8 @@ def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True
         raise OutputError(f"{path}: has no split {split!r}; it holds {', '.join(held) or 'none'}")
     from datasets import Dataset
 
-    return Dataset.from_parquet(files, split=split)
+    read = Dataset.from_json if files[0].endswith(".jsonl") else Dataset.from_parquet
+    return read(files, split=split)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -143,6 +143,8 @@ def _settings(source: Cooked, target: str, split: str, attention: str | None, to
     made = source.manifest
     if made.get("kind") == manifest.EXPORT:
         raise RecipeError(f"{source.folder}: is an export; export what it was made from")
+    if made.get("kind") == manifest.CORPUS:
+        raise RecipeError(f"{source.folder}: is text, which trainers read as it is; with --tokenizer it is sequences")
     splits = sorted({output["split"] for output in made["outputs"] if "split" in output})
     if split not in splits:
         raise RecipeError(f"split: {source.folder} has no {split}; it has {', '.join(splits)}")

@@ -17,6 +17,14 @@ from cook.store.publish import WORK, locked, sweep, sync_folder, tidy, write_byt
 
 NAME = "README.md"
 MARK = "<!-- written by cook: changes here are lost at the next run -->"
+COLUMNS = (
+    "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` "
+    "(tokens of each example), `source_shard` and `source_line` (where each example came from)."
+)
+TEXT_COLUMNS = (
+    "`text` is what to train on; `mode` and `context_after` say how it was made, `entries` of how many entries, "
+    "`source_shard` and `source_line` where the first of them came from."
+)
 
 
 class CardWarning(UserWarning):
@@ -31,7 +39,7 @@ def cooked(root: Path) -> dict[str, dict[str, Any]]:
             read = manifest.read(path.parent)
         except OutputError:
             continue  # what is damaged is not listed
-        if "kind" not in read:  # neither a mix nor an export
+        if read.get("kind") in (None, manifest.CORPUS):  # neither a mix nor an export
             found[path.parent.name] = read
     return found
 
@@ -64,25 +72,40 @@ def write(root: Path) -> bool:
 def card(manifests: dict[str, dict[str, Any]]) -> str:
     """The card's text."""
     names = list(manifests)
-    tokenizers = sorted({found["tokenizer"]["name"] for found in manifests.values()})
+    packed = {name: found for name, found in manifests.items() if "kind" not in found}
+    tokenizers = sorted({found["tokenizer"]["name"] for found in packed.values()})
     yaml = []
     for name, found in manifests.items():
         yaml += [f"- config_name: {json.dumps(name)}", "  data_files:"]
         for split in sorted({output["split"] for output in found["outputs"] if "split" in output}):
-            yaml += [f"  - split: {split}", f"    path: {json.dumps(f'{name}/{split}-*.parquet')}"]
+            of_split = next(output["name"] for output in found["outputs"] if output.get("split") == split)
+            files = f"{name}/{split}-*{Path(of_split).suffix}"
+            yaml += [f"  - split: {split}", f"    path: {json.dumps(files)}"]
     table = [
         "| data set | sequences | tokens | trained | max length | packing |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, found in manifests.items():
+    for name, found in packed.items():
         counts, recipe = found["counts"], found["recipe"]
         table.append(
             f"| {name} | {counts['sequences']:,} | {counts['tokens']:,} | {counts['trained_tokens']:,} "
             f"| {recipe['max_length']:,} | {recipe['packing']} |"
         )
+    if len(packed) < len(manifests):
+        table = [*table, ""] if packed else []
+        table += ["| data set | texts | letters | pairs in them |", "| --- | --- | --- | --- |"]
+        for name in names:
+            if name not in packed:
+                counts = manifests[name]["counts"]
+                pairs = sum(counts["kinds"].values())
+                table.append(f"| {name} | {counts['texts']:,} | {counts['letters']:,} | {pairs:,} |")
     example = json.dumps(names[0]) if names else '"squad"'
+    title, columns = "Training sequences, cooked", COLUMNS
     about = f"Packed token sequences with loss masks, for {' and '.join(tokenizers) or 'a base model'}"
-    return _page(yaml, "Training sequences, cooked", about, table, f"{example}, ", "train", "", names)
+    if names and not packed:
+        title, columns = "Instruction-augmented texts", TEXT_COLUMNS
+        about = "Contexts with questions and answers on them, as plain text for pre-training"
+    return _page(yaml, title, about, table, f"{example}, ", "train", columns, names)
 
 
 def mix_card(found: dict[str, Any]) -> str:
@@ -103,11 +126,20 @@ def mix_card(found: dict[str, Any]) -> str:
         )
     about = f"A shuffled mix of packed token sequences with loss masks, for {found['tokenizer']['name']}"
     which = " `dataset` is the data set that a sequence is of, and `source_shard` counts in its inputs."
-    return _page(yaml, "Training sequences, cooked and mixed", about, table, "", split, which, list(found["data_sets"]))
+    return _page(
+        yaml, "Training sequences, cooked and mixed", about, table, "", split, COLUMNS + which, list(found["data_sets"])
+    )
 
 
 def _page(
-    configs: list[str], title: str, about: str, table: list[str], config: str, split: str, more: str, names: list[str]
+    configs: list[str],
+    title: str,
+    about: str,
+    table: list[str],
+    config: str,
+    split: str,
+    columns: str,
+    names: list[str],
 ) -> str:
     """What the cards of a root and of a mix have in common."""
     return "\n".join(
@@ -128,9 +160,7 @@ def _page(
             f'sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {config}split="{split}")',
             "```",
             "",
-            "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` "
-            f"(tokens of each example), `source_shard` and `source_line` (where each example came from).{more} "
-            "`cook.json` beside the files says what they were made of.",
+            f"{columns} `cook.json` beside the files says what they were made of.",
             "",
             "## Licences",
             "",

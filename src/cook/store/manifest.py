@@ -20,12 +20,13 @@ from cook.errors import OutputError
 NAME = "cook.json"
 FORMAT_VERSION = 1
 
-MIX, EXPORT = "mix", "export"  # the `kind` of a manifest; a data set's has none
+MIX, EXPORT, CORPUS = "mix", "export", "corpus"  # the `kind` of a manifest; a data set's has none. A corpus is text
 PROMPTS, PARSE = "prompts", "parse"  # of the loop: they hold no sequences
 
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
 DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
 MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
+CORPUS_DETERMINING = ("format_version", "kind", "data_set", "recipe", "inputs")
 EXPORT_DETERMINING = ("format_version", "kind", "export", "tokenizer", "source")
 PROMPTS_DETERMINING = ("format_version", "kind", "prompts", "tokenizer", "inputs", "previous")
 PARSE_DETERMINING = ("format_version", "kind", "parse", "prompts", "inputs")
@@ -78,7 +79,24 @@ PARSE_SHAPE: dict[str, Any] = {
     "outputs": SHAPE["outputs"],
     "counts": {**dict.fromkeys(("entries", "pairs", "failed", "missing"), int), "left_out": dict[str, int]},
 }
-SHAPES = {None: SHAPE, MIX: MIX_SHAPE, EXPORT: EXPORT_SHAPE, PROMPTS: PROMPTS_SHAPE, PARSE: PARSE_SHAPE}
+CORPUS_SHAPE: dict[str, Any] = {
+    "data_set": str,
+    "recipe": {"seed": int, "format": str, "styles": str},
+    "inputs": SHAPE["inputs"],
+    "outputs": SHAPE["outputs"],
+    "counts": {
+        **dict.fromkeys(("entries", "pairs", "texts", "context_after", "letters"), int),
+        **dict.fromkeys(("skipped_entries", "skipped_pairs", "modes", "kinds", "options", "chains"), dict[str, int]),
+    },
+}
+SHAPES = {
+    None: SHAPE,
+    MIX: MIX_SHAPE,
+    EXPORT: EXPORT_SHAPE,
+    CORPUS: CORPUS_SHAPE,
+    PROMPTS: PROMPTS_SHAPE,
+    PARSE: PARSE_SHAPE,
+}
 NESTED = (EXPORT, PARSE)  # these may have a folder in their folder, as save_to_disk and a collection do
 
 

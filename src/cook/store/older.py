@@ -14,6 +14,7 @@ KINDS = {
     None: "a cooked data set",
     manifest.MIX: "a mix",
     manifest.EXPORT: "an export",
+    manifest.CORPUS: "a corpus",
     manifest.PROMPTS: "of prompts",
     manifest.PARSE: "a data set that was parsed",
 }

@@ -46,6 +46,8 @@ class Cooked:
             raise OutputError(f"{self.folder}: is an export; its sequences are in what it was made from")
         if self.manifest.get("kind") in (manifest.PROMPTS, manifest.PARSE):
             raise OutputError(f"{self.folder}: is not cooked, and has no sequences")
+        if self.manifest.get("kind") == manifest.CORPUS:
+            raise OutputError(f"{self.folder}: is text, which `cook.load` opens; it has no sequences")
         for output in self.manifest["outputs"]:
             if output.get("split") == split:
                 path = self.folder / output["name"]

@@ -1,0 +1,152 @@
+"""`cook corpus`: parse, call one library function, print."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from cook.pipeline import Summary
+
+PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "wrap", "none")
+
+
+def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - a callback's
+    if value:
+        from cook.corpora.styles import bundled
+
+        click.echo(bundled().read_text(encoding="utf-8"), nl=False)
+        ctx.exit()
+
+
+def _fields(value: str) -> dict[str, str]:
+    from cook.cli import _keys
+
+    return _keys(value)
+
+
+@click.command("corpus")
+@click.argument("collection", metavar="COLLECTION")
+@click.option("--to", metavar="DIR", type=click.Path(), required=True, help="Folder that gets a folder a data set.")
+@click.option("-d", "--dataset", "datasets", multiple=True, metavar="NAME", help="Only this one; repeatable.  [all]")
+@click.option("--styles", metavar="FILE", type=click.Path(dir_okay=False), help="YAML that replaces or extends styles.")
+@click.option(
+    "--print-styles",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_styles,
+    help="Print cook's own styles, to start from.",
+)
+@click.option("--seed", type=int, metavar="N", help="Of every text's style, and of best-fit's order.  [0]")
+@click.option(
+    "--format", metavar="NAME", type=click.Choice(["jsonl", "parquet"]), help="Of text: jsonl, parquet.  [jsonl]"
+)
+@click.option("-t", "--tokenizer", metavar="NAME", help="Make packed sequences, not text; as for cooking.  [text]")
+@click.option("--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]")
+@click.option(
+    "--packing",
+    metavar="HOW",
+    type=click.Choice(PACKINGS),
+    help="best-fit, best-fit-decreasing, in-order, wrap (one stream, cut at the length), none.  [best-fit]",
+)
+@click.option("--bos", metavar="TOKEN", help="Opens a text; none: no BOS.  [the tokenizer's]")
+@click.option("--eos", metavar="TOKEN", help="Closes a text.  [the tokenizer's]")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    type=click.Choice(["auto", "splintr", "fastokens", "hf"]),
+    help="As for cooking.  [auto]",
+)
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a collection on the Hub.  [main]")
+@click.option("--follow-links", is_flag=True, default=None, help="As for cooking.")
+@click.option(
+    "--on-error",
+    metavar="HOW",
+    type=click.Choice(["fail", "skip"]),
+    help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]",
+)
+@click.option("--fields", type=_fields, metavar="NAME=KEY,…", help="Keys of a line that differ; as for cooking.")
+@click.option("--limit", type=int, metavar="N", help="Only the first N entries of each data set.")
+@click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
+@click.option("--overwrite", is_flag=True, default=None, help="Replace another result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
+def corpus(collection: str, to: str, styles: str | None, as_json: bool, quiet: bool, **settings: Any) -> None:
+    """Make texts for pre-training of the contexts and pairs in COLLECTION.
+
+    COLLECTION is a source as for cooking: a folder of DATASET/shard/*.jsonl, hub, hf://…, sample. Each context is
+    written with its pairs in one of many plain-text styles, drawn by a seed of its own; entries that go on with the one
+    before (`inherit_from_prev`) are one text with it. With --tokenizer the result is packed sequences in which every
+    token bears loss.
+    """
+    from cook.cli import _print_json, _summary_json
+    from cook.corpora.making import make_corpus
+    from cook.corpora.recipe import CorpusRecipe
+    from cook.corpora.styles import read_styles
+    from cook.progress import bars
+
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
+    _check(given)
+    recipe = CorpusRecipe(source=collection, output=to, styles=read_styles(styles), **given)
+    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
+        summary = make_corpus(recipe, progress)
+    if not quiet:
+        print_summary(summary)
+    if as_json:
+        _print_json(_summary_json(summary))
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Refuse settings of tokens for text, and of text for tokens: neither would do anything."""
+    if "tokenizer" in given:
+        if "format" in given:
+            raise click.UsageError("--format is for text; with --tokenizer the result is Parquet")
+        return
+    for name in ("max_length", "packing", "bos", "eos", "engine"):
+        if name in given:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --tokenizer")
+
+
+def print_summary(summary: Summary) -> None:
+    """What was made, on standard error."""
+    from cook.cli import _print_table, _several
+
+    rows = []
+    for result in summary.results:
+        counts = result.counts
+        row = {"data set": result.name, **{key: counts[key] for key in ("entries", "pairs", "texts")}}
+        row |= {key: counts[key] for key in ("letters", "sequences", "tokens") if key in counts}
+        row["seconds"] = "up to date" if result.up_to_date else f"{result.seconds:.2f}"
+        rows.append(row)
+    _print_table(rows, sys.stderr)
+    for result in summary.results:
+        for line in _told(result.counts):
+            click.echo(f"{result.name}: {line}", err=True)
+    click.echo(f"{_several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+    for result in summary.results:
+        place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
+        click.echo(f'load_dataset({place}, split="train")', err=True)
+
+
+def _told(counts: dict[str, Any]) -> list[str]:
+    """How the texts came about, and what was left out, in words."""
+    from cook.accounts import REASONS, _several
+
+    def listed(parts: dict[str, int]) -> str:
+        return ", ".join(f"{name} {count:,}" for name, count in parts.items())
+
+    lines = [f"modes: {listed(counts['modes'])}; context after the pairs {counts['context_after']:,}"]
+    if counts["kinds"]:
+        lines.append(f"pairs: {listed(counts['kinds'])}")
+    if counts["options"]:
+        lines.append(f"options with other names and order, or why not: {listed(counts['options'])}")
+    if counts["chains"]:
+        lines.append(f"chains: {listed(counts['chains'])}")
+    for kind, one in (("entries", "entry"), ("pairs", "pair")):
+        for reason, count in counts[f"skipped_{kind}"].items():
+            told = _several(count, "line" if reason == "bad_line" else one)
+            lines.append(f"{told} {REASONS[reason]} left out (skipped.jsonl)")
+    return lines

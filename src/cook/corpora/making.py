@@ -1,0 +1,140 @@
+"""Recipe of a corpus -> its data sets, side by side over an executor, as `pipeline` cooks them -> a summary."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cook import accounts, pipeline
+from cook.accounts import Dough
+from cook.corpora import documents, texts, tokens
+from cook.corpora.recipe import CorpusRecipe
+from cook.dataset import Progress, Result, Way, inputs, limited, versions
+from cook.errors import BadLines, InputError, RecipeError
+from cook.executors import results
+from cook.pipeline import Means, Ready, Summary
+from cook.sources import Shard
+from cook.store import manifest, publish
+from cook.store.older import older
+from cook.tokenize import MAX_PROBLEMS
+
+OURS = (".jsonl", ".parquet")  # what the folder of a corpus holds; see `older`
+
+
+def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summary:
+    """Make texts of the data sets of a recipe: all that `cook corpus` does from a shell.
+
+    Raises CookError, of one data set or several as `cook.run` does. Large inputs are worked on by spawned processes: a
+    script that calls this does so under `if __name__ == "__main__":`.
+    """
+    if recipe.output is None:
+        raise RecipeError("output: name the folder that gets a folder a data set")
+    return pipeline.over(recipe, progress or _silent, _texts if recipe.is_text else _tokens)
+
+
+def _silent(stage: str, amount: int) -> None:
+    """No progress is shown."""
+
+
+def _tokens(means: Means) -> contextlib.AbstractContextManager[Ready]:
+    assert isinstance(means.recipe, CorpusRecipe)
+    way = Way(
+        tokenize=tokens.tokenize,
+        cut=tokens.cut,
+        counts=lambda dough: documents.counts(dough.parts),
+        fields={"styles": means.recipe.styles.data},
+        cached=False,
+    )
+    return pipeline.kitchen(means, way=way)
+
+
+@contextlib.contextmanager
+def _texts(means: Means) -> Iterator[Ready]:
+    root = Path(means.recipe.output or "")
+    yield Ready(functools.partial(_make_text, means, root), root, "")
+
+
+def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Result:
+    """One data set as text, or find it up to date."""
+    begun = time.perf_counter()
+    recipe = means.recipe
+    assert isinstance(recipe, CorpusRecipe)
+    head = {
+        "format_version": manifest.FORMAT_VERSION,
+        "kind": manifest.CORPUS,
+        "data_set": name,
+        "recipe": recipe.determining(),
+        "source": means.source.provenance(),
+        "inputs": inputs(shards, means.hasher),
+    }
+    old = older(root / name, head, manifest.CORPUS_DETERMINING, OURS, recipe.overwrite)
+    if old is not None:
+        accounts.refuse_bad_lines(recipe, root / name, old)
+        return Result(name, root / name, old, True, time.perf_counter() - begun)
+    with publish.staging(root, name) as staged:
+        out = staged / "out"
+        out.mkdir()
+        dough, done = _write(means, recipe, shards, staged)
+        written = [(job, file) for job, file in done if file.rows]
+        if not written:
+            raise InputError(f"{name}: no text is left of {dough.total('entries'):,} entries: nothing to write")
+        outputs = []
+        for index, (job, file) in enumerate(written):
+            path = out / f"train-{index:05}-of-{len(written):05}.{recipe.format}"
+            Path(job.path).rename(path)
+            row = {"name": path.name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
+            outputs.append({"split": "train", **row})
+        made = head | versions() | {"styles": recipe.styles.data, "counts": _counts(dough, done)}
+        made["outputs"] = outputs + accounts.write_skipped(out, shards, dough)
+        publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+        publish.publish(out, root, name)
+    return Result(name, root / name, made, False, time.perf_counter() - begun)
+
+
+Done = list[tuple[texts.TextJob, texts.TextDone]]
+
+
+def _write(means: Means, recipe: CorpusRecipe, shards: list[Shard], folder: Path) -> tuple[Dough, Done]:
+    """Every file, in parallel; with a limit one after the other, until it is reached. Raises BadLines."""
+    jobs = ((0, job) for job in texts.jobs(recipe, shards, folder))
+    working = limited(means.pool, texts.write, list(jobs)) if recipe.limit else results(means.pool, texts.write, jobs)
+    dough, done = Dough([], [], []), []
+    for (_, job), file in working:
+        for piece, part in zip(job.pieces, file.parts, strict=True):
+            part.skipped["line"] += piece.lines
+            part.bad = [(line + piece.lines, what) for line, what in part.bad]
+            part.problems = [problem._replace(line=problem.line + piece.lines) for problem in part.problems]
+            dough.parts.append(part)
+            dough.shard_of.append(piece.index)
+            means.progress("render", min(piece.part.end or piece.shard.size, piece.shard.size) - piece.part.start)
+        done.append((job, file))
+        if any(part.problem_count for part in file.parts):
+            break
+    working.close()
+    _refuse_bad_lines(dough, len(shards))
+    return dough, done
+
+
+def _refuse_bad_lines(dough: Dough, shards: int) -> None:
+    """Raise BadLines for the first shard that has any."""
+    first = next((shard for shard, part in zip(dough.shard_of, dough.parts, strict=True) if part.problem_count), None)
+    if first is None:
+        return
+    of_shard = [part for shard, part in zip(dough.shard_of, dough.parts, strict=True) if shard == first]
+    problems = list(itertools.chain.from_iterable(part.problems for part in of_shard))
+    raise BadLines(problems[:MAX_PROBLEMS], sum(part.problem_count for part in of_shard), shards - 1 - first)
+
+
+def _counts(dough: Dough, done: Done) -> dict[str, Any]:
+    return {
+        "entries": dough.total("entries"),
+        "pairs": dough.total("pairs"),
+        "letters": sum(file.letters for _, file in done),
+        **documents.counts(dough.parts),
+        **accounts.left_out(*dough.skipped()),
+    }
