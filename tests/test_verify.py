@@ -288,6 +288,7 @@ def test_damaged_files_are_named_and_not_looked_into(bench):
     ("where", "value", "found"),
     [
         (("figures", "longest_entry"), 500, "figures.longest_entry is 500; expected "),
+        (("counts", "entries"), 41, "counts.entries is 41; expected 40"),
         (("counts", "pairs"), 39, "counts.pairs is 39; expected at least one an example, and those left out"),
         (("inputs", 1, "name"), "00000.jsonl", "inputs: expected each shard once"),
         (("source",), "sample", "source is 'sample'; expected the kind of source"),
@@ -319,6 +320,20 @@ def test_an_entry_twice_where_none_is_split(plain):
         f"{TRAIN}: row {len(rows['labels'])}: {plain.place(rows, 1, at)}: stands elsewhere already; expected once"
         for at in range(len(rows["seq_lengths"][1]))
     ]
+
+
+def test_a_sequence_that_is_cut_in_two_between_examples(plain):
+    rows = plain.read(TRAIN)
+    at = [len(lengths) for lengths in rows["seq_lengths"]].index(2)
+    border = int(rows["seq_lengths"][at][0])
+    for column, values in rows.items():
+        cut = 1 if column in ("seq_lengths", "source_shard", "source_line") else border
+        values[at : at + 1] = [values[at][:cut], values[at][cut:]]
+    plain.write(TRAIN, rows)
+    plain.forge()
+    (found,) = findings(plain)
+    expected = "expected another example here by --packing best-fit and the seed"
+    assert found == f"{TRAIN}: row {at}: {plain.place(rows, at, 0)}: {expected}"
 
 
 def test_files_of_other_names(plain):
