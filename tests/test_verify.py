@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import splintr
 
 import cook as package
 from conftest import COLLECTION, entry, needs_collection, offline, pair, write_shard
@@ -288,6 +289,7 @@ def test_damaged_files_are_named_and_not_looked_into(bench):
     ("where", "value", "found"),
     [
         (("figures", "longest_entry"), 500, "figures.longest_entry is 500; expected "),
+        (("counts", "entries"), 41, "counts.entries is 41; expected 40"),
         (("counts", "pairs"), 39, "counts.pairs is 39; expected at least one an example, and those left out"),
         (("inputs", 1, "name"), "00000.jsonl", "inputs: expected each shard once"),
         (("source",), "sample", "source is 'sample'; expected the kind of source"),
@@ -319,6 +321,20 @@ def test_an_entry_twice_where_none_is_split(plain):
         f"{TRAIN}: row {len(rows['labels'])}: {plain.place(rows, 1, at)}: stands elsewhere already; expected once"
         for at in range(len(rows["seq_lengths"][1]))
     ]
+
+
+def test_a_sequence_that_is_cut_in_two_between_examples(plain):
+    rows = plain.read(TRAIN)
+    at = [len(lengths) for lengths in rows["seq_lengths"]].index(2)
+    border = int(rows["seq_lengths"][at][0])
+    for column, values in rows.items():
+        cut = 1 if column in ("seq_lengths", "source_shard", "source_line") else border
+        values[at : at + 1] = [values[at][:cut], values[at][cut:]]
+    plain.write(TRAIN, rows)
+    plain.forge()
+    (found,) = findings(plain)
+    expected = "expected another example here by --packing best-fit and the seed"
+    assert found == f"{TRAIN}: row {at}: {plain.place(rows, at, 0)}: {expected}"
 
 
 def test_files_of_other_names(plain):
@@ -434,6 +450,80 @@ def test_what_was_left_out_for_no_reason(bench):
     found = findings(bench, deep=True)
     assert "skipped.jsonl: row 4: 00000.jsonl:18: leaves out nothing; expected the entry (bad_line)" in found
     assert "cook.json: counts.entries is 24; expected 25" in found
+
+
+def leave_out(bench, row):
+    """Add a row to skipped.jsonl, in its place, with all sums."""
+    path = bench.folder / "skipped.jsonl"
+    rows = [*(orjson.loads(line) for line in path.read_bytes().splitlines()), row]
+    rows.sort(key=lambda row: (row["shard"], row["line"]))
+    path.write_bytes(b"".join(orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in rows))
+    next(output for output in bench.fields["outputs"] if output["name"] == path.name)["rows"] += 1
+    counts = bench.fields["counts"]
+    for key, amount in (("skipped_entries", int(row["pair"] is None)), ("skipped_pairs", row["pairs"])):
+        if amount:
+            counts[key][row["reason"]] = counts[key].get(row["reason"], 0) + amount
+    bench.seal()
+
+
+def test_a_row_left_out_of_a_line_that_there_is_not(bench):
+    bench.fields["counts"]["entries"] += 1
+    leave_out(
+        bench, {"shard": "00001.jsonl", "line": 99, "pair": None, "reason": "bad_line", "pairs": 0, "tokens": None}
+    )
+    assert any(re.fullmatch(r"skipped.jsonl: row \d: 00001.jsonl:99: is no entry of the shards", line)
+               for line in findings(bench, deep=True))  # fmt: skip
+
+
+def test_a_pair_left_out_that_is_not_blank(bench):
+    leave_out(
+        bench, {"shard": "00000.jsonl", "line": 16, "pair": 1, "reason": "blank_answer", "pairs": 1, "tokens": None}
+    )
+    expected = (
+        "00000.jsonl:16: leaves out pair 0 (blank_question); pair 1 (blank_answer); expected pair 0 (blank_question)"
+    )
+    assert any(expected in line for line in findings(bench, deep=True))
+
+
+def test_an_entry_left_out_as_a_repeat_that_repeats_none(bench):
+    rows = bench.read(TRAIN)
+    at = rows["source_line"][0].tolist()
+    assert len(set(at)) == len(at)
+    shard, line = (int(rows[column][0][0]) for column in ("source_shard", "source_line"))
+    name = bench.fields["inputs"][shard]["name"]
+    size = int(rows["seq_lengths"][0][0])
+    for column, values in rows.items():
+        values[0] = values[0][1 if column in ("seq_lengths", "source_shard", "source_line") else size :]
+    bench.write(TRAIN, rows)
+    pairs = 2 if shard == 0 else 1
+    leave_out(bench, {"shard": name, "line": line, "pair": None, "reason": "repeat", "pairs": pairs, "tokens": None})
+    bench.forge()
+    assert f"skipped.jsonl: {name}:{line}: repeats no other; expected that it is left out if it does" in findings(
+        bench, deep=True
+    )
+
+
+def test_the_same_text_by_other_ids_and_a_row_over_the_length(bench):
+    rows = bench.read(TRAIN)
+    tokenizer = splintr.Tokenizer.from_pretrained("llama3")
+    ids = rows["input_ids"][0].tolist()
+    at = next(i for i, token in enumerate(ids[:40]) if i and len(tokenizer.decode_token_bytes(token)) > 3)
+    text = tokenizer.decode_token_bytes(ids[at]).decode()
+    other = [*tokenizer.encode_ordinary(text[:2]), *tokenizer.encode_ordinary(text[2:])]
+    assert b"".join(map(tokenizer.decode_token_bytes, other)).decode() == text
+    mask = int(rows["loss_mask"][0][at])
+    for column, new in (("input_ids", other), ("labels", other if mask else [-100] * len(other))):
+        rows[column][0] = np.array([*rows[column][0][:at], *new, *rows[column][0][at + 1 :]])
+    rows["loss_mask"][0] = np.insert(rows["loss_mask"][0], at, [mask] * (len(other) - 1))
+    rows["seq_lengths"][0][0] += len(other) - 1
+    bench.write(TRAIN, rows)
+    bench.forge()
+    found = [line for line in findings(bench, deep=True) if line.startswith(f"{TRAIN}: row 0: ")]
+    assert "has other ids than the tokenizer gives for the text" in found[0]
+    bench.fields["recipe"]["max_length"] = len(rows["input_ids"][0]) - 1
+    bench.forge()
+    size = len(rows["input_ids"][0])
+    assert f"{TRAIN}: row 0: has {size} tokens; expected 1 to {size - 1}" in findings(bench)
 
 
 def test_what_cannot_be_checked_is_an_error(odd_set, tmp_path, models):
