@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 

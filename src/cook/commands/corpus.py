@@ -133,7 +133,8 @@ def print_summary(summary: Summary) -> None:
 
 def _told(counts: dict[str, Any]) -> list[str]:
     """How the texts came about, and what was left out, in words."""
-    from cook.accounts import REASONS, _several
+    from cook.accounts import REASONS
+    from cook.cli import _several
 
     def listed(parts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in parts.items())
