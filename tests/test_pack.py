@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cook import pack
+from cook.corpora.recipe import CORPUS_PACKINGS
 from cook.pack import STRATEGIES, plan, random_order
 from cook.recipe import PACKINGS
 
@@ -34,7 +35,7 @@ def best_fit(lengths: list[int], order: list[int], max_length: int) -> list[list
 
 
 def test_strategies_are_those_of_the_recipe():
-    assert tuple(STRATEGIES) == PACKINGS
+    assert tuple(STRATEGIES) == CORPUS_PACKINGS
 
 
 def test_in_order_by_hand():
