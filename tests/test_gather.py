@@ -37,7 +37,7 @@ def test_files_close_where_they_would_without_windows(tokens, size, most):
         for at in range(0, len(tokens), size):
             names.append(f"train-{at}")
             np.array(tokens[at : at + size], np.int64).tofile(folder / f"{names[-1]}.tokens")
-        files = gather.file_work(folder / "out", folder, "train", names)
+        files = gather.file_work(folder / "out", folder, folder, "train", names)
     begins = dict(zip(names, range(0, len(tokens), size), strict=True))
     rows = [[begins[window] + i for window, first, last in file.pieces for i in range(first, last)] for file in files]
     assert rows == [list(range(*ends)) for ends in parquet.split_rows(np.array(tokens, np.int64), most)]

@@ -118,7 +118,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         kept = kitchen.cache if kitchen.way.cached and not kitchen.recipe.limit else None
         spools = kept or work
         (spools / "spools").mkdir(exist_ok=True)
-        with gather.Table(work, kitchen.recipe.hashes) as table:
+        with gather.Table(work, spools, kitchen.recipe.hashes) as table:
             dough = _tokenize(kitchen, shards, digests, spools, table)
         accounts.refuse(kitchen.recipe, name, shards, dough)
         made = head | versions() | _gather(kitchen, name, dough, table, out) | dict(kitchen.way.fields)
@@ -257,7 +257,7 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out:
         of_split = list(gather.windows(folder, split, rows, recipe))
         planned = results(kitchen.pool, gather.plan_window, ((0, window) for window in of_split))
         made[split] = accounts.Made.joined([done for _, done in planned])
-        files = gather.file_work(out, folder, split, [window.name for window in of_split])
+        files = gather.file_work(out, folder, table.spools, split, [window.name for window in of_split])
         for _, done in results(kitchen.pool, gather.write_file, ((0, file) for file in files)):
             outputs.append({"split": split, **dataclasses.asdict(done)})
             kitchen.progress("gather", done.tokens)

@@ -3,7 +3,7 @@
     placed         PLACED rows, one an example, in shard order
     hashed         HASHED rows likewise, where the recipe asks for them
     skipped        SKIPPED rows of what was left out
-    names          the paths of the spool files that `placed` counts, each of the same length, and a zero
+    names          of the spools that `placed` counts, below the folder of all, each of the same length, and a zero
     SPLIT.rows     which examples are of a split, where not all are
     SPLIT-N.order  the plan of the window from example N of a split: which examples, one after the other
     SPLIT-N.starts … and where in those each sequence starts; one more than there are sequences
@@ -41,15 +41,15 @@ Chosen = npt.NDArray[np.int64] | slice  # rows of the table
 class Table:
     """The table of all examples, for a with block: it is written part by part, and can be read once it is `closed`."""
 
-    def __init__(self, folder: Path, hashes: bool) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, spools: Path, hashes: bool) -> None:
+        self.folder, self.spools = folder, spools
         self._kinds = {"placed": parquet.PLACED, "skipped": spool.SKIPPED}
         if hashes:
             self._kinds["hashed"] = spool.HASHED
         self._stack = ExitStack()
         names = (*self._kinds, "names")
         self._files = {name: self._stack.enter_context((folder / name).open("wb", buffering=0)) for name in names}
-        self._parts = 0
+        self._spools = 0
 
     def __enter__(self) -> Table:
         return self
@@ -60,7 +60,8 @@ class Table:
     def add(self, part: Tokenized, job: Job, shard: int) -> None:
         """Append what came of a part, which then holds it no more; its lines are counted from the shard's start."""
         examples = np.concatenate([part.whole, part.remade])
-        file = np.repeat([2 * self._parts, 2 * self._parts + 1], [len(part.whole), len(part.remade)])
+        numbers = [self._name(job.whole, part.whole), self._name(job.remade, part.remade)]
+        file = np.repeat(numbers, [len(part.whole), len(part.remade)])
         order = np.argsort(examples["line"], kind="stable")
         examples = examples[order]
         rows = {name: np.zeros(len(examples), kind) for name, kind in self._kinds.items() if name != "skipped"}
@@ -70,12 +71,17 @@ class Table:
                 table[field] = examples[field]
         for name, table in (rows | {"skipped": part.skipped}).items():
             self._write(name, table.tobytes())
-        for name in (job.whole, job.remade):
-            self._write("names", os.fsencode(spool.ids_path(name)) + b"\0")
-        self._parts += 1
         part.examples, part.left_out = len(examples), len(part.skipped)
         part.whole = part.remade = examples[:0].copy()
         part.skipped = part.skipped[:0].copy()
+
+    def _name(self, name: str, examples: Rows) -> int:
+        """The number of a spool; it has one if it is needed."""
+        if not len(examples):
+            return -1
+        self._write("names", os.fsencode(os.path.relpath(name, self.spools)) + b"\0")
+        self._spools += 1
+        return self._spools - 1
 
     def _write(self, name: str, data: bytes) -> None:
         file, left = self._files[name], memoryview(data)
@@ -191,6 +197,8 @@ class FileWork:
 
     path: str
     folder: str
+    spools: str
+    """The folder of all spools."""
     pieces: tuple[tuple[str, int, int], ...]
     """Sequences [first, last) of windows, by the windows' names."""
 
@@ -198,7 +206,7 @@ class FileWork:
         return self.path
 
 
-def file_work(out: Path, folder: Path, split: str, names: list[str]) -> list[FileWork]:
+def file_work(out: Path, folder: Path, spools: Path, split: str, names: list[str]) -> list[FileWork]:
     """The files of a split, whose windows have these names: each closes before it would hold more than FILE_TOKENS."""
     files: list[list[tuple[str, int, int]]] = []
     room = 0
@@ -216,7 +224,7 @@ def file_work(out: Path, folder: Path, split: str, names: list[str]) -> list[Fil
             room -= int(ends[last - 1]) - before
             first = last
     paths = (str(out / file) for file in parquet.file_names(len(files), split))
-    return [FileWork(path, str(folder), tuple(pieces)) for path, pieces in zip(paths, files, strict=True)]
+    return [FileWork(path, str(folder), str(spools), tuple(pieces)) for path, pieces in zip(paths, files, strict=True)]
 
 
 def write_file(work: FileWork) -> parquet.FileDone:
@@ -232,7 +240,7 @@ def write_file(work: FileWork) -> parquet.FileDone:
     name = Path(work.path).name
     # Outside of what is published: a worker that is cut off leaves it behind.
     temporary = folder / f"{uuid.uuid4().hex}-{name}"
-    job = parquet.FileJob(str(temporary), _spools(folder, files), examples, np.concatenate(starts))
+    job = parquet.FileJob(str(temporary), _spools(folder, work.spools, files), examples, np.concatenate(starts))
     done = dataclasses.replace(parquet.write_file(job), name=name)
     try:
         os.replace(temporary, work.path)
@@ -241,8 +249,9 @@ def write_file(work: FileWork) -> parquet.FileDone:
     return done
 
 
-def _spools(folder: Path, files: npt.NDArray[np.integer]) -> tuple[str, ...]:
-    """The paths of spool files, by their numbers."""
+def _spools(folder: Path, spools: str, files: npt.NDArray[np.integer]) -> tuple[str, ...]:
+    """The paths of files of ids, by the numbers of their spools."""
     text = mapped(folder / "names", np.uint8)
     width = bytes(text[:MAX_PATH]).index(b"\0") + 1
-    return tuple(os.fsdecode(name[:-1].tobytes()) for name in text.reshape(-1, width)[files])
+    names = (os.fsdecode(name[:-1].tobytes()) for name in text.reshape(-1, width)[files])
+    return tuple(spool.ids_path(os.path.join(spools, name)) for name in names)
