@@ -16,7 +16,8 @@ import yaml
 import cook as package
 from conftest import entry, write_shard
 from cook.catalog import CATALOG
-from cook.cli import PRESET_NAMES, main
+from cook.cli import main
+from cook.commands.options import PRESET_NAMES
 from cook.engines.bundled import PRESETS
 from cook.recipe import CHECKS, OVERLONG, PACKINGS, Recipe
 

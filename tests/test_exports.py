@@ -26,7 +26,7 @@ import pytest
 import cook as package
 from conftest import entry, write_shard
 from cook import Exported, OutputError, OutputExists, Recipe, RecipeError, TokenizerError, export, mix, read_cooked, run
-from cook.cli import TARGETS as NAMES
+from cook.commands.export import TARGETS as NAMES
 from cook.exports import rows, use
 from cook.exports.exporting import TARGETS
 from cook.exports.olmo import dtype

@@ -1,1 +1,1 @@
-"""The click code of commands that have modules of their own; each imports only click at the top."""
+"""The click code of each command, and what commands share; each imports only click at the top."""

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.commands.options import keys
+from cook.commands.printing import print_json, print_table, several
+from cook.commands.summary import summary_json
+
 if TYPE_CHECKING:
     from cook.pipeline import Summary
 
@@ -19,12 +23,6 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
 
         click.echo(bundled().read_text(encoding="utf-8"), nl=False)
         ctx.exit()
-
-
-def _fields(value: str) -> dict[str, str]:
-    from cook.cli import _keys
-
-    return _keys(value)
 
 
 @click.command("corpus")
@@ -68,13 +66,13 @@ def _fields(value: str) -> dict[str, str]:
     type=click.Choice(["fail", "skip"]),
     help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]",
 )
-@click.option("--fields", type=_fields, metavar="NAME=KEY,…", help="Keys of a line that differ; as for cooking.")
+@click.option("--fields", type=keys, metavar="NAME=KEY,…", help="Keys of a line that differ; as for cooking.")
 @click.option("--limit", type=int, metavar="N", help="Only the first N entries of each data set.")
 @click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-def corpus(collection: str, to: str, styles: str | None, as_json: bool, quiet: bool, **settings: Any) -> None:
+def command(collection: str, to: str, styles: str | None, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Make texts for pre-training of the contexts and pairs in COLLECTION.
 
     COLLECTION is a source as for cooking: a folder of DATASET/shard/*.jsonl, hub, hf://…, sample. Each context is
@@ -82,7 +80,6 @@ def corpus(collection: str, to: str, styles: str | None, as_json: bool, quiet: b
     before (`inherit_from_prev`) are one text with it. With --tokenizer the result is packed sequences in which every
     token bears loss.
     """
-    from cook.cli import _print_json, _summary_json
     from cook.corpora.making import make_corpus
     from cook.corpora.recipe import CorpusRecipe
     from cook.corpora.styles import read_styles
@@ -94,9 +91,9 @@ def corpus(collection: str, to: str, styles: str | None, as_json: bool, quiet: b
     with bars(shown=not quiet and sys.stderr.isatty()) as progress:
         summary = make_corpus(recipe, progress)
     if not quiet:
-        print_summary(summary)
+        print_texts(summary)
     if as_json:
-        _print_json(_summary_json(summary))
+        print_json(summary_json(summary))
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -110,10 +107,8 @@ def _check(given: dict[str, Any]) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} goes with --tokenizer")
 
 
-def print_summary(summary: Summary) -> None:
+def print_texts(summary: Summary) -> None:
     """What was made, on standard error."""
-    from cook.cli import _print_table, _several
-
     rows = []
     for result in summary.results:
         counts = result.counts
@@ -121,11 +116,11 @@ def print_summary(summary: Summary) -> None:
         row |= {key: counts[key] for key in ("letters", "sequences", "tokens") if key in counts}
         row["seconds"] = "up to date" if result.up_to_date else f"{result.seconds:.2f}"
         rows.append(row)
-    _print_table(rows, sys.stderr)
+    print_table(rows, sys.stderr)
     for result in summary.results:
         for line in _told(result.counts):
             click.echo(f"{result.name}: {line}", err=True)
-    click.echo(f"{_several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+    click.echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
         click.echo(f'load_dataset({place}, split="train")', err=True)
@@ -134,7 +129,6 @@ def print_summary(summary: Summary) -> None:
 def _told(counts: dict[str, Any]) -> list[str]:
     """How the texts came about, and what was left out, in words."""
     from cook.accounts import REASONS
-    from cook.cli import _several
 
     def listed(parts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in parts.items())
@@ -148,6 +142,6 @@ def _told(counts: dict[str, Any]) -> list[str]:
         lines.append(f"chains: {listed(counts['chains'])}")
     for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():
-            told = _several(count, "line" if reason == "bad_line" else one)
+            told = several(count, "line" if reason == "bad_line" else one)
             lines.append(f"{told} {REASONS[reason]} left out (skipped.jsonl)")
     return lines

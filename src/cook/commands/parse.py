@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.commands.options import keys
+from cook.commands.printing import print_json, several
+
 if TYPE_CHECKING:
     from cook.loop.parsing import Parsed
 
@@ -36,19 +39,16 @@ def command(answers: tuple[str, ...], fields: str | None, as_json: bool, quiet: 
     custom_id; in any order. What gave no pair is counted and recorded; what was not answered is listed, and written as
     prompts to send again.
     """
-    from cook.cli import _keys
     from cook.loop.parsing import parse
     from cook.progress import bars
 
     with bars(shown=not quiet and sys.stderr.isatty()) as progress:
-        made = parse(list(answers), fields=_keys(fields) if fields else {}, progress=progress, **asked)
+        made = parse(list(answers), fields=keys(fields) if fields else {}, progress=progress, **asked)
     if not quiet:
         _print(made)
     if as_json:
-        from cook.cli import _print_json
-
         told = {key: made.manifest[key] for key in ("parse", "counts", "outputs")}
-        _print_json(
+        print_json(
             {"folder": str(made.folder), "up_to_date": made.up_to_date, "seconds": round(made.seconds, 3)} | told
         )
 
@@ -66,19 +66,16 @@ WHY = {
 
 
 def _print(made: Parsed) -> None:
-    from cook.cli import _several
 
     counts = made.counts
-    told = [
-        f"{_several(counts['pairs'], 'pair')} for {counts['with_pairs']:,} of {_several(counts['entries'], 'entry')}"
-    ]
+    told = [f"{several(counts['pairs'], 'pair')} for {counts['with_pairs']:,} of {several(counts['entries'], 'entry')}"]
     for why, count in counts["left_out"].items():
-        told.append(f"{_several(count, 'piece')} left out: {WHY[why]} (left-out/skipped.jsonl)")
+        told.append(f"{several(count, 'piece')} left out: {WHY[why]} (left-out/skipped.jsonl)")
     if counts["repeated"]:
-        told.append(f"{_several(counts['repeated'], 'answer')} passed over: their prompts were answered before")
+        told.append(f"{several(counts['repeated'], 'answer')} passed over: their prompts were answered before")
     if unanswered := counts["failed"] + counts["missing"]:
         told.append(
-            f"{_several(unanswered, 'prompt')} without an answer ({counts['failed']:,} failed): send "
+            f"{several(unanswered, 'prompt')} without an answer ({counts['failed']:,} failed): send "
             f"{made.folder / 'left-out' / 'rerun.jsonl'}, and parse again with both files of answers"
         )
     told.append(f"{'up to date' if made.up_to_date else f'{made.seconds:.2f} s'}: {made.folder}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.commands.printing import print_json, several
+
 if TYPE_CHECKING:
     from cook.loop.prompts import Prompted
 
@@ -78,10 +80,8 @@ def command(raw: tuple[str, ...], as_json: bool, quiet: bool, **asked: Any) -> N
     if not quiet:
         _print(made)
     if as_json:
-        from cook.cli import _print_json
-
         told = {key: made.manifest[key] for key in ("prompts", "counts", "requests")}
-        _print_json({"file": str(made.file), "up_to_date": made.up_to_date, "seconds": round(made.seconds, 3)} | told)
+        print_json({"file": str(made.file), "up_to_date": made.up_to_date, "seconds": round(made.seconds, 3)} | told)
 
 
 WHY_NOT = {"overlong": "too long for a prompt", "special_string": "with the text of a special token"}
@@ -93,23 +93,22 @@ WHY_BROKEN = {
 
 
 def _print(made: Prompted) -> None:
-    from cook.cli import _several
 
     counts, settings = made.counts, made.manifest["prompts"]
     number, rounds = settings["round"], settings["rounds"]
     lines = [
-        f"round {number} of {rounds}: {_several(counts['prompts'], 'prompt')} for {counts['in_round']:,} of "
-        f"{_several(counts['texts'], 'text')}, the longest of {_several(counts['longest'], 'token')}"
+        f"round {number} of {rounds}: {several(counts['prompts'], 'prompt')} for {counts['in_round']:,} of "
+        f"{several(counts['texts'], 'text')}, the longest of {several(counts['longest'], 'token')}"
     ]
     if number > 1:
-        lines.append(f"{_several(counts['with_history'], 'prompt')} with the rounds before")
-    lines += [f"{_several(n, 'history')} left out: {WHY_BROKEN[why]}" for why, n in counts["broken"].items()]
+        lines.append(f"{several(counts['with_history'], 'prompt')} with the rounds before")
+    lines += [f"{several(n, 'history')} left out: {WHY_BROKEN[why]}" for why, n in counts["broken"].items()]
     for why, count in counts["left_out"].items():
-        lines.append(f"{_several(count, 'text')} {WHY_NOT[why]}: no prompt, kept without pairs ({made.file}.cook)")
+        lines.append(f"{several(count, 'text')} {WHY_NOT[why]}: no prompt, kept without pairs ({made.file}.cook)")
     if counts["truncated"]:
-        lines.append(f"{_several(counts['truncated'], 'text')} cut to the head that fits; the rest is not kept")
+        lines.append(f"{several(counts['truncated'], 'text')} cut to the head that fits; the rest is not kept")
     if counts["blank"]:
-        lines.append(f"{_several(counts['blank'], 'text')} passed over: empty or white space")
+        lines.append(f"{several(counts['blank'], 'text')} passed over: empty or white space")
     lines.append(f"{'up to date' if made.up_to_date else f'{made.seconds:.2f} s'}: {made.file}")
     for line in lines:
         click.echo(line, err=True)

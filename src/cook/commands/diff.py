@@ -1,0 +1,43 @@
+"""The commands `cook diff` and `cook fingerprint`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cook.commands.printing import print_json, printable
+
+
+@click.command("diff")
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def diff_command(a: str, b: str, as_json: bool) -> None:
+    """Say what changed from A to B: each a data set's folder, a ROOT, a mix, or a fingerprint's file.
+
+    Exit code 0: the same sequences, by the same recipe, of the same shards; 4: something differs.
+    """
+    from cook.comparing import diff
+    from cook.errors import FOUND
+
+    found = diff(a, b)
+    if as_json:
+        print_json({"same": found.same, "data_sets": found.data_sets})
+    else:
+        for name, told in found.data_sets.items():
+            for line in told:
+                click.echo(printable(f"{name}: {line}"))
+        if found.same:
+            click.echo("same", err=True)
+    if not found.same:
+        sys.exit(FOUND)
+
+
+@click.command("fingerprint")
+@click.argument("path", type=click.Path())
+def fingerprint_command(path: str) -> None:
+    """Print the fingerprint of what is cooked: a small JSON file to commit, which diff compares with."""
+    from cook.comparing import fingerprint
+
+    print_json(fingerprint(path))

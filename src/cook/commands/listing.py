@@ -1,0 +1,58 @@
+"""The commands `cook list` and `cook cache`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cook.commands.printing import print_json, print_table
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
+@click.option("-s", "--source", metavar="SOURCE", help="List what this source holds, not the catalog.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def command(what: str, source: str | None, as_json: bool) -> None:
+    """List the data sets of the catalog or of a source, or the tokenizers that work offline."""
+    from cook import listing
+
+    if what == "tokenizers" and source:
+        raise click.UsageError("--source goes with datasets")
+    rows = listing.tokenizers() if what == "tokenizers" else listing.datasets(source)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, sys.stdout)
+
+
+@click.group("cache", cls=click.Group)
+def cache_command() -> None:
+    """Tokens that are kept between runs."""
+
+
+CACHE_OPTION = click.option("--cache", metavar="DIR", help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]")
+
+
+@cache_command.command()
+@CACHE_OPTION
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def info(cache: str | None, as_json: bool) -> None:
+    """Say where the cache lies and what it holds."""
+    from cook.cache import info as look
+
+    found = look(cache)
+    if as_json:
+        print_json(found)
+    else:
+        for name, value in found.items():
+            click.echo(f"{name:8} {value:,}" if isinstance(value, int) else f"{name:8} {value}")
+
+
+@cache_command.command()
+@CACHE_OPTION
+def clear(cache: str | None) -> None:
+    """Remove all that the cache holds."""
+    from cook.cache import clear as empty
+
+    click.echo(f"{empty(cache):,} bytes freed", err=True)

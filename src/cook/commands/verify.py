@@ -1,0 +1,77 @@
+"""The command `cook verify`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cook.commands.printing import print_json, printable, several
+
+if TYPE_CHECKING:
+    from cook.checking import Verified
+
+
+MOST_SHOWN = 20  # findings of a file that are printed  # findings of a file that are printed
+
+
+@click.command("verify")
+@click.argument("path", type=click.Path())
+@click.option("--deep", is_flag=True, help="Read the shards, and compare every context, question and answer.")
+@click.option("-s", "--source", metavar="SOURCE", help="With --deep: where the shards are; as for cooking.")
+@click.option("-t", "--tokenizer", metavar="NAME", help="With --deep: the tokenizer's place, where it has moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
+def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:
+    """Check what is cooked: a data set's folder, all in a ROOT, or a mix.
+
+    Files are held against the manifest, rows against what a row must be, and sums against the rows. With --deep the
+    output is proved to be its source: every pair once, with its context, or left out for a reason that is true. Exit
+    code 4: something is wrong, and listed.
+    """
+    from cook.checking import verify
+    from cook.errors import FOUND
+
+    if deep != (source is not None):
+        raise click.UsageError("--deep and --source go together: the shards that are compared with")
+    verified = verify(path, deep=deep, source=source, tokenizer=tokenizer)
+    if as_json:
+        print_json(_verified_json(verified))
+    else:
+        _print_verified(verified)
+    if verified.found:
+        sys.exit(FOUND)
+
+
+def _verified_json(verified: Verified) -> dict[str, Any]:
+    return {
+        "right": not verified.found,
+        "data_sets": [
+            {
+                "name": each.name,
+                "folder": str(each.folder),
+                "compared": each.compared,
+                "sequences": each.sequences,
+                "examples": each.examples,
+                "tokens": each.tokens,
+                "found": each.found,
+                "findings": [{"file": f.file, "row": f.row, "what": f.what} for f in each.findings],
+            }
+            for each in verified.data_sets
+        ],
+    }
+
+
+def _print_verified(verified: Verified) -> None:
+    from cook.checking import by_file
+
+    for each in verified.data_sets:
+        shown = list(by_file(each.findings, MOST_SHOWN))
+        for finding in shown:
+            click.echo(printable(f"{each.folder}/{finding}"))
+        if rest := each.found - len(shown):
+            click.echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
+        made = f"{several(each.sequences, 'sequence')}, {several(each.examples, 'example')}, {each.tokens:,} tokens"
+        done = "; equal to its shards" if each.compared else ""
+        verdict = f"{several(each.found, 'finding')}" if each.found else f"right: {made}{done}"
+        click.echo(f"{each.folder}: {verdict}", err=True)
