@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cook import gather, pack
 from cook.accounts import Made, Tally
+from cook.corpora.recipe import CorpusRecipe
 from cook.recipe import Recipe
 from cook.store import parquet
 
@@ -60,7 +61,7 @@ def test_windows_come_to_the_plan_of_all(lengths, window, chosen):
         folder = Path(name)
         placed.tofile(folder / "placed")
         whole = pack.plan(totals, 20, recipe.packing, recipe.seed)
-        windows = list(gather.windows(folder, "train", rows if chosen else slice(None), len(placed), recipe))
+        windows = list(gather.windows(folder, "train", rows if chosen else slice(None), recipe))
         made = Made.joined([gather.plan_window(each) for each in windows])
         order = np.concatenate([np.fromfile(folder / f"{each.name}.order", np.int64) for each in windows])
         tokens = np.concatenate([np.fromfile(folder / f"{each.name}.tokens", np.int64) for each in windows])
@@ -72,6 +73,25 @@ def test_windows_come_to_the_plan_of_all(lengths, window, chosen):
         "tokens": int(totals.sum()),
         "trained_tokens": int(placed["output"][rows].sum()),
     }
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.integers(1, 60))
+def test_windows_of_texts_in_pieces_come_to_the_plan_of_all(lengths, window):
+    """With wrap a window ends where a sequence does."""
+    recipe = CorpusRecipe(source="x", tokenizer="x", output="x", max_length=20, packing="wrap")
+    pieces = pack.cut(np.array(lengths), 20, 0).length
+    placed = np.zeros(len(pieces), parquet.PLACED)
+    placed["output"] = pieces
+    with tempfile.TemporaryDirectory() as name, _set(pack, "WINDOW", window):
+        folder = Path(name)
+        placed.tofile(folder / "placed")
+        windows = list(gather.windows(folder, "train", slice(None), recipe))
+        made = Made.joined([gather.plan_window(each) for each in windows])
+        order = np.concatenate([np.fromfile(folder / f"{each.name}.order", np.int64) for each in windows])
+        tokens = np.concatenate([np.fromfile(folder / f"{each.name}.tokens", np.int64) for each in windows])
+    assert list(order) == list(range(len(pieces)))
+    assert list(tokens[:-1]) == [20] * (len(tokens) - 1)
+    assert made.counts()["tokens"] == sum(lengths) == tokens.sum()
 
 
 class _set:  # noqa: N801 - monkeypatch does not go with hypothesis

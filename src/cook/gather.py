@@ -159,10 +159,12 @@ def windows(folder: Path, split: str, chosen: Chosen, recipe: Recipe) -> Iterato
     if not isinstance(chosen, slice):
         _keep(folder / f"{split}.rows", chosen)
     count = len(placed) if isinstance(chosen, slice) else len(chosen)
+    wraps = recipe.packing == "wrap"
+    size = max(pack.WINDOW, recipe.max_length + 1) if wraps else pack.WINDOW  # so many pieces fill a sequence
     begin = 0
     while begin < count:
-        end = min(begin + pack.WINDOW, count)
-        if recipe.packing == "wrap" and end < count:  # up to the end of its last full sequence
+        end = min(begin + size, count)
+        if wraps and end < count:  # up to the end of its last full sequence
             end = begin + int(pack.full(_lengths(placed[begin:end]), recipe.max_length)[-2])
         yield Window(str(folder), split, begin, end, every, recipe.max_length, recipe.packing, recipe.seed)
         begin = end
