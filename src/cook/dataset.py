@@ -30,6 +30,7 @@ from cook.executors import results
 from cook.recipe import Recipe
 from cook.sources import Shard, Source, sha256_of
 from cook.store import manifest, publish
+from cook.store.outcome import Outcome
 from cook.store.reader import read_cooked
 from cook.tokenizer import Tokenizer
 
@@ -41,22 +42,14 @@ class SplitWarning(UserWarning):
     """A split that was asked for has no entry."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
+class Result(Outcome):
     """A data set that is cooked."""
 
-    name: str
-    folder: Path
-    manifest: dict[str, Any]
-    up_to_date: bool
-    """It was there already, by the same recipe from the same inputs; nothing was touched."""
-    seconds: float
-
     @property
-    def counts(self) -> dict[str, Any]:
-        """What was read, made and left out; see the manifest."""
-        counts: dict[str, Any] = self.manifest["counts"]
-        return counts
+    def name(self) -> str:
+        """The data set's."""
+        name: str = self.manifest["data_set"]
+        return name
 
 
 def _whole(recipe: Recipe, folder: Path) -> None:
@@ -107,7 +100,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
     if old is not None:
         accounts.refuse_bad_lines(kitchen.recipe, folder, old)
         accounts.refuse_share(kitchen.recipe, name, *accounts.lost_and_kept(old), old["figures"]["longest_entry"], "")
-        return Result(name, folder, old, True, time.perf_counter() - begun)
+        return Result(folder, old, True, time.perf_counter() - begun)
     with publish.staging(kitchen.root, name) as staged:
         # Of this run alone: what an earlier one, cut off, left at work on a cluster finds its own gone.
         work = staged / uuid.uuid4().hex
@@ -128,7 +121,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
                 raise SourceError(f"{shard.path}: changed while it was read; run again")
         publish.write_bytes(out / manifest.NAME, manifest.seal(made))
         publish.publish(out, kitchen.root, name)
-    return Result(name, folder, made, False, time.perf_counter() - begun)
+    return Result(folder, made, False, time.perf_counter() - begun)
 
 
 def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from cook.pack import random_order
 from cook.recipe import CHECKS
 from cook.store import card, manifest, parquet, publish
 from cook.store.older import older
+from cook.store.outcome import Outcome
 from cook.store.reader import Cooked, read_cooked
 from cook.store.unpack import UnpackJob, unpack_file
 
@@ -42,15 +43,8 @@ MOST = 2**31 - 1  # sequences of a mix
 COUNTS = ("sequences", "tokens", "trained_tokens")
 
 
-@dataclasses.dataclass(frozen=True)
-class Mixed:
+class Mixed(Outcome):
     """A mix that is made."""
-
-    folder: Path
-    manifest: dict[str, Any]
-    up_to_date: bool
-    """It was there already, of the same data sets by the same settings; nothing was touched."""
-    seconds: float
 
     @property
     def counts(self) -> dict[str, Any]:

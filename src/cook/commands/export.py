@@ -45,16 +45,7 @@ def command(folder: str, target: str, to: str, as_json: bool, quiet: bool, **set
     if not quiet:
         _print_exported(exported)
     if as_json:
-        print_json(_exported_json(exported))
-
-
-def _exported_json(exported: Exported) -> dict[str, Any]:
-    return {
-        "folder": str(exported.folder),
-        "up_to_date": exported.up_to_date,
-        "seconds": round(exported.seconds, 3),
-        **{key: exported.manifest[key] for key in ("export", "source", "counts", "outputs")},
-    }
+        print_json(exported.as_dict("export", "source", "counts", "outputs"))
 
 
 def _print_exported(exported: Exported) -> None:

@@ -44,7 +44,7 @@ def command(root: str, to: str, asked: tuple[str, ...], as_json: bool, quiet: bo
     if not quiet:
         _print_mixed(mixed)
     if as_json:
-        print_json(_mixed_json(mixed))
+        print_json(mixed.as_dict("mix", "counts", "data_sets", "outputs"))
 
 
 def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
@@ -58,15 +58,6 @@ def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
             raise click.BadParameter(f"{name} is named twice", param_hint="--weights")
         weights[name] = weight
     return weights
-
-
-def _mixed_json(mixed: Mixed) -> dict[str, Any]:
-    return {
-        "folder": str(mixed.folder),
-        "up_to_date": mixed.up_to_date,
-        "seconds": round(mixed.seconds, 3),
-        **{key: mixed.manifest[key] for key in ("mix", "counts", "data_sets", "outputs")},
-    }
 
 
 def _print_mixed(mixed: Mixed) -> None:

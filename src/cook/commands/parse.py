@@ -47,10 +47,7 @@ def command(answers: tuple[str, ...], fields: str | None, as_json: bool, quiet: 
     if not quiet:
         _print(made)
     if as_json:
-        told = {key: made.manifest[key] for key in ("parse", "counts", "outputs")}
-        print_json(
-            {"folder": str(made.folder), "up_to_date": made.up_to_date, "seconds": round(made.seconds, 3)} | told
-        )
+        print_json(made.as_dict("parse", "counts", "outputs"))
 
 
 WHY = {

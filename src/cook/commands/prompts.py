@@ -80,8 +80,7 @@ def command(raw: tuple[str, ...], as_json: bool, quiet: bool, **asked: Any) -> N
     if not quiet:
         _print(made)
     if as_json:
-        told = {key: made.manifest[key] for key in ("prompts", "counts", "requests")}
-        print_json({"file": str(made.file), "up_to_date": made.up_to_date, "seconds": round(made.seconds, 3)} | told)
+        print_json({"file": str(made.file)} | made.as_dict("prompts", "counts", "requests"))
 
 
 WHY_NOT = {"overlong": "too long for a prompt", "special_string": "with the text of a special token"}

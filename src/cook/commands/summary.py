@@ -47,12 +47,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "data_sets": [
             {
                 "name": result.name,
-                "folder": str(result.folder),
-                "up_to_date": result.up_to_date,
-                "seconds": round(result.seconds, 3),
-                "counts": result.counts,
+                **result.as_dict("counts", "outputs"),
                 "figures": result.manifest.get("figures"),  # text has none
-                "outputs": result.manifest["outputs"],
             }
             for result in summary.results
         ],

@@ -75,7 +75,7 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
     old = older(root / name, head, manifest.CORPUS_DETERMINING, OURS, recipe.overwrite)
     if old is not None:
         accounts.refuse_bad_lines(recipe, root / name, old)
-        return Result(name, root / name, old, True, time.perf_counter() - begun)
+        return Result(root / name, old, True, time.perf_counter() - begun)
     with publish.staging(root, name) as staged:
         out = staged / "out"
         out.mkdir()
@@ -93,7 +93,7 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
         made["outputs"] = outputs + accounts.write_skipped(out, shards, dough)
         publish.write_bytes(out / manifest.NAME, manifest.seal(made))
         publish.publish(out, root, name)
-    return Result(name, root / name, made, False, time.perf_counter() - begun)
+    return Result(root / name, made, False, time.perf_counter() - begun)
 
 
 Done = list[tuple[texts.TextJob, texts.TextDone]]

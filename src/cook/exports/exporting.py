@@ -27,6 +27,7 @@ from cook.recipe import CHECKS
 from cook.sources import sha256_of
 from cook.store import manifest, publish
 from cook.store.older import older
+from cook.store.outcome import Outcome
 from cook.store.reader import Cooked, read_cooked
 
 
@@ -56,21 +57,8 @@ ATTENTIONS = ("isolated", "few-shot")
 OURS = (".parquet", ".arrow", ".npy", ".gz", ".jsonl", "/", use.NAME, *tables.SAVED)
 
 
-@dataclasses.dataclass(frozen=True)
-class Exported:
-    """An export that is made."""
-
-    folder: Path
-    manifest: dict[str, Any]
-    up_to_date: bool
-    """It was there already, of the same source by the same settings; nothing was touched."""
-    seconds: float
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Rows of the target, and the sequences, examples and tokens in them."""
-        counts: dict[str, int] = self.manifest["counts"]
-        return counts
+class Exported(Outcome):
+    """An export that is made; its counts are rows of the target, and sequences, examples and tokens in them."""
 
 
 def export(

@@ -12,7 +12,6 @@ An entry without an answer is written without pairs. Memory holds twelve bytes a
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shutil
 import time
 from collections import Counter
@@ -38,6 +37,7 @@ from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
 from cook.store.older import older
+from cook.store.outcome import Outcome
 from cook.store.reader import read_cooked
 
 OURS = (".jsonl", "/")
@@ -49,21 +49,8 @@ REASON_FAILED, REASON_MISSING = "failed", "missing"
 NONE = 0  # of a prompt for which no line has been found
 
 
-@dataclasses.dataclass(frozen=True)
-class Parsed:
+class Parsed(Outcome):
     """A data set that is parsed."""
-
-    folder: Path
-    manifest: dict[str, Any]
-    up_to_date: bool
-    """It was there already, of the same answers; nothing was touched."""
-    seconds: float
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """Entries, pairs, and what was left out by reason; see the manifest."""
-        counts: dict[str, Any] = self.manifest["counts"]
-        return counts
 
 
 def parse(

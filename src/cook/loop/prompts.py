@@ -12,7 +12,6 @@ The tokens counted are the tokens sent (see `build`). Memory holds a batch of te
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import os
 import time
@@ -36,6 +35,7 @@ from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
 from cook.store.older import older
+from cook.store.outcome import Outcome
 from cook.tokenizer import Tokenizer, resolve
 
 Format = Literal["jsonl", "openai-batch"]
@@ -52,21 +52,13 @@ TOO_LONG, SPECIAL_STRING = "overlong", "special_string"
 NO_PAIRS, NO_ROOM = "no_pairs", "did_not_fit"
 
 
-@dataclasses.dataclass(frozen=True)
-class Prompted:
-    """A file of prompts that is written."""
-
-    file: Path
-    manifest: dict[str, Any]
-    up_to_date: bool
-    """It was there already, of the same texts by the same settings; nothing was touched."""
-    seconds: float
+class Prompted(Outcome):
+    """A file of prompts that is written; its manifest is in the folder beside it."""
 
     @property
-    def counts(self) -> dict[str, Any]:
-        """Texts, prompts, histories and tokens; see the manifest."""
-        counts: dict[str, Any] = self.manifest["counts"]
-        return counts
+    def file(self) -> Path:
+        """The prompts."""
+        return self.folder.with_name(self.folder.name.removesuffix(SIDE))
 
 
 def prompts(
@@ -120,7 +112,7 @@ def prompts(
     before = Previous(previous) if previous is not None else None
     settings["round"] = before.round + 1 if before else 1
     made, up_to_date = _Round(recipe, resolve(recipe), files, before, settings).write(to, overwrite, progress)
-    return Prompted(to, made, up_to_date, time.perf_counter() - begun)
+    return Prompted(to.with_name(to.name + SIDE), made, up_to_date, time.perf_counter() - begun)
 
 
 def _refuse(settings: dict[str, Any], to: Path) -> None:

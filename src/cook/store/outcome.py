@@ -1,0 +1,29 @@
+"""What a command made, or found to be there already."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A folder with its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    up_to_date: bool
+    """It was there already, by the same settings from the same inputs; nothing was touched."""
+    seconds: float
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What was read, made and left out; see the manifest."""
+        counts: dict[str, Any] = self.manifest["counts"]
+        return counts
+
+    def as_dict(self, *fields: str) -> dict[str, Any]:
+        """For JSON, with these fields of the manifest."""
+        told = {"folder": str(self.folder), "up_to_date": self.up_to_date, "seconds": round(self.seconds, 3)}
+        return told | {field: self.manifest[field] for field in fields}
