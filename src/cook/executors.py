@@ -97,7 +97,10 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
     _give_memory_back()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
     with pool, cancelling(pool):
-        with contextlib.suppress(BrokenExecutor, OSError):  # when one dies meanwhile; who has work is told
+        with (
+            contextlib.suppress(BrokenExecutor, OSError),
+            _interrupts_wait(),
+        ):  # when one dies meanwhile; who has work is told
             for _ in range(jobs):
                 pool.submit(int)  # a worker is started when there is work, and none to do it
         yield pool
@@ -174,12 +177,23 @@ def _give_memory_back() -> None:
             mallopt(setting, 4 << 20)
 
 
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """For a with block in which workers begin: Ctrl-C comes after it, and to them not before they can leave it be."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker() -> None:
     """One thread a process, memory given back; the terminal's Ctrl-C is for the parent, which ends its workers."""
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     _give_memory_back()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _interrupts_wait
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import cook.dataset  # noqa: F401 - while the parent has no work yet
 

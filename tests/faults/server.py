@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow.parquet  # noqa: F401 - what a run imports is imported here
@@ -51,8 +52,13 @@ class Events:
         """See sys.addaudithook."""
         if event in AUDITED or (event == "open" and str(arguments[0]).startswith(self.within)):
             at = self.count()
-            if event == "os.rename" and "/spools/" not in str(arguments[0]):
+            if event == "os.rename" and not all(self.unpublished(path) for path in arguments[:2]):
                 self.renames.append(at)
+
+    @staticmethod
+    def unpublished(path: Any) -> bool:
+        """What is still to become a result, and tokens."""
+        return any(part in (publish.WORK, "spools") for part in Path(str(path)).parts)
 
     def called(self, _: Any, event: str, what: Any) -> None:
         """See sys.setprofile."""

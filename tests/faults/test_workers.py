@@ -1,5 +1,6 @@
 """Workers that are killed, and interrupts: an end in time, with the right code, and nothing left."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -73,6 +74,21 @@ def test_a_worker_that_is_killed_before_it_works(tmp_path, arguments, limit):
     assert process.returncode == 1
     assert "cook: a worker process died" in printed
     assert not (tmp_path / "root").exists()
+
+
+def test_a_worker_takes_no_interrupt_from_its_first_moment_on(arguments):
+    """A terminal's Ctrl-C goes to all, also to those that have not run a line yet, and would print a traceback."""
+    looked = 0
+    with started(*arguments, "--no-cache") as process:
+        while process.poll() is None:
+            for pid, line in group(process.pid).items():
+                if "spawn_main" in line:
+                    with contextlib.suppress(OSError):
+                        status = (Path("/proc") / str(pid) / "status").read_text()
+                        held = [int(mask, 16) for mask in re.findall(r"^Sig(?:Blk|Ign):\s*(\w+)", status, re.MULTILINE)]
+                        assert any(mask >> (signal.SIGINT - 1) & 1 for mask in held), status
+                        looked += 1
+    assert looked > 10
 
 
 @pytest.mark.parametrize(
