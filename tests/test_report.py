@@ -237,6 +237,14 @@ def test_plots_follow_the_pages_colours():
     assert "a$b$" in drawn[1], "no formula is made of a name"
 
 
+def test_a_number_stands_once_on_an_axis():
+    """Also where all are the same, and only one whole number is in sight."""
+    lengths = Lengths()
+    lengths.add(np.array([1, 1, 1]))
+    svg = histogram(lengths, "pairs per entry", "pairs", "entries")
+    assert sorted(re.findall(r">(\d+)<", svg)) == ["0", "1", "1", "2", "3"]  # of both axes
+
+
 def test_the_same_output_gives_the_same_bytes(root, page, tmp_path, monkeypatch):
     """Wherever it lies, whatever is set for matplotlib; a bare `.` is the folder's name."""
     moved = tmp_path / "elsewhere" / root.name

@@ -105,7 +105,7 @@ def _short(name: str) -> str:
 def _whole(most: int = 6) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(most, integer=True)
+    return MaxNLocator(most, integer=True, min_n_ticks=1)
 
 
 def _steps(most: int) -> Any:
