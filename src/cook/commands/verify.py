@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cook.checking import Verified
 
 
-MOST_SHOWN = 20  # findings of a file that are printed  # findings of a file that are printed
+MOST_SHOWN = 20  # findings of a file that are printed
 
 
 @click.command("verify")
@@ -54,6 +54,7 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
                 "sequences": each.sequences,
                 "examples": each.examples,
                 "tokens": each.tokens,
+                "holds": each.holds,
                 "found": each.found,
                 "findings": [{"file": f.file, "row": f.row, "what": f.what} for f in each.findings],
             }
@@ -71,7 +72,11 @@ def _print_verified(verified: Verified) -> None:
             click.echo(printable(f"{each.folder}/{finding}"))
         if rest := each.found - len(shown):
             click.echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
-        made = f"{several(each.sequences, 'sequence')}, {several(each.examples, 'example')}, {each.tokens:,} tokens"
+        made = ", ".join(several(count, _singular(noun)) for noun, count in each.holds.items())
         done = "; equal to its shards" if each.compared else ""
         verdict = f"{several(each.found, 'finding')}" if each.found else f"right: {made}{done}"
         click.echo(f"{each.folder}: {verdict}", err=True)
+
+
+def _singular(noun: str) -> str:
+    return noun[:-3] + "y" if noun.endswith("ies") else noun[:-1]
