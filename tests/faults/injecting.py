@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cook import Finding, OutputError, SourceError, TokenizerError, verify
-from cook.accounts import SKIPPED_NAME, Made, shape
+from cook.accounts import SKIPPED_NAME, Made, Tally, shape
 from cook.sources import sha256_of
 from cook.store import manifest, parquet
 
@@ -120,7 +120,8 @@ class Bench:
 def _made(files: list[Rows]) -> Made:
     lengths = np.concatenate([np.empty(0, np.int64), *[length for rows in files for length in rows["seq_lengths"]]])
     tokens = np.array([len(ids) for rows in files for ids in rows["input_ids"]], np.int64)
-    return Made(lengths.astype(np.int64), tokens, sum(int(mask.sum()) for rows in files for mask in rows["loss_mask"]))
+    trained = sum(int(mask.sum()) for rows in files for mask in rows["loss_mask"])
+    return Made(trained, Tally.of(lengths.astype(np.int64)), Tally.of(tokens))
 
 
 Fault = Callable[[Bench, random.Random], Named | None]  # None: there is nothing here to break so
