@@ -95,9 +95,8 @@ def cooked_folders(path: Path) -> list[Path]:
         return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
     if (path / manifest.NAME).exists():
         return [path]
-    beside = path.with_name(path.name + SIDE)
-    if path.is_file() and (beside / manifest.NAME).exists():  # a file of prompts
-        return [beside]
+    if path.is_file() and (path.with_name(path.name + SIDE) / manifest.NAME).exists():  # a file of prompts
+        return [path.with_name(path.name + SIDE)]
     found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
     if not found:
         raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")

@@ -85,9 +85,9 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
 
     Of two outputs the first examples that changed are shown as text, where the tokenizer is a preset.
     """
-    prints = [_read(Path(each)) if Path(each).is_file() else fingerprint(each) for each in (a, b)]
+    prints = [_read(Path(each)) if _is_print(each) else fingerprint(each) for each in (a, b)]
     mine, theirs = (each["data_sets"] for each in prints)
-    if len(mine) == len(theirs) == 1 and not Path(a).is_file() and not Path(b).is_file():
+    if len(mine) == len(theirs) == 1 and not _is_print(a) and not _is_print(b):
         theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever they are called
     changes = {}
     for name in sorted(mine.keys() | theirs.keys()):
@@ -100,11 +100,16 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
                 told, places = _compare(mine[name], theirs[name])
             except (KeyError, TypeError, AttributeError, ValueError, IndexError, zlib.error) as exc:
                 raise OutputError(f"{a}, {b}: {name}: is not a fingerprint of cook: {exc}") from exc
-            if places and not Path(a).is_file() and not Path(b).is_file():
+            if places and not _is_print(a) and not _is_print(b):
                 told += _shown(places, *(_folder(each, name) for each in (a, b)))
             if told:
                 changes[name] = told
     return Difference(changes)
+
+
+def _is_print(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a fingerprint's, and no file of prompts."""
+    return Path(path).is_file() and not Path(f"{os.fspath(path)}{manifest.SIDE}").is_dir()
 
 
 def _name(cooked: Cooked) -> str:
