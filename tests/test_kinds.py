@@ -73,7 +73,7 @@ def test_corpora_are_right_and_equal_to_their_shards(made, name):
     assert told(made / name) == []
     deep = verify(made / name, deep=True, source=str(made / "in"))
     assert [(each.found, each.compared) for each in deep.data_sets] == [(0, True)]
-    assert deep.data_sets[0].holds["texts"] == (5 if name == "limited" else 10)
+    assert deep.data_sets[0].holds["texts"] == (6 if name == "limited" else 10)
 
 
 def test_what_no_shards_belong_to(made):
@@ -173,8 +173,8 @@ def test_a_text_gone_is_missed_though_all_counts_agree(copied, made):
 @pytest.mark.parametrize("name", ["text/x", "wrap/x"])
 @pytest.mark.parametrize(
     ("key", "inside"),
-    [("entries", None), ("pairs", None), ("texts", None), ("modes", "classic"), ("kinds", "plain"), ("options", "varied"),
-     ("chains", "entries"), ("skipped_pairs", "blank_question")],
+    [("entries", None), ("pairs", None), ("texts", None), ("modes", "classic"), ("kinds", "plain"),
+     ("options", "varied"), ("chains", "entries"), ("skipped_pairs", "blank_question")],
 )  # fmt: skip
 def test_a_count_that_was_sealed_anew(copied, name, key, inside):
     bench = copied(name)
@@ -305,7 +305,8 @@ def test_texts_that_changed_are_told(made, tmp_path):
     [sentences] = diff(tmp_path / "print.json", tmp_path / "text").data_sets.values()
     assert sentences == ["a shard changed: 00000.jsonl", "1 text changed: 00000.jsonl:4"]
     [sentences] = diff(made / "text", tmp_path / "text").data_sets.values()
-    assert "Another." in sentences[-1]
+    assert sentences[:-1] == ["a shard changed: 00000.jsonl", "1 text changed: 00000.jsonl:4"]
+    assert sentences[-1].startswith("  00000.jsonl:4: ")
     [sentences] = diff(made / "wrap", made / "in-order").data_sets.values()
     assert any("pieces" in sentence for sentence in sentences)
     assert diff(made / "p.jsonl", made / "p.jsonl").same
@@ -313,9 +314,12 @@ def test_texts_that_changed_are_told(made, tmp_path):
 
 
 def test_a_piece_that_goes_on_is_shown_so(made):
-    shown = show(made / "wrap", sequence=1)
-    assert [(each.goes_on, each.cut) for each in shown.examples][0] == (True, False)
-    assert shown.examples[0].parts[0].kind == "trained"
+    shown = show(made / "wrap", sequence=1).examples
+    ids = show(made / "wrap", sequence=1).sequence.input_ids
+    assert [each.goes_on for each in shown] == [ids[each.begin] != 128000 for each in shown]
+    assert [each.cut for each in shown] == [ids[each.end - 1] != 128001 for each in shown]
+    assert shown[0].goes_on
+    assert shown[0].parts[0].kind == "trained"
     assert show(made / "text", sequence=5).as_dict()["entries"] == 2
 
 

@@ -99,8 +99,9 @@ class PromptsCheck(LoopCheck):
             return
         counts = self.fields["counts"]
         told: Counter[str] = Counter()
-        for number, line in enumerate(self.prompts.open("rb"), 1):
-            self._prompt(number, line, asked[number - 1] if number <= len(asked) else None, told)
+        with self.prompts.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                self._prompt(number, line, asked[number - 1] if number <= len(asked) else None, told)
         self.held = {"prompts": told["prompts"], "tokens": told["tokens"]}
         self.equal("requests.rows", requests["rows"], told["prompts"])
         self.equal("counts.prompts", counts["prompts"], told["prompts"])
@@ -166,7 +167,8 @@ class ParsedCheck(LoopCheck):
             if name in self.damaged:
                 continue
             if name.startswith(f"{LEFT_OUT}/"):
-                told[name] = sum(1 for _ in (self.folder / name).open("rb"))
+                with (self.folder / name).open("rb") as file:
+                    told[name] = sum(1 for _ in file)
                 continue
             self._shard(name, told)
             if in_rounds:
