@@ -323,9 +323,20 @@ def test_a_piece_that_goes_on_is_shown_so(made):
     assert show(made / "text", sequence=5).as_dict()["entries"] == 2
 
 
-@pytest.mark.parametrize("name", ["text", "table/x", "wrap", "p.jsonl", "b.jsonl.cook", "pairs/new", "pairs", "."])
-def test_no_command_ends_in_a_traceback(cook, made, name):
+@pytest.fixture(scope="module")
+def zoo(made):
+    """A ROOT with one of each kind."""
+    for name in ("text/x", "wrap/x", "pairs/new"):
+        shutil.copytree(made / name, made / "zoo" / name.replace("/", "-"))
+    return made
+
+
+@pytest.mark.parametrize(
+    "name", ["text", "table/x", "wrap", "p.jsonl", "b.jsonl.cook", "pairs/new", "pairs", "zoo", "."]
+)
+def test_no_command_ends_in_a_traceback(cook, zoo, name):
     """`.` is a folder of prompts and of raw texts."""
+    made = zoo
     for command in ("show", "report", "verify", "fingerprint"):
         if command == "report" and not importlib.util.find_spec("matplotlib"):
             continue

@@ -23,7 +23,7 @@ MOST_SHOWN = 20  # findings of a file that are printed
 @click.option("-t", "--tokenizer", metavar="NAME", help="With --deep: the tokenizer's place, where it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:
-    """Check what is cooked: a data set's folder, all in a ROOT, or a mix.
+    """Check what is cooked: a data set's folder, all in a ROOT, a mix, a corpus, prompts, or what is parsed.
 
     Files are held against the manifest, rows against what a row must be, and sums against the rows. With --deep the
     output is proved to be its source: every pair once, with its context, or left out for a reason that is true. Exit
