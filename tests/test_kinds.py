@@ -346,3 +346,14 @@ def test_no_command_ends_in_a_traceback(cook, zoo, name):
         if done.exit_code:
             assert done.stderr.startswith("cook: ")
             assert "cook" in done.stderr.split(":", 2)[2]
+
+
+def test_the_order_of_weights_in_a_file_changes_no_text(made, tmp_path):
+    """Styles are the same by a hash that knows no order, and a manifest keeps none: so texts must not know it."""
+    found = []
+    for number, modes in enumerate(("{dialogue: 5, classic: 5}", "{classic: 5, dialogue: 5}")):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(f"weights:\n  one: {modes}\n  several: {modes}\n")
+        recipe = CorpusRecipe(source=str(made / "in"), output=str(tmp_path / str(number)), styles=read_styles(file))
+        found.append((make_corpus(recipe).results[0].folder / JSONL).read_bytes())
+    assert found[0] == found[1]
