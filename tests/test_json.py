@@ -152,6 +152,8 @@ def printed(tmp_path_factory):
         run("cook corpus --json", "corpus", "in", "-d", "odd", "--to", "t", "--json", "-q")
         run("cook corpus --json", "corpus", "sample", "--to", "u", "-t", "llama3", "--json", "-q")
         run("cook corpus --json", "corpus", "in", "-d", "half", "--to", "v", "--json", "-q", "--on-error", "skip")
+        run("cook verify --json", "verify", "t", "--json")
+        run("cook show CORPUS --json", "show", "t", "--json")
         run("errors", "mix", "nowhere", "--to", "w", "--json", code=1)
         run("errors", "corpus", "nowhere", "--to", "w", "--json", code=1)
         run("errors", "show", "nowhere", "--json", code=1)

@@ -75,6 +75,27 @@ def test_what_failed_was_asked_again(reader):
     assert [bool(row["error"]) for row in first].count(True) == 1, "nothing failed, so this test sees nothing"
 
 
+def test_chains_of_the_rounds_are_joined_texts(reader):
+    """What `cook parse` says of who goes on with whom is what `cook corpus` joins."""
+    expected: list[list[str]] = []
+    for row in rows(reader / "pairs" / "round-2"):
+        if row["inherit_from_prev"]:
+            expected[-1].append(row["context"])
+        else:
+            expected.append([row["context"]])
+    made = lines(reader / "corpora" / "text" / "round-2" / "train-00000-of-00001.jsonl")
+    assert [row["entries"] for row in made] == [len(contexts) for contexts in expected]
+    assert max(row["entries"] for row in made) == 2, "no chain was made, so this test sees nothing"
+    for row, contexts in zip(made, expected, strict=True):
+        places = [row["text"].find(context) for context in contexts]
+        assert places == sorted(places)
+        assert places[0] >= 0
+    counts = read_cooked(reader / "corpora" / "text" / "round-2").manifest["counts"]
+    assert counts["texts"] == len(expected)
+    assert counts["chains"]["entries"] == sum(len(contexts) for contexts in expected if len(contexts) > 1)
+    assert read_cooked(reader / "corpora" / "packed" / "round-2").manifest["counts"]["chains"] == counts["chains"]
+
+
 def test_the_pairs_are_cooked(reader):
     made = read_cooked(reader / "cooked" / "pairs" / "round-2").manifest["counts"]
     found = rows(reader / "pairs" / "round-2")

@@ -288,7 +288,7 @@ def test_json(cook, root):
         "seed": None, "max_length": 4096, "tokens": shown["tokens"], "trained_tokens": shown["trained_tokens"],
     }  # fmt: skip
     [example] = examples
-    assert example.keys() == {"source", "tokens", "trained_tokens", "parts", "token_list"}
+    assert example.keys() == {"source", "tokens", "trained_tokens", "goes_on", "cut", "parts", "token_list"}
     assert example["source"] == "00000.jsonl:2"
     assert example["tokens"] == shown["tokens"] == len(example["token_list"])
     assert example["parts"][1]["text"] == f" <CON> {HOSTILE} </CON>\n\n"

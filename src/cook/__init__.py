@@ -26,7 +26,8 @@
 
     training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
     checking   what is cooked: manifest and sums (auditing), rows (rows), shards (proving, decoding)  -> findings
-    comparing  two outputs, or one and a committed fingerprint -> what changed, in words
+               (of corpora and of the loop: corpora/checking, loop/checking; `kinds` names what a folder can be)
+    comparing  two outputs, or one and a committed fingerprint -> what changed, in words (texts and lines: lines)
     views      what is cooked, to look at: a sequence in the terminal (show), all of it as a page (report)
 
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`

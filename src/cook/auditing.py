@@ -21,14 +21,16 @@ from cook.errors import CookError, RecipeError, SourceError, TokenizerError
 from cook.pack import plan
 from cook.recipe import Recipe
 from cook.rows import HELD, Findings, Held, Terms, check_file
-from cook.sources import sha256_of
+from cook.sources import Shard, sha256_of
 from cook.spool import REASONS
 from cook.store import card, manifest, parquet
 from cook.tokenizer import Tokenizer, resolve
 
 
 class Check:
-    """The check of one folder."""
+    """The check of one folder: of a data set, or of a mix."""
+
+    suffix = ".parquet"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,6 +49,11 @@ class Check:
         self.data_sets: list[str] = []
         self.skipped = np.empty(0, accounts.LEFT)
         self.damaged: set[str] = set()
+
+    @property
+    def alone(self) -> str:
+        """Why it cannot be compared with shards; empty where it can."""
+        return "is a mix, whose data sets belong to shards" if self.fields.get("kind") == manifest.MIX else ""
 
     def wrong(self, what: str) -> None:
         """Note something about the manifest."""
@@ -76,20 +83,24 @@ class Check:
             elif digest != output["sha256"]:
                 self._damage(name, f"its sha256 is {digest}; expected {output['sha256']}")
         for path in sorted(self.folder.iterdir()):
-            if path.name not in named and (path.suffix == ".parquet" or path.name == accounts.SKIPPED_NAME):
+            if path.name not in named and (path.suffix == self.suffix or path.name == accounts.SKIPPED_NAME):
                 self.findings.note(path.name, None, "is here; expected only the files that the manifest names")
         by_split: dict[str, list[str]] = {}
         for output in outputs:
             if output["name"] != accounts.SKIPPED_NAME:
                 by_split.setdefault(output.get("split"), []).append(output["name"])
         for split, names in by_split.items():
-            if names != parquet.file_names(len(names), str(split)):
-                expected = parquet.file_names(len(names), str(split))
+            expected = self.file_names(len(names), str(split))
+            if names != expected:
                 self.wrong(f"outputs: of split {split} are {', '.join(names[:3])}; expected {', '.join(expected[:3])}")
-        if "kind" in self.fields:
+        if self.fields.get("kind") == manifest.MIX:
             there = (self.folder / card.NAME).read_bytes() if (self.folder / card.NAME).exists() else None
             if there != card.mix_card(self.fields).encode():
                 self.findings.note(card.NAME, None, "is not the card that cook wrote with this mix")
+
+    def file_names(self, count: int, split: str) -> list[str]:
+        """What so many files of a split are called."""
+        return parquet.file_names(count, split)
 
     def _damage(self, name: str, what: str) -> None:
         self.findings.note(name, None, what)
@@ -161,9 +172,11 @@ class Check:
             if mixed
             else {None: fields["recipe"]["max_length"]}
         )
-        terms = Terms(
-            len(specials), told["bos_id"], told["eos_id"], specials, longest, None if mixed else len(fields["inputs"])
-        )
+        corpora: set[str | None] = {row["name"] for row in fields["sources"] if row.get("corpus")} if mixed else set()
+        if "styles" in fields:
+            corpora.add(None)
+        inputs = None if mixed else len(fields["inputs"])
+        terms = Terms(len(specials), told["bos_id"], told["eos_id"], specials, longest, inputs, frozenset(corpora))
         tables, at = [self.examples], 0
         for output in fields["outputs"]:
             name = output["name"]
@@ -220,6 +233,11 @@ class Check:
         for key, value in accounts.shape(total, recipe.max_length).items():
             self.equal(f"figures.{key}", figures.get(key), value)
         self._skipped(recipe)
+        self._entries(recipe, total)
+
+    def _entries(self, recipe: Recipe, total: accounts.Made) -> None:
+        """What the examples and skipped.jsonl together say of entries and pairs."""
+        counts, figures = self.fields["counts"], self.fields["figures"]
         places = self.examples["shard"].astype(np.int64) << 32 | self.examples["line"]
         entries, first = np.unique(places, return_index=True)
         whole = self.skipped[self.skipped["pair"] < 0]
@@ -300,6 +318,32 @@ class Check:
             if first or len(ends) != len(planned):
                 at = min(first) if first else len(order) - 1
                 self.at(int(chosen[at]), f"expected another example here by --packing {recipe.packing} and the seed")
+
+    def look(self, tokenizer: str | None, spool: IO[bytes] | None) -> None:
+        """All that can be asked of the folder alone, but for the plan; the spool gets the ids."""
+        self.files()
+        self.settings(tokenizer)
+        self.rows(spool)
+        if "kind" in self.fields:
+            self.mix()
+        elif self.recipe is not None and self.whole:
+            self.sums(self.recipe)
+
+    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, spool: Path) -> None:
+        """Compare what is there with its shards. Raises SourceError, TokenizerError."""
+        from cook.proving import prove
+
+        assert self.recipe is not None
+        assert tokenizer is not None
+        prove(self, self.recipe, shards, tokenizer, spool)
+
+    def holds(self) -> dict[str, int]:
+        """What there is, by nouns in the plural."""
+        return {
+            "sequences": sum(map(len, self.sizes.values())),
+            "examples": len(self.examples),
+            "tokens": sum(int(sizes.sum()) for sizes in self.sizes.values()),
+        }
 
     def mix(self) -> None:
         """Hold the rows of a mix, each of a data set, against the counts and the stream that its settings make."""

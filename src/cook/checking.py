@@ -25,6 +25,7 @@ from cook.recipe import Recipe, hub_address
 from cook.rows import Finding, Findings
 from cook.sources import Shard, Source, open_source, sha256_of
 from cook.store import card, manifest
+from cook.store.manifest import SIDE
 from cook.store.publish import aside
 from cook.tokenizer import Tokenizer, resolve
 
@@ -40,9 +41,23 @@ class Checked:
     findings: list[Finding]
     found: int
     """How many findings there are; of each file the first 10,000 are in the list."""
-    sequences: int
-    examples: int
-    tokens: int
+    holds: dict[str, int]
+    """What could be read of it: sequences, examples and tokens; of a corpus as text texts and letters, and so on."""
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that could be read."""
+        return self.holds.get("sequences", 0)
+
+    @property
+    def examples(self) -> int:
+        """Their examples."""
+        return self.holds.get("examples", 0)
+
+    @property
+    def tokens(self) -> int:
+        """Their tokens; of prompts theirs."""
+        return self.holds.get("tokens", 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +95,8 @@ def cooked_folders(path: Path) -> list[Path]:
         return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
     if (path / manifest.NAME).exists():
         return [path]
+    if path.is_file() and (path.with_name(path.name + SIDE) / manifest.NAME).exists():  # a file of prompts
+        return [path.with_name(path.name + SIDE)]
     found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
     if not found:
         raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
@@ -96,22 +113,38 @@ def _root_card(root: Path) -> list[Checked]:
     if card.MARK.encode() not in there or there == card.card(card.cooked(root)).encode():
         return []
     findings.note(card.NAME, None, "is not the card of the data sets that are here; cook any of them to renew it")
-    return [Checked(card.NAME, root, False, findings.kept, 1, 0, 0, 0)]
+    return [Checked(card.NAME, root, False, findings.kept, 1, {})]
 
 
 def _verify(folder: Path, source: str | None, tokenizer: str | None) -> Checked:
-    check = Check(folder)
-    compared = _read(check) and _check(check, source, tokenizer)
+    plain = Check(folder)
+    check = _of_kind(plain) if _read(plain) else plain
+    compared = bool(check.fields) and _check(check, source, tokenizer)
     return Checked(
         name=check.fields.get("data_set", folder.name),
         folder=folder,
         compared=compared,
         findings=check.findings.kept,
         found=len(check.findings),
-        sequences=sum(map(len, check.sizes.values())),
-        examples=len(check.examples),
-        tokens=sum(int(sizes.sum()) for sizes in check.sizes.values()),
+        holds=check.holds(),
     )
+
+
+def _of_kind(check: Check) -> Check:
+    """The check that goes with the manifest that was read."""
+    kind = check.fields.get("kind")
+    if kind in (manifest.PROMPTS, manifest.PARSE):
+        from cook.loop import checking as loop
+
+        own: Check = (loop.PromptsCheck if kind == manifest.PROMPTS else loop.ParsedCheck)(check.folder)
+    elif kind == manifest.CORPUS or (kind is None and "styles" in check.fields):
+        from cook.corpora import checking as corpora
+
+        own = (corpora.TextCheck if kind else corpora.PackedCheck)(check.folder)
+    else:
+        return check
+    own.fields = check.fields
+    return own
 
 
 def _read(check: Check) -> bool:
@@ -145,38 +178,26 @@ def _of_another_cook(folder: Path) -> bool:
 
 def _check(check: Check, source: str | None, tokenizer: str | None) -> bool:
     """All that there is to check; whether the output was compared with its shards."""
-    mixed = "kind" in check.fields
-    if mixed and source is not None:
-        raise OutputError(
-            f"{check.folder}: is a mix, which no shards belong to: check its data sets with --deep, it without"
-        )
+    if source is not None and check.alone:
+        raise OutputError(f"{check.folder}: {check.alone}: check it without --deep")
     with contextlib.ExitStack() as stack:
         spool, ids = None, Path()
         if source is not None:
             ids = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cook-verify-"))) / "ids"
             spool = stack.enter_context(ids.open("wb"))
         try:
-            check.files()
-            check.settings(tokenizer)
-            check.rows(spool)
-            if mixed:
-                check.mix()
-            elif check.recipe is not None and check.whole:
-                check.sums(check.recipe)
+            check.look(tokenizer, spool)
         # Of a manifest whose fields are of other types than cook writes.
         except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, ZeroDivisionError) as exc:
             check.wrong(f"its fields are not those that cook writes: {type(exc).__name__}: {exc}")
-            return False
-        if mixed:
             return False
         if spool is not None and source is not None:
             shards = _shards(check, source)
             if not check.whole or check.recipe is None:
                 return False
-            from cook.proving import prove
-
             spool.close()
-            prove(check, check.recipe, shards, _tokenizer(check, check.recipe, tokenizer), ids)
+            told = check.fields.get("tokenizer")
+            check.prove(shards, _tokenizer(check, check.recipe, tokenizer) if told else None, ids)
             return True
         if check.recipe is not None and not len(check.findings):
             check.plan(check.recipe)

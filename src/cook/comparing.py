@@ -8,6 +8,9 @@ them, and of its examples
     hashes     8 bytes an example, base64, in the order of shards, lines and hashes: 6 of its ids, 2 of its mask
     lines      the line of each, as differences from the one before (int32), zlib, base64
 
+A corpus as text has these of its texts, by the lines that they begin on (a hash of all columns, and no tokenizer); what
+the loop wrote, prompts and parsed data sets, has them of the lines of its files. A packed corpus has them of pieces.
+
 so that a comparison can say which examples changed; `ordered` alone decides whether all is the same. Versions and the
 bytes of Parquet files are not compared: a library's new version may write the same rows in other bytes.
 """
@@ -28,10 +31,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from cook import lines
 from cook.checking import cooked_folders
 from cook.decoding import Decoder
 from cook.engines.bundled import find_preset
 from cook.errors import CookError, OutputError
+from cook.kinds import SEQUENCES, refused
 from cook.recipe import Recipe
 from cook.store import manifest, parquet
 from cook.store.reader import Cooked, read_cooked
@@ -41,6 +46,9 @@ KEY = "cook_fingerprint"
 MOST_SHOWN = 3  # changed examples of a data set that are shown as text
 SHOWN = 70  # letters of each
 MAX_BYTES = 1 << 30
+OF_TOKENS = ("example", "piece")  # whose hashes are of ids
+WHOLES = {"text": "texts", "line": "lines"}  # what changes as a whole; sequences otherwise
+COUNTS = {"text": "texts", "line": ""}  # where the manifest counts that; "": nowhere
 # One row an example: index of its shard, line, hash.
 EXAMPLE = np.dtype([("shard", "i4"), ("line", "i4"), ("hash", "u8")])
 IDS = np.uint64(0xFFFF_FFFF_FFFF_0000)
@@ -65,7 +73,10 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     found = {}
     for folder in cooked_folders(Path(path)):
         cooked = read_cooked(folder)
-        found[_name(cooked)] = _fingerprint(cooked)
+        kind = cooked.manifest.get("kind")
+        if kind == manifest.EXPORT:
+            raise refused(folder, kind, "whose sequences are those that it was made from")
+        found[_name(cooked)] = _fingerprint(cooked) if kind in SEQUENCES else lines.fingerprint(cooked)
     return {KEY: VERSION, "data_sets": found}
 
 
@@ -74,9 +85,9 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
 
     Of two outputs the first examples that changed are shown as text, where the tokenizer is a preset.
     """
-    prints = [_read(Path(each)) if Path(each).is_file() else fingerprint(each) for each in (a, b)]
+    prints = [_read(Path(each)) if _is_print(each) else fingerprint(each) for each in (a, b)]
     mine, theirs = (each["data_sets"] for each in prints)
-    if len(mine) == len(theirs) == 1 and not Path(a).is_file() and not Path(b).is_file():
+    if len(mine) == len(theirs) == 1 and not _is_print(a) and not _is_print(b):
         theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever they are called
     changes = {}
     for name in sorted(mine.keys() | theirs.keys()):
@@ -89,15 +100,20 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
                 told, places = _compare(mine[name], theirs[name])
             except (KeyError, TypeError, AttributeError, ValueError, IndexError, zlib.error) as exc:
                 raise OutputError(f"{a}, {b}: {name}: is not a fingerprint of cook: {exc}") from exc
-            if places and not Path(a).is_file() and not Path(b).is_file():
+            if places and not _is_print(a) and not _is_print(b):
                 told += _shown(places, *(_folder(each, name) for each in (a, b)))
             if told:
                 changes[name] = told
     return Difference(changes)
 
 
+def _is_print(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a fingerprint's, and no file of prompts."""
+    return Path(path).is_file() and not Path(f"{os.fspath(path)}{manifest.SIDE}").is_dir()
+
+
 def _name(cooked: Cooked) -> str:
-    return str(cooked.manifest.get("data_set", cooked.folder.name))
+    return str(cooked.manifest.get("data_set", cooked.folder.resolve().name))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -140,19 +156,26 @@ def _fingerprint(cooked: Cooked) -> dict[str, Any]:
             table["line"] = columns["source_line"][0]
             table["hash"] = _hashes(columns)
             tables.append(table)
-    examples = np.concatenate(tables)
-    examples = examples[np.lexsort((examples["hash"], examples["line"], examples["shard"]))]
     sources = fields["sources"] if mixed else fields["inputs"]
-    by_shard = {}
-    for name, index in number.items():
-        mine = examples["hash"][examples["shard"] == index]
-        by_shard[name] = {"examples": len(mine), "sum": f"{int(mine.sum(dtype=np.uint64)):016x}"}
     return {
+        **({"of": "piece"} if "styles" in fields else {}),
         "recipe": fields["mix"] if mixed else fields["recipe"],
         "tokenizer": {key: value for key, value in fields["tokenizer"].items() if key != "special_ids"},
         "counts": fields["counts"],
         "inputs": {row["name"]: row["sha256"] for row in sources},
         "ordered": {split: digest.hexdigest() for split, digest in ordered.items()},
+        **packed(np.concatenate(tables), number),
+    }
+
+
+def packed(examples: Table, number: dict[str, int]) -> dict[str, Any]:
+    """The fields sum, hashes and lines of these examples, by the numbers of their shards."""
+    examples = examples[np.lexsort((examples["hash"], examples["line"], examples["shard"]))]
+    by_shard = {}
+    for name, index in number.items():
+        mine = examples["hash"][examples["shard"] == index]
+        by_shard[name] = {"examples": len(mine), "sum": f"{int(mine.sum(dtype=np.uint64)):016x}"}
+    return {
         "sum": by_shard,
         "hashes": base64.b64encode(examples["hash"].astype("<u8").tobytes()).decode(),
         "lines": base64.b64encode(zlib.compress(np.diff(examples["line"], prepend=0).astype("<i4").tobytes())).decode(),
@@ -203,10 +226,14 @@ Places = list[tuple[str, int]]  # shards and lines
 def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
     """What changed in a data set, in sentences; and where the first examples are that changed."""
     told = []
-    if a["tokenizer"] != b["tokenizer"]:
-        keys = [key for key in a["tokenizer"] if a["tokenizer"][key] != b["tokenizer"].get(key)]
-        keys.sort(key=lambda key: key != "name")
-        what = ", ".join(f"{key} {a['tokenizer'][key]} → {b['tokenizer'].get(key)}" for key in keys)
+    noun = a.get("of", "example")
+    if noun != b.get("of", "example"):
+        return [f"another kind: of {_several(noun)} → of {_several(b.get('of', 'example'))}"], []
+    whole = WHOLES.get(noun, "sequences")
+    was, now = a.get("tokenizer") or {}, b.get("tokenizer") or {}
+    if was != now:
+        keys = sorted(was.keys() | now.keys(), key=lambda key: (key != "name", key))
+        what = ", ".join(f"{key} {was.get(key)} → {now.get(key)}" for key in keys if was.get(key) != now.get(key))
         told.append(f"another tokenizer: {what}")
     settings = a["recipe"].keys() | b["recipe"].keys()
     for key in sorted(settings):
@@ -220,27 +247,38 @@ def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
             told.append(f"a shard {what}: {name}")
     if a["ordered"] == b["ordered"]:
         if told:
-            told.append("the sequences are the same")
+            told.append(f"the {whole} are the same")
         elif a["counts"] != b["counts"]:
-            told.append(f"the sequences are the same; the counts differ: {a['counts']} → {b['counts']}")
+            told.append(f"the {whole} are the same; the counts differ: {a['counts']} → {b['counts']}")
         return told, []
     names = {name: index for index, name in enumerate(sorted(a["sum"].keys() | b["sum"].keys()))}
     mine, theirs = _examples(a, names), _examples(b, names)
-    counts = f"{a['counts']['sequences']:,} sequences → {b['counts']['sequences']:,}"
+    key = COUNTS.get(noun, "sequences")
+    amounts = (each["counts"][key] if key else len(rows) for each, rows in ((a, mine), (b, theirs)))
+    counts = f"{whole} → ".join(f"{amount:,} " for amount in amounts).rstrip()
     if a["sum"] == b["sum"] and np.array_equal(mine, theirs):
         if a["ordered"].keys() != b["ordered"].keys() or a["counts"].get("splits") != b["counts"].get("splits"):
-            return [*told, f"the same examples, in other splits or sequences ({counts})"], []
-        return [*told, f"only the order or the packing changed: the same examples ({counts})"], []
-    if a["tokenizer"]["fingerprint"] != b["tokenizer"]["fingerprint"]:
+            return [*told, f"the same {_several(noun)}, in other splits or sequences ({counts})"], []
+        how = "the order or the packing" if whole == "sequences" else "the order"
+        return [*told, f"only {how} changed: the same {_several(noun)} ({counts})"], []
+    other_ids = noun in OF_TOKENS and was.get("fingerprint") != now.get("fingerprint")
+    if other_ids:
         mine["hash"] = theirs["hash"] = 0  # ids of two tokenizers have nothing in common
-    sentences, places = _matched(mine, theirs, list(names))
-    if a["tokenizer"]["fingerprint"] != b["tokenizer"]["fingerprint"]:
-        sentences = [f"{len(mine):,} examples → {len(theirs):,}, whose ids cannot be compared ({counts})", *sentences]
+    sentences, places = _matched(mine, theirs, list(names), noun)
+    if other_ids:
+        sentences = [
+            f"{len(mine):,} {_several(noun)} → {len(theirs):,}, whose ids cannot be compared ({counts})",
+            *sentences,
+        ]
         places = []
     return [*told, *sentences], places
 
 
-def _matched(mine: Table, theirs: Table, names: list[str]) -> tuple[list[str], Places]:
+def _several(noun: str) -> str:
+    return f"{noun}s"
+
+
+def _matched(mine: Table, theirs: Table, names: list[str], noun: str = "example") -> tuple[list[str], Places]:
     """Which examples changed, moved, are gone or new: what is alike is taken away in turns."""
     mine, theirs = _rest(mine, theirs, ("shard", "line", "hash"))
     before = len(mine)
@@ -265,10 +303,11 @@ def _matched(mine: Table, theirs: Table, names: list[str]) -> tuple[list[str], P
     ):
         if count:
             first = ", ".join(f"{names[row['shard']]}:{row['line']}" for row in rows[:5])
-            noun = "example" if count == 1 else "examples"
-            told.append(f"{count:,} {noun} {what}: {first}{', …' if count > 5 else ''}")
+            told.append(
+                f"{count:,} {noun if count == 1 else _several(noun)} {what}: {first}{', …' if count > 5 else ''}"
+            )
     if moved:
-        told.append(f"{moved:,} {'example' if moved == 1 else 'examples'} the same, from another line")
+        told.append(f"{moved:,} {noun if moved == 1 else _several(noun)} the same, from another line")
     return told, [(names[row["shard"]], int(row["line"])) for row in changed_at[:MOST_SHOWN]]
 
 
@@ -330,6 +369,9 @@ def _texts(folder: Path, places: Places) -> Iterator[tuple[tuple[str, int], str]
     from cook.tokenizer import load_engine, resolve
 
     cooked = read_cooked(folder, hashes=False)
+    if cooked.manifest.get("kind") not in SEQUENCES:
+        yield from lines.texts_at(cooked, places)
+        return
     if "inputs" not in cooked.manifest:
         return
     told = cooked.manifest["tokenizer"]

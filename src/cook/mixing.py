@@ -278,6 +278,7 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
                 "sha256": manifest.digest(source.manifest),
                 "tokenizer": source.manifest["tokenizer"]["name"],
                 "max_length": source.manifest["recipe"]["max_length"],
+                **({"corpus": True} if "styles" in source.manifest else {}),
             }
             for source in sources
         ],

@@ -18,10 +18,12 @@ import numpy.typing as npt
 from cook.errors import OutputError
 from cook.store import parquet
 
-# One row an example: its first token, of those of all files; tokens of input and output; shard, line, file, row in it.
+# One row an example: its first token, of those of all files; tokens of input and output; shard, line, file, row in it;
+# whether its last token is EOS.
 HELD = np.dtype(
-    [("at", "i8"), ("input", "i4"), ("output", "i4"), ("shard", "i4"), ("line", "i4"), ("file", "i4"), ("row", "i4")]
-)
+    [("at", "i8"), ("input", "i4"), ("output", "i4"), ("shard", "i4"), ("line", "i4"), ("file", "i4"), ("row", "i4"),
+     ("ends", "?")]
+)  # fmt: skip
 MOST = 10_000  # findings kept of a file; the rest are counted
 
 Table = npt.NDArray[np.void]
@@ -73,6 +75,8 @@ class Terms:
     """By data set for a mix, else under None."""
     inputs: int | None
     """How many shards there are; None: the manifest does not say."""
+    corpora: frozenset[str | None] = frozenset()
+    """Of the data sets, as in max_length, those in which all is trained but BOS, and a text may be cut into pieces."""
 
 
 @dataclasses.dataclass
@@ -154,6 +158,9 @@ class _Group:
         self.sizes = np.diff(self.by_token).astype(np.int64)
         self._limits()
         lengths, self.by_example = columns["seq_lengths"]
+        names = self.names if parquet.DATASET in self.group.column_names else [None] * len(self.sizes)
+        of_corpora = np.array([name in self.terms.corpora for name in names], bool)
+        self.pieces = np.repeat(of_corpora, np.diff(self.by_example))  # of each example: whether it is of a corpus
         if not self._shape(columns, lengths):
             return None
         self.ends = np.cumsum(lengths, dtype=np.int64)
@@ -193,8 +200,12 @@ class _Group:
         sound &= self._rows(
             total != self.sizes, lambda row: f"its seq_lengths sum to {total[row]:,}; expected {self.sizes[row]:,}"
         )
-        short = lengths < 2
-        return sound & self._examples(short, lambda at: f"seq_lengths is {lengths[at]}; expected at least 2")
+        least = np.full(len(lengths), 2)
+        if len(self.pieces) == len(lengths):
+            least[self.pieces] = 1
+        return sound & self._examples(
+            lengths < least, lambda at: f"seq_lengths is {lengths[at]}; expected at least {least[at]}"
+        )
 
     def _ids(self) -> None:
         terms = self.terms
@@ -204,28 +215,37 @@ class _Group:
         ends = self.ends - 1
         if terms.bos_id is not None:
             wrong = np.zeros(len(self.ids), bool)
-            wrong[self.starts] = self.ids[self.starts] != terms.bos_id
+            without = self.ids[self.starts] != terms.bos_id
+            wrong[self.starts] = without & ~self.pieces
             self._tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected BOS, {terms.bos_id}")
-            special[self.starts] = False
+            special[self.starts[~(without & self.pieces)]] = False
         wrong = np.zeros(len(self.ids), bool)
-        wrong[ends] = self.ids[ends] != terms.eos_id
+        without = self.ids[ends] != terms.eos_id
+        wrong[ends] = without & ~self.pieces
         self._tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected EOS, {terms.eos_id}")
-        special[ends] = False
+        special[ends[~(without & self.pieces)]] = False
         self._tokens(special, lambda at: f"input_ids is the special id {self.ids[at]}; expected text")
 
     def _masks(self, lengths: npt.NDArray[Any], mask: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Table:
         table = np.zeros(len(lengths), HELD)
-        table["at"] = self.starts
+        table["at"], table["ends"] = self.starts, self.ids[self.ends - 1] == self.terms.eos_id
         ones = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask == 1)])
         table["output"] = ones[self.ends] - ones[self.starts]
         table["input"] = lengths - table["output"]
-        empty = (table["output"] == 0) | (table["input"] == 0)
+        empty = ((table["output"] == 0) | (table["input"] == 0)) & ~self.pieces
         self._examples(empty, lambda at: (
             f"loss_mask is 1 on {table['output'][at]} of {lengths[at]} tokens; expected an input and then an output"
         ))  # fmt: skip
+        if self.pieces.any():  # BOS alone is not trained; of a lone token that could be EOS as well the mask decides
+            begins = self.ids[self.starts] == self.terms.bos_id
+            if self.terms.bos_id == self.terms.eos_id:
+                begins &= (lengths > 1) | (mask[self.starts] == 0)
+            table["input"] = np.where(self.pieces, begins, table["input"])
+            table["output"] = lengths - table["input"]
         wanted, expected = parquet.mask_and_labels(self.ids, table["input"], table["output"])
         if len(places := np.flatnonzero(mask != wanted)):
-            for at in np.unique(np.searchsorted(self.ends, places, side="right")).tolist():
+            broken = np.unique(np.searchsorted(self.ends, places, side="right"))
+            for at in broken[~self.pieces[broken]].tolist():
                 border = _border(mask[self.starts[at] : self.ends[at]])
                 table["input"][at], table["output"][at] = border, lengths[at] - border
             wanted, expected = parquet.mask_and_labels(self.ids, table["input"], table["output"])

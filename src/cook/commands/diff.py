@@ -16,6 +16,8 @@ from cook.commands.printing import print_json, printable
 def diff_command(a: str, b: str, as_json: bool) -> None:
     """Say what changed from A to B: each a data set's folder, a ROOT, a mix, or a fingerprint's file.
 
+    Corpora as text are compared by their texts, packed ones by pieces, prompts and parsed data sets by lines.
+
     Exit code 0: the same sequences, by the same recipe, of the same shards; 4: something differs.
     """
     from cook.comparing import diff

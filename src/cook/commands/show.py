@@ -21,13 +21,14 @@ import click
 @click.option("-t", "--tokenizer", metavar="NAME", help="The tokenizer's place, where it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(tokens: bool, full: bool, as_json: bool, **asked: Any) -> None:
-    """Show a sequence of what is cooked: a data set's folder, a ROOT, or a mix.
+    """Show a sequence of what is cooked: a data set's folder, a ROOT, or a mix; or a text of a corpus.
 
     Trained text has a mark before each line and a colour, context another; special tokens stand in ⟦ ⟧; what is
     invisible is written out, and nothing in the data can command the terminal. Each example's head says which line of
     which shard it came from.
     """
     from cook.views.showing import show
+    from cook.views.texts import ShownText
 
     if asked["draw"] and asked["sequence"] is not None:
         raise click.UsageError("--sequence names one, --random draws one: pass either")
@@ -38,6 +39,8 @@ def command(tokens: bool, full: bool, as_json: bool, **asked: Any) -> None:
         import orjson
 
         click.echo(harmless(orjson.dumps(shown.as_dict(tokens), option=orjson.OPT_INDENT_2).decode()))
+    elif isinstance(shown, ShownText):
+        shown.write(sys.stdout, full)
     else:
         from cook.views.terminal import write
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cook.checking import Verified
 
 
-MOST_SHOWN = 20  # findings of a file that are printed  # findings of a file that are printed
+MOST_SHOWN = 20  # findings of a file that are printed
 
 
 @click.command("verify")
@@ -23,7 +23,7 @@ MOST_SHOWN = 20  # findings of a file that are printed  # findings of a file tha
 @click.option("-t", "--tokenizer", metavar="NAME", help="With --deep: the tokenizer's place, where it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:
-    """Check what is cooked: a data set's folder, all in a ROOT, or a mix.
+    """Check what is cooked: a data set's folder, all in a ROOT, a mix, a corpus, prompts, or what is parsed.
 
     Files are held against the manifest, rows against what a row must be, and sums against the rows. With --deep the
     output is proved to be its source: every pair once, with its context, or left out for a reason that is true. Exit
@@ -54,6 +54,7 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
                 "sequences": each.sequences,
                 "examples": each.examples,
                 "tokens": each.tokens,
+                "holds": each.holds,
                 "found": each.found,
                 "findings": [{"file": f.file, "row": f.row, "what": f.what} for f in each.findings],
             }
@@ -71,7 +72,11 @@ def _print_verified(verified: Verified) -> None:
             click.echo(printable(f"{each.folder}/{finding}"))
         if rest := each.found - len(shown):
             click.echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
-        made = f"{several(each.sequences, 'sequence')}, {several(each.examples, 'example')}, {each.tokens:,} tokens"
+        made = ", ".join(several(count, _singular(noun)) for noun, count in each.holds.items())
         done = "; equal to its shards" if each.compared else ""
         verdict = f"{several(each.found, 'finding')}" if each.found else f"right: {made}{done}"
         click.echo(f"{each.folder}: {verdict}", err=True)
+
+
+def _singular(noun: str) -> str:
+    return noun[:-3] + "y" if noun.endswith("ies") else noun[:-1]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 
 from cook.corpora.pairs import Options, fixed, parse
-from cook.corpora.styles import PLACEHOLDER, SHAPE, Styles, Text, text_alone
+from cook.corpora.styles import MODES, PLACEHOLDER, SHAPE, Styles, Text, text_alone
 from cook.format import Pair, compile_template
 
 T = TypeVar("T")
@@ -106,7 +106,9 @@ class Renderer:
     def __init__(self, styles: Styles, seed: int) -> None:
         data = styles.data
         self.seed = seed
-        self._weights = data["weights"]
+        weights = data["weights"]
+        # In one order, however a file lists them: styles are the same by their hash, which knows no order.
+        self._weights = weights | {of: _ordered(weights[of]) for of in ("one", "several")}
         self._chains: list[str] = data["chains"]
         self._contexts = {
             name: [compile_template(text, ("context", "pairs")).format for text in data["contexts"][name]]
@@ -162,6 +164,10 @@ class Renderer:
             texts.append(frame(passage.context, body) if passage.context.strip() else body)
         text = draw.one("chain", self._chains).join(texts) if len(texts) > 1 else texts[0]
         return Rendered(text, mode, after, kinds, options)
+
+
+def _ordered(weights: Mapping[str, int]) -> dict[str, int]:
+    return {mode: weights[mode] for mode in MODES if mode in weights}
 
 
 class _Look:

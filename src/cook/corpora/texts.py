@@ -27,12 +27,22 @@ from cook.corpora.documents import Baked, Document, Source, Texts, baked
 from cook.corpora.recipe import CorpusRecipe
 from cook.corpora.render import Rendered, Renderer
 from cook.entries import PART_BYTES, Part, open_shard, parts_of, unreadable
-from cook.errors import SourceError, unwritable
+from cook.errors import OutputError, SourceError, unwritable
 from cook.sources import Shard, sha256_of
 
+COLUMNS: dict[str, type] = {
+    "text": str,
+    "mode": str,
+    "context_after": bool,
+    "entries": int,
+    "source_shard": int,
+    "source_line": int,
+}
+WORDS = {str: "text", bool: "true or false", int: "a whole number"}
 FILE_BYTES = PART_BYTES  # of shards, for an output file
 BATCH = 4 << 20  # letters of text written together
 READ_BYTES = 1 << 20
+READ_ROWS = 1 << 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,14 +144,41 @@ def write(job: TextJob) -> TextDone:
 
 
 def _row(piece: Piece, document: Document, made: Rendered) -> dict[str, Any]:
+    return row_of(piece.index, piece.lines + document.line, document, made)
+
+
+def row_of(shard: int, line: int, document: Document, made: Rendered) -> dict[str, Any]:
+    """The row of a text whose first entry is on this line of a shard."""
     return {
         "text": made.text,
         "mode": made.mode,
         "context_after": made.after,
         "entries": len(document.passages),
-        "source_shard": piece.index,
-        "source_line": piece.lines + document.line,
+        "source_shard": shard,
+        "source_line": line,
     }
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file, as they stand there. Raises OutputError for what is no such file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".jsonl":
+            with path.open("rb") as lines:
+                yield from map(orjson.loads, lines)
+            return
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(_schema()):
+                there = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
+                raise OutputError(
+                    f"{path}: its columns are {there}; expected {', '.join(COLUMNS)}, as cook writes them"
+                )
+            for batch in file.iter_batches(READ_ROWS):
+                yield from batch.to_pylist()
+    except (OSError, pa.ArrowException, ValueError) as exc:
+        raise OutputError(f"{path}: cannot be read: {exc}") from exc
 
 
 Put = Callable[[list[dict[str, Any]]], None]
@@ -153,14 +190,19 @@ def _jsonl(path: str) -> Iterator[Put]:
         yield lambda rows: file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
 
+def _schema() -> Any:
+    import pyarrow as pa
+
+    kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int32()}
+    return pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+
+
 @contextlib.contextmanager
 def _parquet(path: str) -> Iterator[Put]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {"text": pa.string(), "mode": pa.string(), "context_after": pa.bool_()}
-    kinds |= dict.fromkeys(("entries", "source_shard", "source_line"), pa.int32())
-    schema = pa.schema(list(kinds.items()))
+    schema = _schema()
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=["mode"]) as writer:
         yield lambda rows: writer.write_table(pa.Table.from_pylist(rows, schema))
 

@@ -30,12 +30,13 @@ from cook.errors import BadLines, InputError, OutputError, Problem, RecipeError,
 from cook.format import Pair
 from cook.loop.files import line, output, written
 from cook.loop.pairs import LeftOut, Parser
-from cook.loop.prompts import ENTRIES, SIDE
+from cook.loop.prompts import ENTRIES
 from cook.loop.requests import ANSWER_FIELDS, Answer, AnswerFields, read_answer
 from cook.loop.rounds import Row, answered, entry, read_rows
 from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
+from cook.store.manifest import SIDE
 from cook.store.older import older
 from cook.store.outcome import Outcome
 from cook.store.reader import read_cooked

@@ -34,6 +34,7 @@ from cook.loop.rounds import Previous, Row, history, span
 from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
+from cook.store.manifest import SIDE
 from cook.store.older import older
 from cook.store.outcome import Outcome
 from cook.tokenizer import Tokenizer, resolve
@@ -41,7 +42,6 @@ from cook.tokenizer import Tokenizer, resolve
 Format = Literal["jsonl", "openai-batch"]
 Endpoint = Literal["chat", "completions"]
 Overlong = Literal["drop", "truncate", "error"]
-SIDE = ".cook"  # what the folder beside a file of prompts adds to its name
 ENTRIES, SKIPPED = "entries.jsonl", "skipped.jsonl"
 OURS = (ENTRIES, SKIPPED)
 BATCH_LETTERS = 2 << 20  # of text encoded in one call

@@ -23,6 +23,8 @@ FORMAT_VERSION = 1
 MIX, EXPORT, CORPUS = "mix", "export", "corpus"  # the `kind` of a manifest; a data set's has none. A corpus is text
 PROMPTS, PARSE = "prompts", "parse"  # of the loop: they hold no sequences
 
+SIDE = ".cook"  # what the folder beside a file of prompts adds to its name
+
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
 DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
 MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")

@@ -12,6 +12,7 @@ import numpy as np
 
 from cook.checking import cooked_folders
 from cook.errors import OutputError, RecipeError, SourceError
+from cook.kinds import SEQUENCES, refused
 from cook.sources import sha256_of
 from cook.store import manifest, parquet
 from cook.store.publish import aside
@@ -36,6 +37,17 @@ class Output:
     def name(self) -> str:
         """The data set's name; of a mix, its folder's."""
         return self.folder.resolve().name if self.mixed else str(self.manifest["data_set"])
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a corpus as text."""
+        return self.manifest.get("kind") == manifest.CORPUS
+
+    def is_corpus(self, data_set: str) -> bool:
+        """Whether the sequences of a data set are of a corpus, in which a text may be cut into pieces."""
+        if not self.mixed:
+            return "styles" in self.manifest
+        return any(row["name"] == data_set and row.get("corpus") for row in self.manifest["sources"])
 
     @property
     def splits(self) -> list[str]:
@@ -154,16 +166,16 @@ def row_of(columns: dict[str, parquet.Lists], row: int, data_set: str) -> Sequen
     return Sequence(**fields, dataset=data_set)
 
 
-def outputs(path: Path) -> list[Output]:
-    """The data set or mix of a folder; of a ROOT all that are in it, data sets first. Raises OutputError."""
-    if not path.is_dir() and path.exists():
+def outputs(path: Path, kinds: tuple[str | None, ...] = SEQUENCES) -> list[Output]:
+    """What of these kinds is in a folder, or in a ROOT; mixes are last. Raises OutputError where there is nothing."""
+    if not path.is_dir() and path.exists() and not path.with_name(path.name + manifest.SIDE).exists():
         raise OutputError(f"{path}: is a file; pass the folder of a data set or of a mix, or a ROOT of them")
     if not path.exists() and not aside(path.parent, path.name).exists():
         raise OutputError(f"{path}: no such folder")
     found = [_opened(folder) for folder in cooked_folders(path)]
-    kept = [each for each in found if each.manifest.get("kind") != manifest.EXPORT]
+    kept = [each for each in found if each.manifest.get("kind") in kinds]
     if not kept:
-        raise OutputError(f"{path}: is an export, for a trainer; pass what it was made from")
+        raise refused(found[0].folder, found[0].manifest["kind"])
     for each in kept:
         for row in each.manifest["outputs"]:
             if "split" in row and not (isinstance(row["split"], str) and type(row.get("rows")) is int):

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from cook.accounts import REASONS, SKIPPED_NAME
+from cook.checking import cooked_folders
 from cook.dataset import Progress
 from cook.errors import OutputError, RecipeError, unwritable
 from cook.store.reader import read_cooked
@@ -73,6 +74,8 @@ class Told(NamedTuple):
     tokens: int
     trained_tokens: int
     blocks: list[Block]
+    goes_on: bool
+    cut: bool
 
     @property
     def size(self) -> int:
@@ -147,7 +150,9 @@ def report(
         tallied = tally(output, reader, samples, seed, progress or _silent)
         sections.append(_section(output, tallied, reader, SAMPLE_BYTES // len(shown)))
     also = [each.name for each in found if each not in shown]
-    document = _document(Path(path).resolve().name, sections, also).encode("utf-8", "xmlcharrefreplace")
+    read = {each.folder for each in found}
+    others = [folder.name for folder in cooked_folders(Path(path)) if folder not in read]
+    document = _document(Path(path).resolve().name, sections, also, others).encode("utf-8", "xmlcharrefreplace")
     _write(Path(to), document)
     return Reported(
         Path(to), len(document), tuple(each.name for each in sections), sum(len(s.samples) for s in sections)
@@ -185,7 +190,7 @@ def _section(output: Output, tallied: Tally, reader: Reader | None, room: int) -
         name=output.name,
         counts=counts | {"trained_share": counts["trained_tokens"] / tokens, "utilisation": tokens / full},
         figures=[],
-        settings=list(_settings(fields)),
+        settings=[*_texts(counts), *_settings(fields)],
         plots=list(_plots(output, tallied)),
         left=list(_left(counts)),
         skipped=list(itertools.islice(_skipped(output), ROWS)),
@@ -203,6 +208,8 @@ def _told_pairs(output: Output, tallied: Tally, reader: Reader | None) -> str:
         return "Pairs per entry are on the pages of the data sets that this is mixed from."
     if reader is None:
         return "Pairs per entry were not counted: that takes the tokenizer, which no samples, no need."
+    if "styles" in output.manifest:
+        return "Pairs per entry are not counted: in a corpus nothing marks them."
     return "Pairs per entry cannot be counted: the templates put only white space between pairs."
 
 
@@ -212,6 +219,16 @@ def _figures(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f"{counts[name]:,}"
     yield "trained", f"{counts['trained_share']:.1%}"
     yield "full", f"{counts['utilisation']:.1%}"
+
+
+def _texts(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """How the texts of a corpus came about."""
+    for name in ("texts", "context_after"):
+        if name in counts:
+            yield name.replace("_", " "), f"{counts[name]:,}"
+    for name in ("modes", "kinds", "options", "chains"):
+        if counts.get(name):
+            yield name, ", ".join(f"{key} {count:,}" for key, count in counts[name].items())
 
 
 def _settings(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -328,7 +345,8 @@ def _samples(output: Output, sample: list[Sampled], reader: Reader, room: int) -
 def _told(example: Example) -> Told:
     by_trained = itertools.groupby(example.parts, key=lambda part: part.trained)
     blocks = [Block(trained, list(map(_run, parts))) for trained, parts in by_trained]
-    return Told(example.place, example.end - example.begin, example.trained_tokens, blocks)
+    tokens = example.end - example.begin
+    return Told(example.place, tokens, example.trained_tokens, blocks, example.goes_on, example.cut)
 
 
 def _run(part: Part) -> Run:
@@ -343,7 +361,7 @@ def _trusted(svg: str) -> Any:
     return Markup(svg)  # noqa: S704 - drawn by plots, which serialises it as XML
 
 
-def _document(title: str, sections: list[Section], also: list[str]) -> str:
+def _document(title: str, sections: list[Section], also: list[str], others: list[str]) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -364,6 +382,7 @@ def _document(title: str, sections: list[Section], also: list[str]) -> str:
         script=Markup(script),  # noqa: S704 - the package's own
         sections=sections,
         also=also,
+        others=others,
         totals=totals,
         overview=list(_overview(sections)),
         left_out=list(_left_out(sections)),

@@ -51,6 +51,10 @@ class Example:
     end: int
     trained_tokens: int
     parts: tuple[Part, ...]
+    goes_on: bool = False
+    """It is a piece of a text that a piece before it begins."""
+    cut: bool = False
+    """Its text goes on in another piece."""
 
 
 class Reader:
@@ -99,8 +103,18 @@ class Reader:
         for end, (shard, line) in zip(ends, places, strict=True):
             trained = int(sequence.loss_mask[begin:end].sum())
             parts = tuple(self._parts(sequence, begin, end))
-            yield Example(output.place(sequence.dataset, shard, line), begin, end, trained, parts)
+            place = output.place(sequence.dataset, shard, line)
+            yield Example(place, begin, end, trained, parts, *self._borders(sequence, begin, end, output))
             begin = end
+
+    @staticmethod
+    def _borders(sequence: Sequence, begin: int, end: int, output: Output) -> tuple[bool, bool]:
+        """Whether an example goes on with a text, and whether its text goes on after it."""
+        if not output.is_corpus(sequence.dataset):
+            return False, False
+        told = output.manifest["tokenizer"]
+        ids = sequence.input_ids
+        return told["bos_id"] not in (None, ids[begin]), bool(ids[end - 1] != told["eos_id"])
 
     def _parts(self, sequence: Sequence, begin: int, end: int) -> Iterator[Part]:
         ids, mask = sequence.input_ids[begin:end], sequence.loss_mask[begin:end]

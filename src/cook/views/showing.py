@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cook.errors import RecipeError
+from cook.kinds import SEQUENCES
+from cook.store import manifest
 from cook.store.reader import Sequence
 from cook.views.outputs import Output, outputs
 from cook.views.parts import Example, Reader
+from cook.views.texts import ShownText, text_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Shown:
             "source": example.place,
             "tokens": example.end - example.begin,
             "trained_tokens": example.trained_tokens,
+            "goes_on": example.goes_on,
+            "cut": example.cut,
             "parts": [
                 {"kind": part.kind, "trained": part.trained, "tokens": part.end - part.begin, "text": _whole(part.text)}
                 for part in example.parts
@@ -79,15 +84,17 @@ def show(
     draw: bool = False,
     seed: int | None = None,
     tokenizer: str | None = None,
-) -> Shown:
+) -> Shown | ShownText:
     """A sequence of a data set, of a mix, or of a ROOT: the first, the one asked for, or with `draw` one at random.
+
+    Of a corpus as text it is one of its texts.
 
     Numbers count from 0; with `data_set` of a mix, among that data set's sequences in it. One `seed` draws the same
     sequence of the same output.
 
     Raises RecipeError for what is asked and is not there, OutputError for what cannot be read, TokenizerError.
     """
-    found = _asked(outputs(Path(path)), Path(path), data_set, sequence is not None)
+    found = _asked(outputs(Path(path), (*SEQUENCES, manifest.CORPUS)), Path(path), data_set, sequence is not None)
     if draw:
         seed = secrets.randbelow(1 << 31) if seed is None else seed
         counts = [len(_numbers(each, split, data_set)) for each in found]
@@ -106,6 +113,8 @@ def show(
             f"sequence: {output.folder}: {split} has {len(numbers):,}, from 0 to {len(numbers) - 1:,}; {number:,} is "
             "none of them"
         )
+    if output.is_text:
+        return text_of(output, split, number, seed)
     row = output.sequence(split, numbers[number])
     reader = Reader(output.manifest["tokenizer"], tokenizer)
     examples = tuple(reader.examples(row, output))

@@ -73,6 +73,8 @@ class _Writer:
     def _rule(self, number: int, example: Example) -> None:
         told = f"── example {number:,} ── {one_line(example.place)} ── {example.end - example.begin:,} tokens, "
         told += f"{example.trained_tokens:,} trained "
+        told += "── goes on with its text " if example.goes_on else ""
+        told += "── cut: goes on in another piece " if example.cut else ""
         rest = self.console.width - len(told) if self.fits else 3
         self._print(Text(told + "─" * max(3, rest), STYLES["rule"]), wraps=True)
 
