@@ -11,6 +11,7 @@ prompt is another.
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 import tempfile
@@ -91,9 +92,12 @@ def _judged(row: dict[str, object] | None, asked: published.Asked, max_length: i
 
 def main() -> None:
     """Print what was found."""
-    collection, *tokenizers = sys.argv[1:]
-    texts, wrong = contexts(collection), 0
-    for tokenizer in tokenizers or ["llama3", "mistral"]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collection", help="a source, as for cook")
+    parser.add_argument("tokenizers", nargs="*", metavar="TOKENIZER", help="llama3 and mistral")
+    given = parser.parse_args()
+    texts, wrong = contexts(given.collection), 0
+    for tokenizer in given.tokenizers or ["llama3", "mistral"]:
         for max_length in LENGTHS:
             with tempfile.TemporaryDirectory() as folder:
                 counts = check(texts, tokenizer, max_length, Path(folder))

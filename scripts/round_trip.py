@@ -9,6 +9,7 @@ any other entry differs.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from collections import Counter
@@ -64,12 +65,15 @@ def round_trip(collection: str, name: str, folder: Path) -> Counter[str]:
 
 def main() -> None:
     """Print a table."""
-    collection, *names = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("collection", help="a source, as for cook")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets  [all]")
+    given = parser.parse_args()
     print(f"{'data set':20}" + "".join(f"{column:>16}" for column in COLUMNS))
     differ = 0
-    for name in names or open_source(collection).names():
+    for name in given.names or open_source(given.collection).names():
         with tempfile.TemporaryDirectory() as folder:
-            counts = round_trip(collection, name, Path(folder))
+            counts = round_trip(given.collection, name, Path(folder))
         print(f"{name:20}" + "".join(f"{counts[column]:16,}" for column in COLUMNS))
         differ += counts["differ"]
     sys.exit(bool(differ))
