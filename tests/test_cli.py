@@ -289,3 +289,12 @@ def test_exported_names():
         assert getattr(package, name) is not None
     with pytest.raises(AttributeError):
         _ = package.nothing
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_standard_output_that_is_full(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "cook", "list", "tokenizers"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "cook: standard output: cannot be written: No space left on device\n"

@@ -338,6 +338,15 @@ def test_a_scheduler_that_is_not_there(tmp_path, where, told):
         run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=tmp_path, executor="dask", **where))
 
 
+def test_a_command_that_reaches_no_scheduler_ends(tmp_path):
+    """Also where the client could not even start: it waited for itself as the process ended."""
+    command = [sys.executable, "-m", "cook", "-d", "squad", "-t", "llama3", "-s", "sample", "-o", tmp_path / "root"]
+    asked = [*command, "--executor", "dask", "--scheduler", "127.0.0.1"]  # no port
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "the scheduler cannot be reached" in done.stderr
+
+
 def test_a_scheduler_without_workers(tmp_path, monkeypatch):
     from cook import cluster
 

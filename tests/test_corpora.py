@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import COLLECTION, needs_collection, write_shard
-from cook import RecipeError, read_styles
+from cook import OutputError, OutputExists, Recipe, RecipeError, make_corpus, mix, read_cooked, read_styles, run
 from cook.corpora.documents import Source, baked, documents
 from cook.corpora.pairs import fixed, parse
 from cook.corpora.recipe import CorpusRecipe
@@ -614,3 +614,24 @@ def test_other_packings_cut_only_what_is_too_long(lengths, most):
         (text, at, min(most, length - at)) for text, length in enumerate(lengths) for at in range(0, length, most)
     ]
     assert list(zip(*(part.tolist() for part in pieces), strict=True)) == expected
+
+
+def test_corpora_and_cooked_data_sets_do_not_share_a_root(tmp_path):
+    common = {"datasets": "squad", "source": "sample"}
+    run(Recipe(**common, tokenizer="llama3", output=tmp_path / "cooked", cache="none"))
+    make_corpus(CorpusRecipe(**common, output=str(tmp_path / "texts")))
+    for tokenizer in ("none", "llama3"):
+        with pytest.raises(OutputExists, match="cooked: holds cooked data sets"):
+            make_corpus(CorpusRecipe(**common, tokenizer=tokenizer, output=str(tmp_path / "cooked"), cache="none"))
+    with pytest.raises(OutputExists, match="texts: holds corpora"):
+        run(Recipe(**common, tokenizer="llama3", output=tmp_path / "texts", cache="none"))
+
+
+def test_nothing_is_made_in_a_result(tmp_path):
+    make_corpus(CorpusRecipe(datasets="squad", source="sample", tokenizer="llama3", output=str(tmp_path), cache="none"))
+    with pytest.raises(OutputError, match="squad: is a result itself"):
+        make_corpus(CorpusRecipe(datasets="race", source="sample", output=str(tmp_path / "squad")))
+    with pytest.raises(OutputError, match="name one of them: squad"):
+        read_cooked(tmp_path)
+    with pytest.raises(OutputExists, match="is a folder of several results"):
+        mix(tmp_path, tmp_path)

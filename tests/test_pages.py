@@ -175,10 +175,10 @@ def test_the_page_on_corpora_runs_as_it_stands(reader, tmp_path):
     made = {
         path.parent.parent.name: orjson.loads(path.read_bytes()) for path in tmp_path.glob("corpora/*/squad/cook.json")
     }
-    assert set(made) == {"text", "table", "packed", "mine", "python"}
+    assert set(made) == {"text", "table", "wrapped", "mine", "python"}
     assert made["mine"]["recipe"] == made["python"]["recipe"]
     assert made["mine"]["recipe"]["weights"]["several"]["dialogue"] == 25
-    assert made["packed"]["counts"]["texts"] == made["text"]["counts"]["texts"]
+    assert made["wrapped"]["counts"]["texts"] == made["text"]["counts"]["texts"]
 
 
 def test_only_what_is_needed_is_fetched(reader):

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a CookError; 2 usage; 3 input rejected; 4 verify or diff f
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import warnings
@@ -52,6 +53,12 @@ class CookGroup(click.Group):
                 return super().invoke(ctx)
         except CookError as exc:
             _fail(exc, as_json, ctx.params.get("quiet", False), cooking=ctx.invoked_subcommand is None)
+        except OSError as exc:
+            if exc.filename or exc.errno == errno.EPIPE:
+                raise
+            click.echo(f"cook: standard output: cannot be written: {exc.strerror}", err=True)
+            sys.stdout = sys.__stdout__ = None  # type: ignore[misc] # what it still holds is lost
+            sys.exit(1)
         except KeyboardInterrupt:
             click.echo(f"cook: interrupted; {AGAIN}", err=True)
             sys.exit(130)

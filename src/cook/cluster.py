@@ -208,6 +208,13 @@ def _more(problems: list[str]) -> list[str]:
     return [f"… and {len(problems) - 20} more"] if len(problems) > 20 else []
 
 
+class _Client(distributed.Client):  # type: ignore[misc]
+    """Is closed where that is said, and nowhere else: one that could not start would wait at its end for ever."""
+
+    def __del__(self) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def connected(recipe: Recipe) -> Iterator[Cluster]:
     """The cluster that a recipe names, with at least one worker, for a with block. Raises ClusterError."""
@@ -225,7 +232,7 @@ def connected(recipe: Recipe) -> Iterator[Cluster]:
     }
     with _quiet():
         try:
-            client = distributed.Client(
+            client = _Client(
                 recipe.scheduler,
                 scheduler_file=recipe.scheduler_file,
                 security=distributed.Security(require_encryption=True, **tls) if tls else None,

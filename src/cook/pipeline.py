@@ -160,8 +160,10 @@ def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
         for _ in range(jobs if local and jobs > 1 else 0):
             means.pool.submit(warm_up, tokenizer)
     from cook import cache, dataset
+    from cook.store import card
 
     root = _root(recipe, tokenizer)
+    card.refuse_others(root, corpora="way" in more)
     with cache.opened(recipe.cache) as folder:
         if not local:
             _fit(means, tokenizer, root, folder)

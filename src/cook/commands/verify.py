@@ -33,7 +33,7 @@ def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as
     from cook.errors import FOUND
 
     if deep != (source is not None):
-        raise click.UsageError("--deep and --source go together: the shards that are compared with")
+        raise click.UsageError("--deep and --source, the shards that are compared with, need each other")
     verified = verify(path, deep=deep, source=source, tokenizer=tokenizer)
     if as_json:
         print_json(_verified_json(verified))

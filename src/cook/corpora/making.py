@@ -19,7 +19,7 @@ from cook.errors import BadLines, InputError, RecipeError
 from cook.executors import results
 from cook.pipeline import Means, Ready, Summary
 from cook.sources import Shard
-from cook.store import manifest, publish
+from cook.store import card, manifest, publish
 from cook.store.older import older
 from cook.tokenize import MAX_PROBLEMS
 
@@ -56,6 +56,7 @@ def _tokens(means: Means) -> contextlib.AbstractContextManager[Ready]:
 @contextlib.contextmanager
 def _texts(means: Means) -> Iterator[Ready]:
     root = Path(means.recipe.output or "")
+    card.refuse_others(root, corpora=True)
     yield Ready(functools.partial(_make_text, means, root), root, "")
 
 

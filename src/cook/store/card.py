@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cook import catalog
-from cook.errors import OutputError, unwritable
+from cook.errors import OutputError, OutputExists, unwritable
 from cook.store import manifest
 from cook.store.publish import WORK, locked, sweep, sync_folder, tidy, write_bytes
 
@@ -42,6 +42,13 @@ def cooked(root: Path) -> dict[str, dict[str, Any]]:
         if read.get("kind") in (None, manifest.CORPUS):  # neither a mix nor an export
             found[path.parent.name] = read
     return found
+
+
+def refuse_others(root: Path, corpora: bool) -> None:
+    """Raise OutputExists for a root of cooked data sets where corpora would go, and the other way round."""
+    if any(("styles" in found) != corpora for found in cooked(root).values()):
+        held, other = ("cooked data sets", "corpora") if corpora else ("corpora", "cooked data sets")
+        raise OutputExists(f"{root}: holds {held}, and takes no {other} beside them: choose another folder")
 
 
 def write(root: Path) -> bool:

@@ -117,6 +117,11 @@ def digest(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(fields)).hexdigest()
 
 
+def holds(folder: Path) -> list[str]:
+    """The names of the folders in this one that have a manifest."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{NAME}"))
+
+
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of a data set's folder, checked by its own sha256 and format version. Raises OutputError."""
     path = folder / NAME
@@ -124,6 +129,8 @@ def read(folder: Path) -> dict[str, Any]:
         data = path.read_bytes()
         manifest = orjson.loads(data)
     except FileNotFoundError as exc:
+        if held := holds(folder):
+            raise OutputError(f"{folder}: is a folder of several results; name one of them: {', '.join(held)}") from exc
         raise OutputError(f"{folder}: is not cooked: it has no {NAME}") from exc
     except OSError as exc:
         raise OutputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc

@@ -35,6 +35,8 @@ def older(
     noun, verb = NOUNS.get(kind, kind), VERBS.get(kind, kind)
     if not to.is_symlink() and not to.exists():
         return None
+    if not (to / manifest.NAME).exists() and manifest.holds(to):
+        raise OutputExists(f"{to}: is a folder of several results; {verb} into a new folder, in it or elsewhere")
     if not (to / manifest.NAME).exists():
         raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or {verb} into another folder")
     try:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cook.errors import OutputError, unwritable
+from cook.store import manifest
 
 WORK = ".cook"  # ROOT/.cook: staging folders and locks, gone when nothing is being cooked
 
@@ -28,6 +29,8 @@ def staging(root: Path, name: str) -> Iterator[Path]:
 
     What is left in it when the block ends is removed.
     """
+    if (root / manifest.NAME).exists():
+        raise OutputError(f"{root}: is a result itself, and takes no other into it: choose another folder")
     work = root / WORK
     try:
         _ensure(work)
@@ -67,7 +70,10 @@ def tidy(root: Path) -> None:
 
 def sweep(root: Path) -> None:
     """Clear what killed runs left of any data set."""
-    for left in (root / WORK).glob("*.lock"):
+    left_behind = list[Path]()
+    with contextlib.suppress(FileNotFoundError):  # another run may remove the folder while it is read
+        left_behind = list((root / WORK).glob("*.lock"))
+    for left in left_behind:
         with contextlib.suppress(OutputError, OSError), locked(left, ""):
             name = left.name.removesuffix(".lock")
             recover(root, name)
