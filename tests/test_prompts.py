@@ -362,7 +362,7 @@ def test_a_round_before_of_something_else_is_refused(tmp_path):
     refuses(RecipeError, "--delimiter was", delimiter="\n")
     alone = parse(write_lines(tmp_path / "a.jsonl", [{"context": "c", "text": PAIRS}]), tmp_path / "pairs" / "alone")
     refuses(OutputError, "was parsed without --prompts", previous=alone.folder)
-    refuses(OutputError, "is not cooked: it has no cook.json", previous=tmp_path)
+    refuses(OutputError, "is a folder of several results", previous=tmp_path)
     second = prompts(source, tmp_path / "2.jsonl", tokenizer="llama3", rounds=2, previous=before)
     last = answer(tmp_path, second, name="second")
     with pytest.raises(RecipeError, match="it was round 2, the last of 2"):
