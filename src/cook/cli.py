@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cook import process
 from cook.commands import corpus, diff, export, listing, mix, parse, prompts, report, show, verify
 from cook.commands.options import RUN, option, recipe_options
 from cook.commands.printing import print_json
@@ -44,6 +45,7 @@ class CookGroup(click.Group):
         """See click."""
         from cook.errors import CookError
 
+        process.settle()
         as_json = ctx.params.get("as_json", False) or "--json" in ctx.args  # those of a subcommand
         for ending in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, _terminated)

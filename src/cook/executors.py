@@ -6,7 +6,6 @@ All are standard `concurrent.futures` executors that do picklable functions of o
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import multiprocessing
 import os
@@ -26,6 +25,7 @@ from concurrent.futures import (
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cook import process
 from cook.errors import ClusterError, CookError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
         with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, cancelling(inside):
             yield inside
         return
-    _give_memory_back()
+    process.give_memory_back()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
     with pool, cancelling(pool):
         with (
@@ -169,14 +169,6 @@ def _end_workers(pool: Executor) -> None:
         worker.terminate()
 
 
-def _give_memory_back() -> None:
-    """Have the allocator give what is over 4 MB back to the system when it is freed, where it is glibc's."""
-    with contextlib.suppress(AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for setting in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (malloc.h): left alone they grow with use
-            mallopt(setting, 4 << 20)
-
-
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[None]:
     """For a with block in which workers begin: Ctrl-C comes after it, and to them not before they can leave it be."""
@@ -189,9 +181,10 @@ def _interrupts_wait() -> Iterator[None]:
 
 def _start_worker() -> None:
     """One thread a process, memory given back; the terminal's Ctrl-C is for the parent, which ends its workers."""
+    process.settle()
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    _give_memory_back()
+    process.give_memory_back()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _interrupts_wait
     threading.Thread(target=_end_with_parent, daemon=True).start()

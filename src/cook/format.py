@@ -27,7 +27,8 @@ class Formatter:
         self.delimiter = recipe.delimiter
         self.before_context = recipe.context_template.partition("{context}")[0]
         """What stands before the context in an input's text."""
-        self._context = compile_template(recipe.context_template, ("context",)).format
+        *parts, last = recipe.context_template.split("{context}")
+        self._around_context = *parts, last + recipe.delimiter
         self._pair = compile_template(recipe.pair_template, ("question", "answer")).format
         literal = re.fullmatch(r"(.*)\{question\}(.*)\{answer\}(.*)", recipe.pair_template, re.DOTALL)
         self._around: tuple[str, str, str] | None = None
@@ -38,7 +39,7 @@ class Formatter:
 
     def input_text(self, context: str) -> str:
         """The context block and the delimiter after it."""
-        return self._context(context) + self.delimiter
+        return context.join(self._around_context)
 
     def output_text(self, pairs: Iterable[Pair]) -> str:
         """The pairs, joined by the delimiter."""

@@ -6,6 +6,7 @@ in an answer for the end of its pair, and other tools would make a control token
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable
 from itertools import chain
@@ -39,15 +40,30 @@ class Marks:
         self._specials = re.compile("|".join(map(re.escape, specials))) if specials else None
         every = {*self.by_marker, *specials}
         self._any = re.compile("|".join(map(re.escape, every))) if every else None
-        # The quick look: a line of JSON without these holds none. `\u`: any letter may be written as its number.
-        self._signs = {string[0].encode() for string in every} | {b"\\u"}
+        # The quick look, at a line of JSON: what holds no string as it is written holds none, unless a letter of one is
+        # written as its number; and one letter alone is found ten times as fast.
+        self._letters = {_in_json(string[0]) for string in every}
+        self._written = re.compile(b"|".join(map(_as_written, every))) if every else None
+        self._number = b"\\u00" if all(map(str.isascii, every)) else b"\\u"
 
     def look(self, line: bytes, entry: Entry) -> None:
         """Count an entry, of which `line` is the JSON."""
-        if self._any is None or not any(sign in line for sign in self._signs):
+        if self._any is None or self._written is None:
+            return
+        lettered = any(letter in line for letter in self._letters)
+        if not (lettered and self._written.search(line)) and self._number not in line:
             return
         text = "\0".join((entry.context, *chain.from_iterable(entry.pairs)))
         if self._any.search(text):
             for marker in self.by_marker:
                 self.by_marker[marker] += marker in text
             self.special += bool(self._specials and self._specials.search(text))
+
+
+def _as_written(string: str) -> bytes:
+    """A pattern for a string as it stands in JSON."""
+    return re.escape(_in_json(string)).replace(b"/", rb"\\?/")
+
+
+def _in_json(string: str) -> bytes:
+    return json.dumps(string, ensure_ascii=False)[1:-1].encode()

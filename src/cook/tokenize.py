@@ -239,15 +239,17 @@ def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], t
     """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
     forbidden = np.zeros(tokenizer.vocab_size, bool)
     forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
+    lowest = int(forbidden.argmax()) if forbidden.any() else tokenizer.vocab_size
 
     def encode(texts: Sequence[str]) -> tuple[Ids, Offsets]:
         ids, offsets = engine.encode(texts)
-        if len(ids) and (highest := int(ids.max())) >= tokenizer.vocab_size:
+        highest = int(ids.max(initial=0))
+        if highest >= tokenizer.vocab_size:
             raise TokenizerError(
                 f"{engine.name} {engine.version} gave id {highest} for {tokenizer.name}, whose vocabulary has "
                 f"{tokenizer.vocab_size} ids; please report this"
             )
-        if forbidden[ids].any():
+        if highest >= lowest and forbidden[ids].any():
             raise TokenizerError(
                 f"{engine.name} {engine.version} gave the special token {int(ids[forbidden[ids]][0])} of "
                 f"{tokenizer.name} for ordinary text; please report this, and pass --engine hf"

@@ -80,7 +80,8 @@ class SplintrEngine:
         """Which texts hold a special string. The signs are a quick first look: most texts hold none."""
         if self._special is None:
             return set()
-        signed = {i for sign in self._signs for i, text in enumerate(texts) if sign in text}
+        # Most texts lack the last letter of a sign, too: one letter alone is found ten times as fast.
+        signed = {i for sign in self._signs for i, text in enumerate(texts) if sign[-1] in text and sign in text}
         return {i for i in signed if self._special.search(texts[i])}
 
     def token_ends(self, text: str) -> Offsets | None:
