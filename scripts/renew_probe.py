@@ -1,4 +1,7 @@
-"""Write src/cook/engines/probe.json: the ids of the probe texts for each preset, by the reference engine.
+"""Write src/cook/engines/probe.json and merges.npz.
+
+The first has the ids of the probe texts for each preset, by the reference engine; the second, for each token of a
+preset, where the merge that makes it joins (see `cook.engines.bundled`).
 
     python scripts/renew_probe.py
 
@@ -7,23 +10,27 @@ Run it when probe texts or presets change. The reference is Hugging Face tokeniz
 
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 import cook.engines
-from cook.engines.bundled import PRESETS, tokenizer_json, vocabulary_fingerprint
+from cook.engines.bundled import PRESETS, last_merges, tokenizer_json, vocabulary_fingerprint
 from cook.engines.hf import HfEngine
 from cook.engines.probe import probe_ids
 
 
 def main() -> None:
     """Write the file, and check the fingerprints that stand in the code."""
-    table = {}
+    table, cuts = {}, {}
     for name, preset in PRESETS.items():
         if vocabulary_fingerprint(preset) != preset.fingerprint:
             raise SystemExit(f"{name}: the fingerprint in the code is not that of the bundled vocabulary")
-        table[name] = probe_ids(HfEngine(tokenizer_json(preset)))
+        document = tokenizer_json(preset)
+        table[name] = probe_ids(HfEngine(document))
+        cuts[name] = last_merges(orjson.loads(document))
     path = Path(cook.engines.__file__).with_name("probe.json")
     path.write_bytes(orjson.dumps(table) + b"\n")
+    np.savez_compressed(path.with_name("merges.npz"), **cuts)
     print(f"{path}: {sum(len(rows) for rows in table.values())} texts")
 
 

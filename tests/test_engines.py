@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import SHARED
 from cook.engines import Engine, probe
-from cook.engines.bundled import PRESETS, find_preset, vocabulary_fingerprint
+from cook.engines.bundled import PRESETS, bundled_cuts, find_preset, last_merges, tokenizer_json, vocabulary_fingerprint
 from cook.engines.hf import HfEngine
 from cook.engines.splintr import SplintrEngine
 from cook.errors import TokenizerError
@@ -46,7 +46,15 @@ def fast(name: str) -> tuple[Engine, ...]:
         return ()
     from cook.engines.fastokens import FastokensEngine
 
-    return (FastokensEngine(model_json(name)),)
+    return FastokensEngine(model_json(name)), *map(FastokensEngine, lean(name))
+
+
+def lean(name: str) -> tuple[bytes, ...]:
+    """A preset's tokenizer.json without the merges that never happen."""
+    return (tokenizer_json(PRESETS[name], lean=True),) if name in PRESETS else ()
+
+
+lean_reference = functools.cache(lambda name: tuple(map(HfEngine, lean(name))))
 
 
 bundled = functools.cache(lambda name: SplintrEngine.from_preset(PRESETS[name]))
@@ -106,6 +114,15 @@ def test_probe_ids_are_those_of_the_reference(name):
     assert probe.known_ids(name) == probe.probe_ids(reference(name))
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_merges_kept_are_the_last_of_each_token(name):
+    full, kept = orjson.loads(model_json(name)), orjson.loads(*lean(name))
+    assert bundled_cuts(PRESETS[name]) == last_merges(full)[: PRESETS[name].plain].tolist()
+    assert kept["model"]["vocab"] == full["model"]["vocab"]
+    in_full = iter(" ".join(pair) for pair in full["model"]["merges"])
+    assert all(merge in in_full for merge in kept["model"]["merges"])  # in the same order
+
+
 def pieces() -> st.SearchStrategy[str]:
     """Pieces that tell tokenizers apart: specials of all presets, agent tokens, spaces, digits, scripts, anything."""
     specials = [token for preset in PRESETS.values() for token, _ in preset.specials[:16]]
@@ -146,7 +163,8 @@ def test_every_engine_gives_the_ids_of_the_reference(name, models, texts):
         engine(name, models),
         resolved(str(models[name])),
         *fast(name),
-    ):  # a preset; its tokenizer.json; fastokens
+        *lean_reference(name),
+    ):  # a preset; its tokenizer.json; fastokens; the reference itself without the merges that never happen
         ids, offsets = made.encode(texts)
         assert offsets.tolist() == known_offsets.tolist()
         assert ids.tolist() == known.tolist()

@@ -8,6 +8,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,9 +157,8 @@ def inputs(shards: list[Shard], hasher: Executor) -> list[dict[str, Any]]:
 
 def versions() -> dict[str, Any]:
     """The manifest's field of what the bytes may depend on beside the recipe and the inputs."""
-    import pyarrow as pa  # once tokens are made: it takes as long to import as all else
-
-    return {"versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__}}
+    # Not of pyarrow itself, which the workers alone need here: it takes as long to import as all else.
+    return {"versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": version("pyarrow")}}
 
 
 def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any] | None:

@@ -31,7 +31,9 @@ from cook.errors import ClusterError, CookError
 if TYPE_CHECKING:
     from cook.recipe import Recipe
 
-POOL_BYTES = 48 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
+POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
+SPAWNED = 3  # and so many times as long, where it is spawned
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # what the command takes in its own way
 WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited, where the executor does not say
 T = TypeVar("T")
 
@@ -85,21 +87,21 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
     """An executor for `size` bytes of input on `jobs` cores, for a with block.
 
     One job runs in this thread. A small input is cooked by threads of this process: what takes time (engines, Parquet,
-    hashes) lets others run. A larger one by as many processes, which begin to start at once: spawned, never forked,
-    since an engine that has encoded hangs in a forked child.
+    hashes) lets others run. A larger one by as many processes, which begin to start at once.
     """
-    if jobs == 1 or size < POOL_BYTES:
+    method = process.start_method() if jobs > 1 and size >= POOL_BYTES else ""
+    if not method or (method == "spawn" and size < SPAWNED * POOL_BYTES):
         # Read by splintr when its first batch is encoded; who set it already keeps what they set.
         os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
         with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, cancelling(inside):
             yield inside
         return
     process.give_memory_back()
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), initializer=_start_worker)
     with pool, cancelling(pool):
         with (
             contextlib.suppress(BrokenExecutor, OSError),
-            _interrupts_wait(),
+            _signals_wait(),
         ):  # when one dies meanwhile; who has work is told
             for _ in range(jobs):
                 pool.submit(int)  # a worker is started when there is work, and none to do it
@@ -170,9 +172,9 @@ def _end_workers(pool: Executor) -> None:
 
 
 @contextlib.contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """For a with block in which workers begin: Ctrl-C comes after it, and to them not before they can leave it be."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_wait() -> Iterator[None]:
+    """For a with block in which workers begin: signals come after it, and to them once they know what to do then."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -185,8 +187,9 @@ def _start_worker() -> None:
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     process.give_memory_back()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _interrupts_wait
+    for ending in SIGNALS:
+        signal.signal(ending, signal.SIG_IGN if ending == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see _signals_wait
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import cook.dataset  # noqa: F401 - while the parent has no work yet
 

@@ -1,11 +1,19 @@
-"""The command, with worker processes however small the input is."""
+"""The command, with worker processes however small the input is; spawned if its first argument says so."""
 
-from cook import entries, executors
-from cook.store import parquet
+import sys
+
+from cook import process
+
+if sys.argv[1:2] == ["spawned"]:
+    process.ENGINES.add("sys")
+process.settle()  # before numpy is imported
+
+from cook import entries, executors  # noqa: E402
+from cook.store import parquet  # noqa: E402
 
 executors.POOL_BYTES, entries.PART_BYTES, parquet.FILE_TOKENS = 0, 6_000, 12_000
 
 if __name__ == "__main__":
     from cook.cli import main
 
-    main(prog_name="cook")
+    main(sys.argv[1:] if sys.argv[1] != "spawned" else sys.argv[2:], prog_name="cook")

@@ -44,10 +44,21 @@ def at_work(folder: Path) -> int | None:
     return None
 
 
+def workers(leader: int) -> list[int]:
+    """The processes of the command but itself, and one that Python starts beside spawned ones."""
+    return [pid for pid, line in group(leader).items() if pid != leader and "resource_tracker" not in line]
+
+
+BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spawned"])
+
+
+@BEGIN
 @pytest.mark.parametrize("kept", ["cache", "no cache"])
-def test_a_worker_that_is_killed_at_work(tmp_path, arguments, server, right, large, kept):
+def test_a_worker_that_is_killed_at_work(tmp_path, arguments, server, right, large, kept, begin):
     arguments += ["--cache", tmp_path / "cache"] if kept == "cache" else ["--no-cache"]
-    with started(*arguments) as process:
+    with started(*begin, *arguments) as process:
+        wait_for(lambda: workers(process.pid))
+        assert ("spawn_main" in group(process.pid)[workers(process.pid)[0]]) == bool(begin)
         worker = wait_for(lambda: at_work(tmp_path))
         assert worker in group(process.pid)
         os.kill(worker, signal.SIGKILL)
@@ -64,11 +75,12 @@ def test_a_worker_that_is_killed_at_work(tmp_path, arguments, server, right, lar
     assert {name: spools(tmp_path / "cache")[name] for name in before} == before
 
 
+@BEGIN
 @pytest.mark.parametrize("limit", [[], ["--limit", "3000"]], ids=["all", "limit"])
-def test_a_worker_that_is_killed_before_it_works(tmp_path, arguments, limit):
+def test_a_worker_that_is_killed_before_it_works(tmp_path, arguments, limit, begin):
     """More workers than are used soon: some are being started when the first one dies."""
-    with started(*arguments, "--no-cache", "--jobs", "6", *limit) as process:
-        worker = wait_for(lambda: [pid for pid, line in group(process.pid).items() if "spawn_main" in line])[0]
+    with started(*begin, *arguments, "--no-cache", "--jobs", "6", *limit) as process:
+        worker = wait_for(lambda: workers(process.pid))[0]
         os.kill(worker, signal.SIGKILL)
         _, printed = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -76,18 +88,18 @@ def test_a_worker_that_is_killed_before_it_works(tmp_path, arguments, limit):
     assert not (tmp_path / "root").exists()
 
 
-def test_a_worker_takes_no_interrupt_from_its_first_moment_on(arguments):
+@BEGIN
+def test_a_worker_takes_no_interrupt_from_its_first_moment_on(arguments, begin):
     """A terminal's Ctrl-C goes to all, also to those that have not run a line yet, and would print a traceback."""
     looked = 0
-    with started(*arguments, "--no-cache") as process:
+    with started(*begin, *arguments, "--no-cache") as process:
         while process.poll() is None:
-            for pid, line in group(process.pid).items():
-                if "spawn_main" in line:
-                    with contextlib.suppress(OSError):
-                        status = (Path("/proc") / str(pid) / "status").read_text()
-                        held = [int(mask, 16) for mask in re.findall(r"^Sig(?:Blk|Ign):\s*(\w+)", status, re.MULTILINE)]
-                        assert any(mask >> (signal.SIGINT - 1) & 1 for mask in held), status
-                        looked += 1
+            for pid in workers(process.pid):
+                with contextlib.suppress(OSError):
+                    status = (Path("/proc") / str(pid) / "status").read_text()
+                    held = [int(mask, 16) for mask in re.findall(r"^Sig(?:Blk|Ign):\s*(\w+)", status, re.MULTILINE)]
+                    assert any(mask >> (signal.SIGINT - 1) & 1 for mask in held), status
+                    looked += 1
     assert looked > 10
 
 
@@ -100,9 +112,12 @@ def test_a_worker_takes_no_interrupt_from_its_first_moment_on(arguments):
         (signal.SIGTERM, True, "no cache"),  # as a batch system's end of time
     ],
 )
-def test_an_interrupt_ends_it_in_time_and_leaves_nothing(tmp_path, arguments, server, right, signum, to_all, kept):
+@BEGIN
+def test_an_interrupt_ends_it_in_time_and_leaves_nothing(
+    tmp_path, arguments, server, right, signum, to_all, kept, begin
+):
     arguments += ["--cache", tmp_path / "cache"] if kept == "cache" else ["--no-cache"]
-    with started(*arguments) as process:
+    with started(*begin, *arguments) as process:
         wait_for(lambda: at_work(tmp_path))
         begun = time.monotonic()
         (os.killpg if to_all else os.kill)(process.pid, signum)
