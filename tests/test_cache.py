@@ -1,6 +1,9 @@
 """The cache: found when nothing that matters changed, made anew when it did or is damaged, kept within its limit."""
 
+import importlib.util
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -49,6 +52,32 @@ def test_another_packing_or_seed_encodes_nothing(bake):
     bake("two", packing="in-order")
     bake("three", seed=7)
     assert bake.encoded == {}
+
+
+LOADED = """
+import sys
+import cook
+cook.run(cook.Recipe(datasets="set", tokenizer="llama3", engine="auto", jobs=1, cache="cache", **eval(sys.argv[1])))
+print([name for name in ("fastokens", "splintr") if name in sys.modules])
+"""
+
+
+def test_another_cook_loads_no_engine_or_a_light_one(tmp_path, bake):
+    bake("one")
+
+    def loaded(**settings) -> str:
+        settings = {"source": str(tmp_path), "max_length": 200} | settings
+        # As if the shards were large: then `auto` takes fastokens, where it is installed.
+        code = "import cook.tokenizer\ncook.tokenizer.FAST_WORK = 0\n" + LOADED
+        done = subprocess.run(
+            [sys.executable, "-c", code, repr(settings)], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert loaded(output="two", seed=7) == "[]\n"
+    assert loaded(output="three", max_length=150) == "['splintr']\n"
+    if importlib.util.find_spec("fastokens"):
+        assert "fastokens" in loaded(output="four", delimiter="\n")
 
 
 def test_another_length_encodes_only_what_is_over_long(bake):

@@ -89,6 +89,11 @@ def opened(setting: str | None) -> Iterator[Path | None]:
             _tidy(found, lock, most)
 
 
+def holds_any(found: Path | None) -> bool:
+    """Whether the cache is on, and holds tokens of anything."""
+    return found is not None and any((found / "spools").iterdir())
+
+
 def _lock(found: Path) -> IO[bytes]:
     (found / "spools").mkdir(parents=True, exist_ok=True)
     return (found / "lock").open("ab")

@@ -151,20 +151,21 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
 def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
     """Data sets are cooked, with a tokenizer; `more` of a Kitchen's settings."""
     recipe, jobs = means.recipe, means.jobs
-    # Imported here, while workers start, and then while the engine is loaded.
+    # Imported here, while workers start.
     from cook.tokenizer import resolve, warm_up
 
     tokenizer = resolve(recipe, means.size // jobs)
-    local = recipe.executor == "local"
-    with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
-        for _ in range(jobs if local and jobs > 1 else 0):
-            means.pool.submit(warm_up, tokenizer)
     from cook import cache, dataset
     from cook.store import card
 
     root = _root(recipe, tokenizer)
     card.refuse_others(root, corpora="way" in more)
+    local = recipe.executor == "local"
     with cache.opened(recipe.cache) as folder:
+        if local and jobs > 1 and not cache.holds_any(folder):  # else the engine may not be needed at all
+            with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
+                for _ in range(jobs):
+                    means.pool.submit(warm_up, tokenizer)
         if not local:
             _fit(means, tokenizer, root, folder)
         place = dataset.Kitchen(

@@ -344,7 +344,7 @@ def unchanged(job: Job) -> None:
 def _remade(job: Job, rows: Rows) -> Iterator[tuple[np.void, list[overlong.Piece], list[int]]]:
     """For each over-long example its row, the pieces made of it, and which pairs of QA_list are lost."""
     formatter = Formatter(job.recipe)
-    encode = checked(load_engine(job.tokenizer), job.tokenizer)
+    encode = checked(load_engine(job.tokenizer, light=True), job.tokenizer)
     has_bos = int(job.tokenizer.bos_id is not None)
     capacity = job.recipe.max_length - has_bos - 1
     whole = np.memmap(spool.ids_path(job.whole), np.int32, "r").view(np.uint32)

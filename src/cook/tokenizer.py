@@ -44,6 +44,8 @@ class Tokenizer:
     fingerprint: str
     """sha256 of the vocabulary of a preset, else of the tokenizer.json."""
     engine: str
+    light: str
+    """The engine for little work, which loads at once."""
     cache: str | None
     """The cache's folder, for what is slow to make."""
     vocab_size: int
@@ -105,6 +107,7 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
         path=str(source.path) if source.path else None,
         fingerprint=source.fingerprint,
         engine=REFERENCE,
+        light=REFERENCE,
         cache=str(folder) if folder else None,
         vocab_size=source.vocab_size,
         bos=bos,
@@ -115,10 +118,13 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
         unk_id=source.unk_id,
         specials=tuple(sorted(specials.items(), key=lambda item: item[1])),
     )
-    return dataclasses.replace(tokenizer, engine=_choose(tokenizer, recipe.engine, work))
+    engine = _choose(tokenizer, recipe.engine, work)
+    light = _choose(tokenizer, recipe.engine, 0) if engine == SLOW_TO_LOAD else engine
+    return dataclasses.replace(tokenizer, engine=engine, light=light)
 
 
 REFERENCE = "hf"
+SLOW_TO_LOAD = "fastokens"
 MAX_VOCAB = 1 << 24  # ids; a table of this many is made
 FAST_WORK = 108 << 20  # bytes a process from which fastokens, 1.5 s slower to load, is done sooner than splintr
 
@@ -174,12 +180,18 @@ _engines: dict[tuple[str, str], Engine] = {}
 _loading = threading.Lock()
 
 
-def load_engine(tokenizer: Tokenizer) -> Engine:
-    """The engine that encodes for a tokenizer; loaded once a process. A preset that is not exact gets the reference."""
+def load_engine(tokenizer: Tokenizer, light: bool = False) -> Engine:
+    """The engine that encodes for a tokenizer; loaded once a process. A preset that is not exact gets the reference.
+
+    For a `light` use it is the one of those for little work, unless the other is there already.
+    """
     from cook.engines import probe
 
     key = (tokenizer.engine, tokenizer.fingerprint)
     with _loading:
+        if light and key not in _engines:
+            tokenizer = dataclasses.replace(tokenizer, engine=tokenizer.light)
+            key = (tokenizer.engine, tokenizer.fingerprint)
         if key not in _engines:
             made = _make(tokenizer)
             probed = tokenizer.preset and tokenizer.engine != REFERENCE

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import orjson
@@ -32,7 +33,6 @@ class SplintrEngine:
         self._tokenizer = tokenizer
         self.specials = tuple(recognises)
         """What the batch call would take for special tokens: those of a bundled vocabulary."""
-        self._special = re.compile("|".join(map(re.escape, recognises))) if recognises else None
         self._signs = _signs(recognises)
         self._exact_bytes = bool(recognises)  # bundled vocabularies have no normalizer that token_ends must see through
         self._space_added = space_added
@@ -76,10 +76,13 @@ class SplintrEngine:
         lengths = np.insert(np.diff(offsets), before, [len(array) for array in arrays])
         return np.concatenate(merged), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        """Compiled when a text may hold one: that takes as long as to load the vocabulary."""
+        return re.compile("|".join(map(re.escape, self.specials)))
+
     def _marked(self, texts: Sequence[str]) -> set[int]:
         """Which texts hold a special string. The signs are a quick first look: most texts hold none."""
-        if self._special is None:
-            return set()
         # Most texts lack the last letter of a sign, too: one letter alone is found ten times as fast.
         signed = {i for sign in self._signs for i, text in enumerate(texts) if sign[-1] in text and sign in text}
         return {i for i in signed if self._special.search(texts[i])}
