@@ -114,7 +114,10 @@ def tokenizer_json(preset: Preset, lean: bool = False) -> bytes:
 
 def bundled_cuts(preset: Preset) -> list[int]:
     """What `last_merges` gives for a preset's plain tokens."""
-    with resources.files("cook.engines").joinpath("merges.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with (
+        resources.files("cook.engines").joinpath("merges.npz").open("rb") as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
         return arrays[preset.name][: preset.plain].tolist()  # type: ignore[no-any-return]
 
 
