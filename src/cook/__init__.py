@@ -11,7 +11,7 @@
       |
     pack       example lengths -> plan: which examples make which sequence        (pure; sees lengths only)
       |
-    store      plan + tokens -> Parquet, manifest, card; and back                 one output file a job
+    store      plan + tokens -> Parquet (pages), manifest, card; and back         one output file a job
       |        mixing: the sequences of cooked data sets -> one shuffled stream
       |        exports: the same as other trainers read them (exports/; a small writer a trainer)
       |

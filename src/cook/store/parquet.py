@@ -1,4 +1,4 @@
-"""Sequences gathered from spool files into Parquet, row group by row group.
+"""Sequences gathered from spool files into Parquet, row group by row group (laid out by `pages`), and read back.
 
 | column | type | what |
 | --- | --- | --- |
@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from cook.errors import OutputError, unwritable
 from cook.sources import sha256_of
+from cook.store import pages
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,16 +103,16 @@ def split_rows(tokens: npt.NDArray[np.int64], most: int) -> list[tuple[int, int]
 
 def write_file(job: FileJob) -> FileDone:
     """Write one file and fsync it. Raises OutputError."""
-    import pyarrow.parquet as pq
-
     tokens = row_tokens(job.starts, job.examples["input"].astype(np.int64) + job.examples["output"])
-    kind = schema(mixed=job.data_sets is not None)
     try:
-        with _mapped(job.spools) as spools, pq.ParquetWriter(job.path, kind, **WRITER) as writer:
+        with _mapped(job.spools) as spools, open(job.path, "wb") as file:
+            writer = pages.Writer(file, COLUMNS, [] if job.data_sets is None else [DATASET])
             for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
-                writer.write_batch(_row_group(job, spools, first, last))
-        with open(job.path, "rb") as written:
-            os.fsync(written.fileno())
+                lists = _row_group(job, spools, first, last)
+                writer.write(lists, [] if job.data_sets is None else [job.data_sets[first:last]])
+            writer.close()
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as exc:
         raise unwritable(job.path, exc, TOKEN_BYTES * int(tokens.sum())) from exc
     path = Path(job.path)
@@ -150,10 +151,8 @@ def _allow_files(count: int) -> None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) -> pa.RecordBatch:
-    """Rows [first, last) as arrays made from buffers, with no Python object a token."""
-    import pyarrow as pa
-
+def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) -> list[pages.Lists]:
+    """The columns of rows [first, last), with no Python object a token."""
     starts = job.starts[first : last + 1]
     examples = job.examples[starts[0] : starts[-1]]
     lengths = examples["input"] + examples["output"]
@@ -165,13 +164,10 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
     mask, labels = mask_and_labels(ids, examples["input"], examples["output"])
     by_example = starts - starts[0]
     by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
-    columns = [
-        *(lists(values, by_token) for values in (ids, labels, mask)),
-        *(lists(values, by_example) for values in (lengths, examples["shard"], examples["line"])),
-    ]
-    if job.data_sets is None:
-        return pa.RecordBatch.from_arrays(columns, schema=schema())
-    return pa.RecordBatch.from_arrays([*columns, _strings(job.data_sets[first:last])], schema=schema(mixed=True))
+    by_column = {"input_ids": ids, "labels": labels, "loss_mask": mask, "seq_lengths": lengths}
+    by_column |= {"source_shard": examples["shard"], "source_line": examples["line"]}
+    of_tokens = {"input_ids", "labels", "loss_mask"}
+    return [(by_column[name], by_token if name in of_tokens else by_example) for name in COLUMNS]
 
 
 def mask_and_labels(
@@ -192,14 +188,6 @@ def lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa
     items = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
     places = pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets.astype(np.int32))])
     return pa.ListArray.from_arrays(places, items)
-
-
-def _strings(values: tuple[str, ...]) -> pa.StringArray:
-    import pyarrow as pa
-
-    texts = [value.encode() for value in values]
-    places = np.concatenate([np.zeros(1, np.int32), np.cumsum([len(text) for text in texts], dtype=np.int32)])
-    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(places), pa.py_buffer(b"".join(texts)))
 
 
 Lists = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]  # values, flat, and the offsets of the rows in them
