@@ -19,6 +19,7 @@ noisy: what counts are the ratios within one run. Sections:
 
 import argparse
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -222,32 +223,62 @@ class Bench:
         table("Where the time goes: 250 MB, llama3, splintr, each stage alone on one core", rows)
 
     def codecs(self) -> None:
-        """Parquet codecs on real sequences."""
+        """Codecs for the pages of real sequences; and pyarrow's own writer."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from cook.store.parquet import schema
+        from cook.store import pages, parquet
 
         subprocess.run(self.command(self.source), check=True, capture_output=True)
         files = sorted((self.scratch / "out").glob("*/*.parquet"))
+        groups = [next(parquet.read_columns(file)) for file in files]
         batches = [pq.ParquetFile(file).read_row_group(0).combine_chunks().to_batches()[0] for file in files]
-        tokens = sum(len(batch.column(0).values) for batch in batches)
-        rows = []
-        for codec, level in (("none", None), ("snappy", None), ("lz4", None), ("zstd", 1), ("zstd", 3), ("zstd", 9)):
-            times = []
-            path = self.scratch / "codec.parquet"
-            for _ in range(self.repeats):
+        tokens = sum(len(group["input_ids"][0]) for group in groups)
+        path = self.scratch / "codec.parquet"
+
+        def by_pages(codec: str, level: int | None) -> None:
+            with path.open("wb") as file:
+                writer = pages.Writer(file, parquet.COLUMNS)
+                writer._codec = pa.Codec(codec, compression_level=level) if codec != "none" else Uncompressed()
+                for group in groups:
+                    writer.write([group[name] for name in parquet.COLUMNS])
+                writer.close()
+
+        def by_pyarrow() -> None:
+            with pq.ParquetWriter(path, parquet.schema(), **parquet.WRITER) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+
+        ways: dict[str, Callable[[], None]] = {
+            codec if level is None else f"{codec} {level}": functools.partial(by_pages, codec, level)
+            for codec, level in (("none", None), ("snappy", None), ("lz4", None), ("zstd", 1), ("zstd", 3), ("zstd", 9))
+        }
+        ways["zstd 1, pyarrow's writer"] = by_pyarrow
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        sizes = {}
+        for _ in range(3 * self.repeats):
+            for name, write in ways.items():
                 begun = time.perf_counter()
-                settings = {"compression": codec, "compression_level": level, "use_dictionary": False}
-                with pq.ParquetWriter(path, schema(), write_statistics=False, **settings) as writer:
-                    for batch in batches:
-                        writer.write_batch(batch)
-                times.append(time.perf_counter() - begun)
-            seconds, size = statistics.median(times), path.stat().st_size
-            name = codec if level is None else f"{codec} {level}"
-            rows.append(
-                {"codec": name, "ns a token": f"{seconds / tokens * 1e9:.1f}", "bytes a token": f"{size / tokens:.2f}"}
-            )
-        table("Parquet codecs, on the sequences of the real shards, one core", rows)
+                write()
+                times[name].append(time.perf_counter() - begun)
+                sizes[name] = path.stat().st_size
+        rows = [
+            {
+                "codec": name,
+                "ns a token": f"{statistics.median(seconds) / tokens * 1e9:.1f}",
+                "bytes a token": f"{sizes[name] / tokens:.2f}",
+            }
+            for name, seconds in times.items()
+        ]
+        table("Codecs, on the sequences of the real shards, one core", rows)
+
+
+class Uncompressed:
+    """In place of a codec."""
+
+    def compress(self, data: bytes, asbytes: bool = True) -> bytes:  # noqa: ARG002 - a codec's signature
+        """The same."""
+        return data
 
 
 def processes(root: int) -> Iterator[int]:
@@ -338,16 +369,14 @@ def engine_alone(source: Path, engine: str, jobs: int) -> tuple[float, float]:
 
 def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     """Each stage alone, over the whole source, batch by batch, through the functions that cook calls."""
-    import pyarrow.parquet as pq
-
     from cook import Recipe, spool
     from cook.entries import LineReader, parse, parts_of
     from cook.errors import Problem
     from cook.format import Formatter
     from cook.pack import plan
     from cook.sources import sha256_of
-    from cook.store import parquet
-    from cook.tokenize import BATCH, _table, _with_control_tokens
+    from cook.store import pages, parquet
+    from cook.tokenize import BATCH, example_table, with_control_tokens
     from cook.tokenizer import load_engine, resolve
 
     recipe = Recipe(datasets="all", tokenizer="llama3", engine="splintr", cache="none")
@@ -375,12 +404,12 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
         times[stage] += clock() - begun
 
     with counted("start-up"):
-        subprocess.run([sys.executable, "-c", "import cook.cli, cook.dataset, splintr"], check=True)
+        subprocess.run([sys.executable, "-c", "import cook.cli, cook.dataset, splintr, pyarrow"], check=True)
     tokenizer = resolve(recipe)
     engine, formatter = load_engine(tokenizer), Formatter(recipe)
     for name in sorted(path.name for path in source.iterdir()):
         tables, path = [], str(scratch / "stage")
-        with spool.writing(path) as (writer, done):
+        with spool.writing(path, 0) as (writer, done):
             for shard in sorted((source / name / "shard").glob("*.jsonl")):
                 with counted("hash"):
                     sha256_of(shard)
@@ -404,8 +433,8 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
                         with counted("encode"):
                             ids, offsets = engine.encode(texts)
                         with counted("control tokens"):
-                            made = _table(offsets, tokenizer, writer.tokens)
-                            ids = _with_control_tokens(ids, offsets, tokenizer)
+                            made = example_table(offsets, tokenizer, writer.tokens)
+                            ids = with_control_tokens(ids, offsets, tokenizer)
                         with counted("spool"):
                             writer.write(ids)
                         tables.append(made)
@@ -421,12 +450,14 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
             str(scratch / "stage.parquet"), (spool.ids_path(path),), placed[planned.order], planned.starts
         )
         lengths = job.examples["input"].astype(np.int64) + job.examples["output"]
-        with pq.ParquetWriter(job.path, parquet.schema(), **parquet.WRITER) as out, parquet._mapped(job.spools) as maps:
+        with open(job.path, "wb") as file, parquet._mapped(job.spools) as maps:
+            out = pages.Writer(file, parquet.COLUMNS)
             for rows in parquet.split_rows(parquet.row_tokens(job.starts, lengths), parquet.ROW_GROUP_TOKENS):
                 with counted("gather"):
-                    batch = parquet._row_group(job, maps, *rows)
+                    group = parquet._row_group(job, maps, *rows)
                 with counted("write"):
-                    out.write_batch(batch)
+                    out.write(group)
+            out.close()
     return times
 
 
