@@ -369,7 +369,7 @@ def engine_alone(source: Path, engine: str, jobs: int) -> tuple[float, float]:
 
 def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     """Each stage alone, over the whole source, batch by batch, through the functions that cook calls."""
-    from cook import Recipe, spool
+    from cook import Recipe, process, spool
     from cook.entries import LineReader, parse, parts_of
     from cook.errors import Problem
     from cook.format import Formatter
@@ -379,6 +379,7 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     from cook.tokenize import BATCH, example_table, with_control_tokens
     from cook.tokenizer import load_engine, resolve
 
+    process.settle()
     recipe = Recipe(datasets="all", tokenizer="llama3", engine="splintr", cache="none")
     times = dict.fromkeys(
         (
