@@ -5,7 +5,7 @@ not list (Llama 3 has 256), and a fingerprint of the vocabulary, which is checke
 `tokenizer_json` rebuilds the model's tokenizer.json from the bundled ranks or pieces, for engines that need one:
 vocabulary, merges and pattern are equal to those that Hugging Face's converter makes of the model's own files.
 
-`lean` leaves out merges that never happen, more than half of Llama 3's, for an engine that is slow to read them. What
+`lean` leaves out merges that never happen, more than half of Llama 3's, for an engine that is slow to load. What
 merges to a token is always merged in the same way: until it is one, nothing crosses its borders, so its letters merge
 as if they stood alone, and one merge alone comes last. `last_merges` plays that through; `merges.npz`, made by
 `scripts/renew_probe.py`, keeps where each token's last merge joins.
@@ -109,6 +109,8 @@ def tokenizer_json(preset: Preset, lean: bool = False) -> bytes:
         built = byte_level_json(tokens, splintr.LLAMA3_PATTERN, preset.specials, ignore_merges=True, cuts=cuts)
     else:
         built = sentencepiece_json(tokens, cuts)
+    if lean:  # what only encodes ordinary text needs neither
+        built |= {"added_tokens": [], "decoder": None}
     return orjson.dumps(built)
 
 

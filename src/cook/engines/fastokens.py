@@ -1,6 +1,6 @@
 """The engine for large jobs: fastokens, on a tokenizer.json. Optional: `pip install 'instruct-cook[fast]'`.
 
-Two to four times as fast as splintr once it is warm, and slow to load: it pays off past some hundred MB a process.
+Two to four times as fast as splintr once it is warm, and slow to load: it pays off past some 100 MB a process.
 """
 
 from __future__ import annotations
