@@ -238,5 +238,5 @@ def test_markers_of_other_templates():
     )
     assert markers(recipe) == ("Text:", "Answer:")
     marks = Marks(markers(recipe), ())
-    marks.look(b'{"Text: "}', Entry(1, 0, "Text: x", [("q", "My Answer: y")], []))
+    marks.look(Entry(1, 0, "Text: x", [("q", "My Answer: y")], []))
     assert marks.by_marker == {"Text:": 1, "Answer:": 1}

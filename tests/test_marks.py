@@ -44,7 +44,7 @@ def test_every_spelling_of_an_entry_is_counted_alike(
     assert not isinstance(entry, list)
 
     marks = Marks(MARKERS, SPECIALS)
-    marks.look(line, entry)
+    marks.look(entry)
 
     sides = [context, question, answer] if question.strip() and answer.strip() else [context]
     found = {string for string in (*MARKERS, *SPECIALS) if any(string in side for side in sides)}

@@ -6,11 +6,11 @@ in an answer for the end of its pair, and other tools would make a control token
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable
 from functools import cached_property
-from itertools import chain
+from itertools import chain, repeat
+from operator import contains
 
 from cook.entries import Entry
 from cook.recipe import Recipe
@@ -41,32 +41,26 @@ class Marks:
         """Entries that hold a special token's text."""
         self._strings = specials
         every = {*self.by_marker, *specials}
-        # The quick look, at a line of JSON: what holds no two letters that a string begins with, as they are written,
-        # holds none, unless a letter is written as its number; and one letter alone is found ten times as fast.
-        self._letters = {_in_json(string[0]) for string in every}
-        self._heads = re.compile(b"|".join(sorted({_as_written(string[:2]) for string in every})) or NOTHING.encode())
-        self._number = b"\\u00" if all(map(str.isascii, every)) else b"\\u"
+        self._letters = {string[0] for string in every}
+        heads = sorted({re.escape(string[:2]) for string in every})
+        self._heads = re.compile("|".join(heads) or NOTHING)
 
     @cached_property
     def _specials(self) -> re.Pattern[str]:
         """Compiled when a text may hold one: for some hundred strings that takes as long as to format ten thousand."""
         return re.compile("|".join(map(re.escape, self._strings)) or NOTHING)
 
-    def look(self, line: bytes, entry: Entry) -> None:
-        """Count an entry, of which `line` is the JSON."""
-        lettered = any(letter in line for letter in self._letters)
-        if not (lettered and self._heads.search(line)) and self._number not in line:
+    def look(self, entry: Entry) -> None:
+        """Count an entry. Most hold none of the letters that strings begin with, and one letter is found at once."""
+        sides = [entry.context, *chain.from_iterable(entry.pairs)]
+        for letter in self._letters:
+            if True in map(contains, sides, repeat(letter)):
+                break
+        else:
             return
-        text = "\0".join((entry.context, *chain.from_iterable(entry.pairs)))
+        text = "\0".join(sides)
+        if not self._heads.search(text):
+            return
         for marker in self.by_marker:
             self.by_marker[marker] += marker in text
         self.special += bool(self._specials.search(text))
-
-
-def _as_written(string: str) -> bytes:
-    """A pattern for a string as it stands in JSON."""
-    return re.escape(_in_json(string)).replace(b"/", rb"\\?/")
-
-
-def _in_json(string: str) -> bytes:
-    return json.dumps(string, ensure_ascii=False)[1:-1].encode()

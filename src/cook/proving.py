@@ -85,7 +85,7 @@ class _Proof:
                 self._left(index, entry[0].line, {(-1, BAD_LINE, 0, 0)}, self._examples(index, entry[0].line))
                 continue
             assert isinstance(line, Line)
-            self.marks.look(line.text, entry)
+            self.marks.look(entry)
             self.counts["pairs"] += len(entry.pairs) + len(entry.blank)
             if not entry.pairs:
                 left = {*self._blank(entry), (-1, NO_PAIRS, 0, 0)}

@@ -215,7 +215,7 @@ def _batches(
             skipped.append((entry[0].line, -1, BAD_LINE, 0, 0))
             continue
         assert isinstance(line, Line)
-        marks.look(line.text, entry)
+        marks.look(entry)
         index.pairs += len(entry.pairs) + len(entry.blank)
         for at, question in entry.blank:
             skipped.append((entry.line, at, BLANK_QUESTION if question else BLANK_ANSWER, 1, 0))

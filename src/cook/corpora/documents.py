@@ -73,12 +73,12 @@ def counts(parts: Iterable[Any]) -> dict[str, Any]:
 
 
 class Source(NamedTuple):
-    """What is read: a part of a shard, the most entries of it, and what is called with each line and its entry."""
+    """What is read: a part of a shard, the most entries of it, and what is called with each entry."""
 
     recipe: Recipe
     part: Part
     limit: int | None
-    look: Callable[[bytes, Entry], None] | None = None
+    look: Callable[[Entry], None] | None = None
 
 
 def documents(source: Source, result: Baked) -> Iterator[Document]:
@@ -123,7 +123,7 @@ class _Reading:
                 yield from self._close()
                 continue
             if self.source.look is not None and isinstance(line, Line):
-                self.source.look(line.text, entry)
+                self.source.look(entry)
             result.pairs += len(entry.pairs) + len(entry.blank)
             for at, question in entry.blank:
                 self.skipped.append((entry.line, at, BLANK_QUESTION if question else BLANK_ANSWER, 1, 0))
