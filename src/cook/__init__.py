@@ -33,7 +33,7 @@
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
 (the tokens of a part on disk) and `cache` (what keeps them between runs), `catalog` (the 35 data sets), `hub` (files
 from the Hugging Face Hub, checked), `modelscope` (collections there), `listing`, `progress` and `commands` (for the
-command), `errors` (all under CookError).
+command), `process` (what is set in the command's and its workers' own), `errors` (all under CookError).
 
     >>> from cook import Recipe, run
     >>> summary = run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=tmp))  # doctest: +SKIP

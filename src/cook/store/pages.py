@@ -5,10 +5,9 @@ known by row: none is null, and a list's offsets say all. So its levels are a fe
 is to compress the values. That takes half the time of pyarrow's writer, which was half of a second cook's.
 
 What is written is the plainest that the format has: one data page (version 1) a column and row group, values PLAIN,
-compressed by pyarrow's zstd, no dictionary, no statistics. The schema is that of pyarrow for the same columns. Every
-value is read back by pyarrow, by Rust's parquet, DuckDB and Polars in the tests. The format: apache/parquet-format,
-README.md, Encodings.md and src/main/thrift/parquet.thrift; Thrift's compact protocol: apache/thrift,
-doc/specs/thrift-compact-protocol.md.
+compressed by pyarrow's zstd, no dictionary, no statistics. The schema is that of pyarrow for the same columns. In the
+tests pyarrow, DuckDB and Polars read every value back. The format: apache/parquet-format, README.md, Encodings.md and
+src/main/thrift/parquet.thrift; Thrift's compact protocol: apache/thrift, doc/specs/thrift-compact-protocol.md.
 """
 
 from __future__ import annotations
