@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,12 +25,22 @@ row = st.tuples(st.lists(INT32, min_size=1, max_size=30), st.lists(INT8, min_siz
 groups = st.lists(st.lists(row, min_size=1, max_size=20), max_size=4)
 
 
-def written(groups: list[Rows], names: tuple[str, ...] = ("ids", "mask", "text")) -> bytes:
+def coded(values: npt.NDArray[Any]) -> npt.NDArray[Any] | pages.Coded:
+    """The values by a dictionary; as they are where there are too many."""
+    if (least := int(values.min())) < 0 or len(set(values.tolist())) > 2:  # else by two bytes, or by a bit
+        known, places = np.unique(values, return_inverse=True)
+        return values if len(known) > pages.MOST + 1 else pages.Coded(known, places.astype(np.uint16))
+    return pages.Coded(np.array([least, int(values.max())]), values != least)
+
+
+def written(groups: list[Rows], dictionaries: bool = False) -> bytes:
     """The file of these row groups."""
+    names = ("ids", "mask", "text")
 
     def flat(lists: list[list[int]], kind: str) -> pages.Lists:
         offsets = np.cumsum([0, *map(len, lists)])
-        return np.array([value for values in lists for value in values], kind), offsets
+        values = np.array([value for values in lists for value in values], kind)
+        return coded(values) if dictionaries else values, offsets
 
     file = io.BytesIO()
     writer = pages.Writer(file, {names[0]: "int32", names[1]: "int8"}, [names[2]])
@@ -43,11 +54,12 @@ def written(groups: list[Rows], names: tuple[str, ...] = ("ids", "mask", "text")
 LONG = [(list(range(70_000)), [1], "x" * 300), ([5], [0] * 20_000, "")]
 
 
-@given(groups)
-@example([[([1], [1], "")] * 8])  # the levels fill a byte
-@example([LONG, LONG])
-def test_pyarrow_reads_what_was_written(groups):
-    file = pq.ParquetFile(io.BytesIO(written(groups)))
+@given(groups, st.booleans())
+@example([[([1], [1], "")] * 8], True)  # the levels fill a byte
+@example([LONG, LONG], False)
+@example([LONG, LONG], True)
+def test_pyarrow_reads_what_was_written(groups, dictionaries):
+    file = pq.ParquetFile(io.BytesIO(written(groups, dictionaries)))
     kinds = [("ids", pa.list_(pa.int32())), ("mask", pa.list_(pa.int8())), ("text", pa.string())]
     assert file.schema_arrow.equals(pa.schema(kinds))
     assert file.metadata.num_rows == sum(map(len, groups))
@@ -58,12 +70,30 @@ def test_pyarrow_reads_what_was_written(groups):
         assert list(zip(*(column.to_pylist() for column in table.columns), strict=True)) == rows
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Any]]]:
-    rows = [LONG, [([1, 2, 3], [1, 0], "é🙂"), ([-100] * 9, [-128], "")] * 40]
+@given(st.lists(st.integers(0, 300_000), min_size=1, max_size=300))
+@example([5, 5, 7] * 30_000)  # more of one than a number of 16 bits counts
+def test_a_dictionary_says_the_same_values_the_most_frequent_first(values):
+    made = pages.coded(np.array(values, np.int32))
+    assert made is not None
+    assert made.places.dtype == np.uint16
+    assert made.dictionary[made.places].tolist() == values
+    counts = [values.count(value) for value in made.dictionary.tolist()]
+    assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize(("distinct", "one"), [(pages.MOST, True), (pages.MOST + 1, False)])
+def test_a_dictionary_leaves_room_for_one_more_value_in_16_bits(distinct, one):
+    assert (pages.coded(np.arange(distinct, dtype=np.int32)) is not None) == one
+    assert pages.MOST + 1 == 2**16
+    assert (pages.coded(np.array([pages.BELOW - one], np.int32)) is not None) == one
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "dictionaries"])
+def file(tmp_path_factory: pytest.TempPathFactory, request) -> tuple[Path, dict[str, list[Any]]]:
+    rows = [LONG, [([1, 2, 3], [1, 0], "é🙂"), ([-100] * 9, [-128], "")] * 40, [(list(range(2**16)), [1], "")]]
     path = tmp_path_factory.mktemp("pages") / "file.parquet"
-    path.write_bytes(written(rows))
-    ids, mask, text = map(list, zip(*rows[0], *rows[1], strict=True))
+    path.write_bytes(written(rows, request.param))
+    ids, mask, text = map(list, zip(*(row for rows in rows for row in rows), strict=True))
     return path, {"ids": ids, "mask": mask, "text": text}
 
 
@@ -95,19 +125,23 @@ def test_an_empty_list_is_refused():
         writer.write([(np.array([1], np.int32), np.array([0, 1, 1]))])
 
 
-def test_row_groups_are_as_pyarrow_makes_them(tmp_path):
+@pytest.mark.parametrize("dictionaries", [False, True])
+def test_row_groups_are_as_pyarrow_makes_them(tmp_path, dictionaries):
     """The sizes and places that the footer tells are those of the pages."""
     rows = [([7] * 1000, [1] * 10, "text")] * 50
     path = tmp_path / "file.parquet"
-    path.write_bytes(written([rows, rows]))
+    path.write_bytes(written([rows, rows], dictionaries))
     metadata = pq.read_metadata(path)
     end = len(pages.MAGIC)
     for group in (metadata.row_group(index) for index in range(2)):
         columns = [group.column(index) for index in range(3)]
         assert group.total_byte_size == sum(column.total_uncompressed_size for column in columns)
-        assert {(column.compression, column.encodings) for column in columns} == {("ZSTD", ("PLAIN", "RLE"))}
+        assert {column.compression for column in columns} == {"ZSTD"}
         for column in columns:
-            assert column.data_page_offset == end
+            by_dictionary = dictionaries and column.physical_type == "INT32"
+            assert column.encodings == ("PLAIN", "RLE", *["RLE_DICTIONARY"] * by_dictionary)
+            assert (column.dictionary_page_offset if by_dictionary else column.data_page_offset) == end
+            assert column.data_page_offset > end or not by_dictionary
             end += column.total_compressed_size
     assert end + metadata.serialized_size + 8 == path.stat().st_size
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import entry, write_shard
 from cook import OutputError, Recipe, read_cooked, run
-from cook.store import card, manifest, parquet, publish
+from cook.store import card, manifest, pages, parquet, publish
 from cook.store.card import CardWarning
 
 EXAMPLES = st.lists(
@@ -82,8 +82,46 @@ def test_columns_and_types(cooked):
         "source_shard": "list<element: int32>",
         "source_line": "list<element: int32>",
     }
-    column = pq.ParquetFile(cooked / "train-00000-of-00001.parquet").metadata.row_group(0).column(0)
-    assert (column.compression, column.has_dictionary_page) == ("ZSTD", False)
+    group = pq.ParquetFile(cooked / "train-00000-of-00001.parquet").metadata.row_group(0)
+    columns = [group.column(index) for index in range(group.num_columns)]
+    assert {column.compression for column in columns} == {"ZSTD"}
+    assert [column.path_in_schema.split(".")[0] for column in columns if column.has_dictionary_page] == [
+        "input_ids", "labels", "loss_mask",
+    ]  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=9),
+    st.sampled_from([0, 128_255, pages.BELOW - 1, pages.BELOW]),
+)
+def test_what_is_laid_out_of_ids_is_what_is_read(tmp_path_factory, lengths, highest):
+    """Of small vocabularies and large ones, by a dictionary and, where the ids of a row group are too many, without."""
+    path = tmp_path_factory.mktemp("rows") / "file.parquet"
+    spool, many = path.with_suffix(".ids"), pages.MOST + 1 if highest == pages.BELOW - 1 else 0
+    inputs, outputs = (np.array(part, np.int32) for part in zip(*lengths, strict=True))
+    inputs[-1] += many
+    ids = np.linspace(0, highest, int((inputs + outputs).sum())).astype(np.int32)
+    spool.write_bytes(ids.tobytes())
+    examples = np.zeros(len(lengths), parquet.PLACED)
+    examples["input"], examples["output"], examples["line"] = inputs, outputs, np.arange(len(lengths)) + 1
+    examples["at"] = np.cumsum(inputs + outputs) - (inputs + outputs)
+    done = parquet.write_file(
+        parquet.FileJob(str(path), (str(spool),), examples, np.arange(len(lengths) + 1, dtype=np.int64))
+    )
+    mask = [
+        bit for of_input, of_output in zip(inputs, outputs, strict=True) for bit in [0] * of_input + [1] * of_output
+    ]
+    table = pq.read_table(path)
+    assert [i for row in table["input_ids"].to_pylist() for i in row] == ids.tolist()
+    assert [bit for row in table["loss_mask"].to_pylist() for bit in row] == mask
+    assert [label for row in table["labels"].to_pylist() for label in row] == [
+        i if bit else -100 for i, bit in zip(ids.tolist(), mask, strict=True)
+    ]
+    assert [list(map(len, table[name].to_pylist())) for name in ("input_ids", "labels", "loss_mask")] == [
+        (inputs + outputs).tolist()
+    ] * 3
+    assert (done.tokens, done.trained_tokens) == (len(ids), sum(mask))
+    assert pq.read_metadata(path).row_group(0).column(0).has_dictionary_page == (highest < pages.BELOW - 1)
 
 
 def test_the_manifest_by_its_fields(cooked):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE_TOKENS = 1 << 24  # an output file closes before it would hold more: one job each, so that all cores write
-ROW_GROUP_TOKENS = 1 << 18
+ROW_GROUP_TOKENS = 1 << 20
 TOKEN_BYTES = 2  # what a token takes in a file, about
 IGNORE = -100  # the label of a token that bears no loss (PyTorch's ignore_index)
 COLUMNS = {
@@ -161,22 +161,37 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
         examples["file"].tolist(), begin.tolist(), (begin + lengths.astype(np.int64) * 4).tolist(), strict=True
     )
     ids = np.frombuffer(b"".join([spools[file][a:b] for file, a, b in pieces]), np.int32)
-    mask, labels = mask_and_labels(ids, examples["input"], examples["output"])
     by_example = starts - starts[0]
     by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
-    by_column = {"input_ids": ids, "labels": labels, "loss_mask": mask, "seq_lengths": lengths}
-    by_column |= {"source_shard": examples["shard"], "source_line": examples["line"]}
-    of_tokens = {"input_ids", "labels", "loss_mask"}
-    return [(by_column[name], by_token if name in of_tokens else by_example) for name in COLUMNS]
+    of_tokens = token_columns(ids, _mask(examples["input"], examples["output"]).view(np.bool_))
+    of_examples = {"seq_lengths": lengths, "source_shard": examples["shard"], "source_line": examples["line"]}
+    by_column = {name: (values, by_token) for name, values in of_tokens.items()}
+    by_column |= {name: (values, by_example) for name, values in of_examples.items()}
+    return [by_column[name] for name in COLUMNS]
+
+
+def token_columns(
+    ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]
+) -> dict[str, npt.NDArray[np.integer] | pages.Coded]:
+    """The columns that have a value a token, as they are laid out: by dictionaries, where one can hold the ids."""
+    columns: dict[str, npt.NDArray[np.integer] | pages.Coded] = {"loss_mask": pages.Coded(np.arange(2), mask)}
+    if (coded := pages.coded(ids)) is None:
+        return columns | {"input_ids": ids, "labels": np.where(mask, ids, np.int32(IGNORE))}
+    labels = pages.Coded(np.append(IGNORE, coded.dictionary), (coded.places + np.uint16(1)) * mask)
+    return columns | {"input_ids": coded, "labels": labels}
 
 
 def mask_and_labels(
     ids: npt.NDArray[np.int32], inputs: npt.NDArray[np.integer], outputs: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
     """The loss mask and the labels of examples that lie one after the other, by the tokens of each one's two parts."""
-    mask = np.tile(np.array([0, 1], np.int8), len(inputs))
-    mask = np.repeat(mask, np.column_stack([inputs, outputs]).ravel())
+    mask = _mask(inputs, outputs)
     return mask, np.where(mask.view(bool), ids, np.int32(IGNORE))
+
+
+def _mask(inputs: npt.NDArray[np.integer], outputs: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
+    mask = np.tile(np.array([0, 1], np.int8), len(inputs))
+    return np.repeat(mask, np.column_stack([inputs, outputs]).ravel())
 
 
 def lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
