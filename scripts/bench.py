@@ -92,7 +92,8 @@ class Bench:
         if self.recipe is None:
             print("\nspeed: pass --recipe")
             return
-        from cook.engines.bundled import PRESETS, tokenizer_json
+        from cook.engines.bundled import tokenizer_json
+        from cook.presets import PRESETS
 
         reference = self.scratch / "llama3.json"
         reference.write_bytes(tokenizer_json(PRESETS["llama3"]))

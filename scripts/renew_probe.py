@@ -14,9 +14,10 @@ import numpy as np
 import orjson
 
 import cook.engines
-from cook.engines.bundled import PRESETS, last_merges, tokenizer_json, vocabulary_fingerprint
+from cook.engines.bundled import last_merges, tokenizer_json, vocabulary_fingerprint
 from cook.engines.hf import HfEngine
 from cook.engines.probe import probe_ids
+from cook.presets import PRESETS
 
 
 def main() -> None:

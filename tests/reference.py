@@ -12,7 +12,8 @@ from pathlib import Path
 import orjson
 import splintr
 
-from cook.engines.bundled import PRESETS, byte_level_json, tokenizer_json
+from cook.engines.bundled import byte_level_json, tokenizer_json
+from cook.presets import PRESETS
 
 
 @dataclasses.dataclass(frozen=True)

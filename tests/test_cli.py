@@ -18,7 +18,7 @@ from conftest import entry, write_shard
 from cook.catalog import CATALOG
 from cook.cli import main
 from cook.commands.options import PRESET_NAMES
-from cook.engines.bundled import PRESETS
+from cook.presets import PRESETS
 from cook.recipe import CHECKS, OVERLONG, PACKINGS, Recipe
 
 SQUAD = ("-d", "squad", "-t", "llama3", "-s", "sample")

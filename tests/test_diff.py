@@ -11,7 +11,7 @@ import pytest
 
 from conftest import entry, pair, write_shard
 from cook import OutputError, Recipe, diff, fingerprint, mix, run
-from cook.engines.bundled import PRESETS
+from cook.presets import PRESETS
 from cook.sources import sha256_of
 from cook.store import manifest, parquet
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from conftest import SHARED
 from cook.engines import Engine, probe
-from cook.engines.bundled import PRESETS, bundled_cuts, find_preset, last_merges, tokenizer_json, vocabulary_fingerprint
+from cook.engines.bundled import bundled_cuts, last_merges, tokenizer_json, vocabulary_fingerprint
 from cook.engines.hf import HfEngine
 from cook.engines.splintr import SplintrEngine
 from cook.errors import TokenizerError
 from cook.format import Formatter
+from cook.presets import PRESETS, find_preset
 from cook.recipe import Recipe
 from cook.tokenizer import load_engine, resolve
 from reference import MODELS, model_json

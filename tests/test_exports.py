@@ -554,7 +554,7 @@ def decoded(labels) -> list[str]:
 
 
 def llama3():
-    from cook.engines.bundled import PRESETS
+    from cook.presets import PRESETS
 
     preset = PRESETS["llama3"]
     return {"bos": preset.bos, "eos": preset.eos, "fingerprint": preset.fingerprint}

@@ -15,7 +15,7 @@ import tokenizers
 
 from conftest import COLLECTION, needs_collection
 from cook import Recipe, read_cooked, run
-from cook.engines.bundled import PRESETS
+from cook.presets import PRESETS
 from cook.store.parquet import COLUMNS
 from reference import MODELS, model_json
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import orjson
 
 from cook import accounts, mixing
-from cook.engines.bundled import find_preset
 from cook.errors import CookError, RecipeError, SourceError, TokenizerError
 from cook.pack import plan
+from cook.presets import find_preset
 from cook.recipe import Recipe
 from cook.rows import HELD, Findings, Held, Terms, check_file
 from cook.sources import Shard, sha256_of

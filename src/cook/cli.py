@@ -159,6 +159,10 @@ def _tell(notice: str) -> None:
 
 
 def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    if not dry_run and recipe.executor == "local":
+        from cook import presets
+
+        presets.begin(recipe.tokenizer)
     from cook.pipeline import preview, run
 
     if dry_run:

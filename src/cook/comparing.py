@@ -34,9 +34,9 @@ import orjson
 from cook import lines
 from cook.checking import cooked_folders
 from cook.decoding import Decoder
-from cook.engines.bundled import find_preset
 from cook.errors import CookError, OutputError
 from cook.kinds import SEQUENCES, refused
+from cook.presets import find_preset
 from cook.recipe import Recipe
 from cook.store import manifest, parquet
 from cook.store.reader import Cooked, read_cooked

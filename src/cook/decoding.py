@@ -17,7 +17,8 @@ import numpy.typing as npt
 import orjson
 
 from cook.engines import Engine
-from cook.engines.bundled import PRESETS, byte_letters, plain_tokens
+from cook.engines.bundled import byte_letters, plain_tokens
+from cook.presets import PRESETS
 from cook.tokenizer import Tokenizer, tokenizer_document
 
 Bytes = npt.NDArray[np.uint8]

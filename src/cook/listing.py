@@ -26,7 +26,7 @@ def datasets(source: str | None) -> list[dict[str, Any]]:
 
 def tokenizers() -> list[dict[str, Any]]:
     """The presets."""
-    from cook.engines.bundled import PRESETS
+    from cook.presets import PRESETS
 
     return [
         {

@@ -1,8 +1,9 @@
 """What cook sets in a process of its own: the command's, and its workers'; never in one that only imports it.
 
-And how workers begin. Forked they share what is imported, and are there at once; but a child of a process with several
-threads may wait for ever for a lock that one of those held, and an engine that has encoded hangs in its children. So
-only the command forks, on Linux, while it is one thread and has no engine; else workers are spawned.
+And how workers begin. Forked they share what is imported, with a vocabulary that was loaded `beside`, and are there at
+once; but a child of a process with several threads may wait for ever for a lock that one of those held, as it does when
+an engine that encodes in threads was in use. So only the command forks, on Linux, while it is one thread for the
+system, too, and has none of the engines that start some; else workers are spawned.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import contextlib
 import gc
 import os
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-ENGINES = {"splintr", "fastokens", "tokenizers"}  # modules
+ENGINES = {"fastokens", "tokenizers"}  # modules; splintr starts threads when it is given much to encode
 
-_this = SimpleNamespace(own=False)
+ENDING = (0, 0.0002, 0.001, 0.005, 0.02)  # seconds
+
+_this = SimpleNamespace(own=False, beside=[])
 
 
 def settle() -> None:
@@ -39,10 +45,27 @@ def give_memory_back() -> None:
             mallopt(setting, 4 << 20)
 
 
+def beside(work: Callable[[], object]) -> None:
+    """Begin work in a thread, beside this one's; what goes wrong comes up where its result is asked for."""
+
+    def quiet() -> None:
+        with contextlib.suppress(BaseException):
+            work()
+
+    _this.beside.append(threading.Thread(target=quiet))
+    _this.beside[-1].start()
+
+
 def start_method() -> str:
     """How workers of this process are to begin, for `multiprocessing.get_context`."""
     if not _this.own or sys.platform != "linux" or ENGINES & sys.modules.keys():
         return "spawn"
     import cook.dataset  # noqa: F401 - for all of them
 
-    return "fork" if len(list(Path("/proc/self/task").iterdir())) == 1 else "spawn"
+    for thread in _this.beside:
+        thread.join()
+    for wait in ENDING:  # a thread that Python has done with is the system's for a moment more
+        time.sleep(wait)
+        if len(list(Path("/proc/self/task").iterdir())) == 1:
+            return "fork"
+    return "spawn"

@@ -23,9 +23,10 @@ import orjson
 
 from cook import cache
 from cook.engines import Engine, Offsets
-from cook.engines.bundled import PRESETS, Preset, find_preset, tokenizer_json
+from cook.engines.bundled import tokenizer_json
 from cook.engines.hf import HfEngine
 from cook.errors import TokenizerError
+from cook.presets import PRESETS, Preset, find_preset
 from cook.recipe import NO_TOKEN, Recipe
 
 if TYPE_CHECKING:

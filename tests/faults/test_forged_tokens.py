@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import cook
 from conftest import entry, pair, write_shard
 from cook import spool, tokenize
-from cook.engines.bundled import PRESETS
 from cook.entries import Part
 from cook.errors import TokenizerError
+from cook.presets import PRESETS
 from cook.recipe import Recipe
 from cook.sources import open_source
 from cook.tokenizer import Tokenizer, load_engine, resolve, special_strings

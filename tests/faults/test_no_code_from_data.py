@@ -155,8 +155,7 @@ ATTRIBUTES = {
 MODULES = {"pickle", "cPickle", "shelve", "marshal", "dill", "joblib", "torch", "subprocess", "tarfile", "transformers"}
 # Where one of these is right: (file, what), and why.
 KNOWN = {
-    ("engines/bundled.py", "from_pretrained"),  # splintr's own vocabularies, which lie in its package
-    ("engines/splintr.py", "from_pretrained"),
+    ("presets.py", "from_pretrained"),  # splintr's own vocabularies, which lie in its package
 }
 
 

@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -44,9 +46,52 @@ def at_work(folder: Path) -> int | None:
     return None
 
 
-def workers(leader: int) -> list[int]:
-    """The processes of the command but itself, and one that Python starts beside spawned ones."""
-    return [pid for pid, line in group(leader).items() if pid != leader and "resource_tracker" not in line]
+def workers(leader: int, begin: list[str]) -> list[int]:
+    """The processes of the command but itself, and what Python starts beside spawned ones."""
+    return [pid for pid, line in group(leader).items() if pid != leader and ("spawn_main" in line or not begin)]
+
+
+METHOD = """
+import threading, time
+from cook import presets, process
+process.settle()
+presets.begin("llama3")
+{before}
+print(process.start_method())
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "method"),
+    [
+        ("", "fork"),  # the thread that loads the vocabulary is awaited
+        ("import fastokens", "spawn"),
+        ("presets.vocabulary(presets.PRESETS['llama3']).encode_batch_flat(['some words'] * 100_000)", "spawn"),
+        ("threading.Thread(target=time.sleep, args=[2], daemon=True).start()", "spawn"),
+    ],
+    ids=["as it is", "another engine", "threads of the engine's", "a thread"],
+)
+def test_workers_are_forked_of_one_thread_alone(before, method):
+    code = METHOD.format(before=before)
+    environment = os.environ | {"RAYON_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.stdout.strip(), done.stderr) == (method, "")
+
+
+@pytest.mark.parametrize("preset", ["llama3", "mistral"])
+def test_forked_workers_encode_with_the_vocabulary_that_was_loaded_before(tmp_path, server, large, preset):
+    arguments = ["-d", "one", "-t", preset, "-s", large, "--no-cache"]
+    with started(*arguments, "-o", tmp_path / "root", "--jobs", "3") as process:
+        seen: dict[int, str] = {}
+        while process.poll() is None:
+            seen |= group(process.pid)
+        _, printed = process.communicate(timeout=30)
+    assert process.returncode == 0, printed
+    assert server.run(*arguments, "-o", tmp_path / "alone", "--jobs", "1").code == 0
+    assert tree(tmp_path / "root") == tree(tmp_path / "alone")
+    assert len(seen) == 4
+    assert "spawn_main" not in str(seen)
 
 
 BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spawned"])
@@ -57,10 +102,8 @@ BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spaw
 def test_a_worker_that_is_killed_at_work(tmp_path, arguments, server, right, large, kept, begin):
     arguments += ["--cache", tmp_path / "cache"] if kept == "cache" else ["--no-cache"]
     with started(*begin, *arguments) as process:
-        wait_for(lambda: workers(process.pid))
-        assert ("spawn_main" in group(process.pid)[workers(process.pid)[0]]) == bool(begin)
         worker = wait_for(lambda: at_work(tmp_path))
-        assert worker in group(process.pid)
+        assert ("spawn_main" in group(process.pid)[worker]) == bool(begin)
         os.kill(worker, signal.SIGKILL)
         _, printed = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -80,7 +123,7 @@ def test_a_worker_that_is_killed_at_work(tmp_path, arguments, server, right, lar
 def test_a_worker_that_is_killed_before_it_works(tmp_path, arguments, limit, begin):
     """More workers than are used soon: some are being started when the first one dies."""
     with started(*begin, *arguments, "--no-cache", "--jobs", "6", *limit) as process:
-        worker = wait_for(lambda: workers(process.pid))[0]
+        worker = wait_for(lambda: workers(process.pid, begin))[0]
         os.kill(worker, signal.SIGKILL)
         _, printed = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -94,7 +137,7 @@ def test_a_worker_takes_no_interrupt_from_its_first_moment_on(arguments, begin):
     looked = 0
     with started(*begin, *arguments, "--no-cache") as process:
         while process.poll() is None:
-            for pid in workers(process.pid):
+            for pid in workers(process.pid, begin):
                 with contextlib.suppress(OSError):
                     status = (Path("/proc") / str(pid) / "status").read_text()
                     held = [int(mask, 16) for mask in re.findall(r"^Sig(?:Blk|Ign):\s*(\w+)", status, re.MULTILINE)]

@@ -80,6 +80,10 @@ def command(collection: str, to: str, styles: str | None, as_json: bool, quiet: 
     before (`inherit_from_prev`) are one text with it. With --tokenizer the result is packed sequences in which every
     token bears loss.
     """
+    if settings["tokenizer"]:
+        from cook import presets
+
+        presets.begin(settings["tokenizer"])
     from cook.corpora.making import make_corpus
     from cook.corpora.recipe import CorpusRecipe
     from cook.corpora.styles import read_styles

@@ -1,9 +1,7 @@
-"""Presets: the vocabularies that splintr bundles and that give the ids of the model's own tokenizer.json.
+"""The tokenizer.json of a preset, for engines that need one.
 
-They need no network. What is written here beside a name cannot be had from the engine: the special tokens that it does
-not list (Llama 3 has 256), and a fingerprint of the vocabulary, which is checked when it is loaded for reference.
-`tokenizer_json` rebuilds the model's tokenizer.json from the bundled ranks or pieces, for engines that need one:
-vocabulary, merges and pattern are equal to those that Hugging Face's converter makes of the model's own files.
+`tokenizer_json` rebuilds it from the bundled ranks or pieces: vocabulary, merges and pattern are equal to those that
+Hugging Face's converter makes of the model's own files.
 
 `lean` leaves out merges that never happen, more than half of Llama 3's, for an engine that is slow to load. What
 merges to a token is always merged in the same way: until it is one, nothing crosses its borders, so its letters merge
@@ -13,7 +11,6 @@ as if they stood alone, and one merge alone comes last. `last_merges` plays that
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,68 +22,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A tokenizer that works offline."""
-
-    name: str
-    aliases: tuple[str, ...]
-    models: str  # for people: what it fits
-    bundled: str  # splintr's name for it
-    plain: int  # ids below this are the vocabulary without special tokens, but for a SentencePiece head
-    vocab_size: int
-    bos: str
-    eos: str
-    specials: tuple[tuple[str, int], ...]
-    fingerprint: str  # see `vocabulary_fingerprint`
-
-
-def _llama3_specials() -> tuple[tuple[str, int], ...]:
-    """The 256 special tokens of Llama 3, as in Meta's llama-models package (llama3/tokenizer.py)."""
-    named = (
-        "<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
-        "<|finetune_right_pad_id|>", "<|step_id|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>",
-        "<|eot_id|>", "<|python_tag|>",
-    )  # fmt: skip
-    reserved = tuple(f"<|reserved_special_token_{i + 2}|>" for i in range(256 - len(named)))
-    return tuple((token, 128_000 + i) for i, token in enumerate(named + reserved))
-
-
-SENTENCEPIECE_SPECIALS = (("<unk>", 0), ("<s>", 1), ("</s>", 2))
-
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "llama3", ("llama3.1", "llama3.2", "llama3.3"), "Llama 3, 3.1, 3.2, 3.3", "llama3", 128_000, 128_256,
-            "<|begin_of_text|>", "<|end_of_text|>", _llama3_specials(),
-            "affbe8250adf15f2f48617202fe432c99d288a7ae822781111a1f99643e830f0",
-        ),
-        Preset(
-            "llama2", (), "Llama 2, and models with its tokenizer", "llama2", 32_000, 32_000,
-            "<s>", "</s>", SENTENCEPIECE_SPECIALS, "198a835c778ea6038f83108afb7cc680e74754df5bb7f9d5be8fd34f93c1b60c",
-        ),
-        Preset(
-            "mistral", (), "Mistral 7B v0.1 and v0.2", "mistral_v1", 32_000, 32_000,
-            "<s>", "</s>", SENTENCEPIECE_SPECIALS, "0412156f4f5993a27ab0f4dbd2bf9d540fe63fb3b8625ab7c62d1975125d30a2",
-        ),
-    )
-}  # fmt: skip
-
-
-def find_preset(name: str) -> Preset | None:
-    """The preset of that name or alias, without regard to case."""
-    name = name.lower()
-    return next((p for p in PRESETS.values() if name == p.name or name in p.aliases), None)
+from cook.presets import SENTENCEPIECE_SPECIALS, Preset, vocabulary
 
 
 @cache
 def plain_tokens(preset: Preset) -> list[bytes]:
     """The bytes of each token of a preset that is no special one, in the order of ids."""
-    import splintr
-
-    token_bytes = splintr.Tokenizer.from_pretrained(preset.bundled).decode_token_bytes
+    token_bytes = vocabulary(preset).decode_token_bytes
     return [token_bytes(i) for i in range(preset.plain)]
 
 

@@ -18,7 +18,7 @@ import orjson
 import splintr
 
 from cook.engines import Ids, Offsets, engine_errors
-from cook.engines.bundled import Preset
+from cook.presets import Preset, vocabulary
 
 
 class SplintrEngine:
@@ -40,7 +40,7 @@ class SplintrEngine:
     @classmethod
     def from_preset(cls, preset: Preset) -> SplintrEngine:
         """From a bundled vocabulary; no file, no network."""
-        tokenizer = splintr.Tokenizer.from_pretrained(preset.bundled)
+        tokenizer = vocabulary(preset)
         return cls(tokenizer, tuple(tokenizer.special_tokens()), space_added=tokenizer.family == "Spm")
 
     @classmethod
