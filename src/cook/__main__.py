@@ -1,6 +1,6 @@
 """`python -m cook`."""
 
-from cook.cli import main
+from cook.cli import start
 
 if __name__ == "__main__":
-    main(prog_name="cook")
+    start()

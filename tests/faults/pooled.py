@@ -14,6 +14,7 @@ from cook.store import parquet  # noqa: E402
 executors.POOL_BYTES, entries.PART_BYTES, parquet.FILE_TOKENS = 0, 6_000, 12_000
 
 if __name__ == "__main__":
-    from cook.cli import main
+    from cook.cli import start
 
-    main(sys.argv[1:] if sys.argv[1] != "spawned" else sys.argv[2:], prog_name="cook")
+    sys.argv[1:] = sys.argv[2:] if sys.argv[1] == "spawned" else sys.argv[1:]
+    start()

@@ -51,6 +51,9 @@ def workers(leader: int, begin: list[str]) -> list[int]:
     return [pid for pid, line in group(leader).items() if pid != leader and ("spawn_main" in line or not begin)]
 
 
+BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spawned"])
+
+
 METHOD = """
 import threading, time
 from cook import presets, process
@@ -79,6 +82,13 @@ def test_workers_are_forked_of_one_thread_alone(before, method):
     assert (done.stdout.strip(), done.stderr) == (method, "")
 
 
+@BEGIN
+def test_a_command_that_ends_leaves_no_word_of_what_it_held(arguments, begin):
+    with started(*begin, *arguments, "--no-cache", "--quiet") as process:
+        _, printed = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (0, "")
+
+
 @pytest.mark.parametrize("preset", ["llama3", "mistral"])
 def test_forked_workers_encode_with_the_vocabulary_that_was_loaded_before(tmp_path, server, large, preset):
     arguments = ["-d", "one", "-t", preset, "-s", large, "--no-cache"]
@@ -92,9 +102,6 @@ def test_forked_workers_encode_with_the_vocabulary_that_was_loaded_before(tmp_pa
     assert tree(tmp_path / "root") == tree(tmp_path / "alone")
     assert len(seen) == 4
     assert "spawn_main" not in str(seen)
-
-
-BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spawned"])
 
 
 @BEGIN
