@@ -1,14 +1,23 @@
 """Over-long examples re-made: held against a plain greedy reference, with a tokenizer whose tokens one can count."""
 
 import re
+from typing import Any
 
 import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import entry, write_shard
+from cook import run as run_recipe
+from cook import tokenize
+from cook.entries import Entry
 from cook.format import Formatter
 from cook.overlong import Piece, Remade, run, split, truncate
 from cook.recipe import Recipe
+from cook.spool import BAD_LINE, BLANK_ANSWER, EXAMPLE, OVERLONG, SKIPPED
 
 
 # A token a word, or a mark; spaces cost nothing. "<words ." / "q words a words" / "|": a delimiter of one token.
@@ -158,3 +167,45 @@ def test_many_entries_share_each_round():
     assert len(made) == 50
     assert rounds[0] == 200
     assert len(rounds) <= 8
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.lists(st.booleans(), min_size=1, max_size=7), st.integers(1, 99))))
+def test_entries_that_are_lost_whole_are_told_as_if_each_were_looked_at(made):
+    """A gap between lines, a flag a pair (whether it is blank), and the tokens of the input; of one pair at least."""
+    rows, blank, expected = [], [], []
+    line = 0
+    for gap, flags, tokens in made:
+        line += gap
+        blanks = [(at, False) for at, flag in enumerate(flags) if flag]
+        one = Entry(line, 0, "", [("q", "a")] * flags.count(False), blanks)
+        blank += [(line, at, BLANK_ANSWER, 1, 0) for at, _ in blanks]
+        if gap < 3 and one.pairs:  # else it is not among those lost
+            rows.append((tokens, 5, line, len(one.pairs), 0, 0, 0, 0))
+            expected += [(line, one.place(kept), OVERLONG, 1, tokens + 5) for kept in range(len(one.pairs))]
+            expected.append((line, -1, OVERLONG, 0, tokens + 5))
+    lost = tokenize._lost(np.array(rows, EXAMPLE), np.array([(1, 0, BAD_LINE, 0, 0), *blank], SKIPPED))
+    assert lost.dtype == SKIPPED
+    assert lost.tolist() == expected
+
+
+@pytest.mark.parametrize("room", [-1, 0, 1, 40])
+def test_around_the_length_at_which_a_context_leaves_no_room(tmp_path, room):
+    """What is told without a look at the entry is what a look at it tells."""
+    pairs = [{"Q": q, "A": a} for q, a in (("", "blank"), ("q", "a"), ("r", " "), ("s", "b " * 60))]
+    write_shard(tmp_path, "set", [entry("many words " * 30, *pairs), entry("few")])
+
+    def cooked(most: int, out: str) -> Any:
+        settings = {"max_length": most, "overlong": "split", "output": tmp_path / out, "max_dropped": 1.0}
+        return run_recipe(Recipe(datasets="set", tokenizer="llama3", source=tmp_path, cache="none", **settings))
+
+    cooked(4096, "long")
+    inputs = [
+        row.index(1)
+        for row in pq.read_table(tmp_path / "long/set/train-00000-of-00001.parquet")["loss_mask"].to_pylist()
+    ]
+    most = max(inputs) + 1 + room  # of the input, EOS, and as many of its pairs
+    cooked(most, "out")
+    left = [orjson.loads(line) for line in (tmp_path / "out/set/skipped.jsonl").read_bytes().splitlines()]
+    blank = [(0, "blank_question"), (2, "blank_answer")]
+    lost = [(3, "overlong")] if room == 40 else [(1, "overlong"), (3, "overlong"), (None, "overlong")]
+    assert [(row["pair"], row["reason"]) for row in left if row["line"] == 1] == blank + lost

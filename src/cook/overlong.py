@@ -62,6 +62,8 @@ def run(steps: Sequence[Steps[T]], encode: Callable[[list[str]], tuple[Ids, Offs
 
 def split(input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity: int) -> Steps[Remade]:
     """Examples of at most `capacity` tokens, BOS and EOS not counted, each with the whole context (`input_ids`)."""
+    if len(input_ids) > capacity:
+        return Remade([], list(range(len(pairs))))
     pieces, unfit, _ = yield from _groups(input_ids, pairs, formatter, capacity)
     return Remade([piece for _, piece in pieces], unfit)
 

@@ -295,7 +295,7 @@ def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
         left_out["line"], left_out["pair"], left_out["reason"] = rows["line"], -1, OVERLONG
         left_out["pairs"], left_out["tokens"] = rows["pairs"], rows["input"] + rows["output"]
     else:
-        index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows)
+        index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows, result.skipped)
         result.remade, left_out = _places(index.examples, job), index.skipped
         result.kept_pairs += int(index.examples["pairs"].sum())
         result.split, result.truncated = index.entries, index.truncated
@@ -307,10 +307,17 @@ def by_line(rows: Rows) -> Rows:
     return rows[np.argsort(rows["line"], kind="stable")]
 
 
-def _remake(job: Job, rows: Rows) -> Index:
-    """Re-make over-long examples into the second spool; `entries` of its index are those of which some were made."""
+def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
+    """Re-make over-long examples into the second spool; `entries` of its index are those of which some were made.
+
+    `blank`: SKIPPED rows, of the part's blank pairs among others.
+    """
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
     examples, skipped = [index.examples], [index.skipped]
+    if job.recipe.overlong == "split":  # most give nothing, and need not be looked at again
+        useless = rows["input"] >= job.recipe.max_length  # no room is left for EOS
+        skipped.append(_lost(rows[useless], blank))
+        rows = rows[~useless]
     with spool.writing(job.remade, 4 * spool.total(rows)) as (writer, done):
         for row, pieces, lost in _remade(job, rows):
             line, total = int(row["line"]), int(row["input"] + row["output"])
@@ -333,6 +340,24 @@ def _remake(job: Job, rows: Rows) -> Index:
         unchanged(job)
         done.append(index)
     return index
+
+
+def _lost(rows: Rows, blank: Rows) -> Rows:
+    """SKIPPED rows of entries that are lost whole: each pair that is not blank, by its place, then the entry."""
+    blank = blank[np.isin(blank["reason"], (BLANK_QUESTION, BLANK_ANSWER)) & np.isin(blank["line"], rows["line"])]
+    count = rows["pairs"] + 1
+    first = np.cumsum(count) - count
+    lost = np.zeros(int(count.sum()), SKIPPED)
+    lost["line"] = np.repeat(rows["line"], count)
+    lost["tokens"] = np.repeat(rows["input"] + rows["output"], count)
+    lost["reason"], lost["pairs"] = OVERLONG, 1
+    lost["pair"] = np.arange(len(lost)) - np.repeat(first, count)
+    for row, at in zip(rows, first, strict=True) if len(blank) else ():
+        among = blank["pair"][blank["line"] == row["line"]]
+        places = np.arange(row["pairs"] + len(among))
+        lost["pair"][at : at + row["pairs"]] = places[~np.isin(places, among)]
+    lost["pair"][first + rows["pairs"]], lost["pairs"][first + rows["pairs"]] = -1, 0
+    return lost
 
 
 def unchanged(job: Job) -> None:
