@@ -115,10 +115,74 @@ def test_other_inputs_are_encoded(bake, tmp_path):
     assert bake.encoded["whole"] == 1
 
 
+@pytest.fixture
+def hashed(monkeypatch) -> Counter:
+    """How often each file was read for its hash."""
+    counted, read = Counter(), cache.sha256_of
+    monkeypatch.setattr(cache, "sha256_of", lambda path: (counted.update([path.name]), read(path))[1])
+    return counted
+
+
+def test_a_shard_that_is_as_it_was_is_not_hashed_again(bake, tmp_path, monkeypatch, hashed):
+    monkeypatch.setattr(cache, "REST", 0)
+    made = bake("one")
+    bake("two", seed=7)
+    assert bake("one") == made  # up to date
+    assert hashed == {"00000.jsonl": 1}
+    bake("three", cache="none")
+    assert hashed == {"00000.jsonl": 2}
+
+
+@pytest.mark.parametrize("how", ["written over", "renamed over"])
+def test_a_shard_that_only_looks_as_it_was_is_hashed_again(bake, tmp_path, monkeypatch, hashed, how):
+    """Of the same length, its time of change set back: what the system notes beside that cannot be set."""
+    monkeypatch.setattr(cache, "REST", 0)
+    bake("one")
+    shard = tmp_path / "set/shard/00000.jsonl"
+    before = shard.stat()
+    target = shard if how == "written over" else tmp_path / "other"
+    target.write_bytes(shard.read_bytes().replace(b"context 1 ", b"context X "))
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    target.rename(shard)
+    made = bake("two")
+    assert hashed == {"00000.jsonl": 2}
+    assert made["train-00000-of-00001.parquet"] == bake("three", cache="none")["train-00000-of-00001.parquet"]
+
+
+def test_hashes_of_long_ago_are_dropped(bake, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "REST", 0)
+    bake("one")
+    [kept] = (tmp_path / "cache/digests").iterdir()
+    old = kept.with_name("old")
+    old.write_bytes(b"")
+    os.utime(old, ns=(0, kept.stat().st_mtime_ns - cache.DIGEST_DAYS * 86_400 * 10**9))
+    bake("two")
+    assert list((tmp_path / "cache/digests").iterdir()) == [kept]
+
+
+def test_a_shard_that_was_written_just_now_is_hashed_again(bake, tmp_path, hashed):
+    bake("one")
+    bake("two", seed=7)
+    assert hashed == {"00000.jsonl": 2}
+    assert not (tmp_path / "cache/digests").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"0" * len(data), lambda data: b""])
+def test_a_damaged_hash_is_made_anew(bake, tmp_path, monkeypatch, hashed, damage):
+    monkeypatch.setattr(cache, "REST", 0)
+    made = bake("one")
+    [kept] = (tmp_path / "cache/digests").iterdir()
+    kept.write_bytes(damage(kept.read_bytes()))
+    assert bake("two") == made
+    assert hashed == {"00000.jsonl": 2}
+    bake("three")
+    assert hashed == {"00000.jsonl": 2}
+
+
 def test_a_shard_that_changes_after_it_was_hashed_leaves_no_wrong_tokens(bake, tmp_path, monkeypatch):
     path = tmp_path / "set" / "shard" / "00000.jsonl"
     right = path.read_bytes()
-    hashed = cook.dataset.sha256_of
+    hashed = cache.sha256_of
 
     def then_changed(shard: Path) -> str:
         digest = hashed(shard)
@@ -126,10 +190,10 @@ def test_a_shard_that_changes_after_it_was_hashed_leaves_no_wrong_tokens(bake, t
             path.write_bytes(right.replace(b"context 5 ", b"a context "))
         return digest
 
-    monkeypatch.setattr(cook.dataset, "sha256_of", then_changed)
+    monkeypatch.setattr(cache, "sha256_of", then_changed)
     with pytest.raises(cook.SourceError, match=r"00000\.jsonl: changed while it was read"):
         bake("one")
-    monkeypatch.setattr(cook.dataset, "sha256_of", hashed)
+    monkeypatch.setattr(cache, "sha256_of", hashed)
     path.write_bytes(right)
     assert bake("two") == bake("three", cache="none")
 

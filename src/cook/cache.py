@@ -1,6 +1,7 @@
 """The cache: tokens of earlier runs, by what determines them, and which engines were found exact.
 
     FOLDER/spools/      a spool a part of a shard (see `spool`), and one of its over-long examples a length and policy
+    FOLDER/digests/     the sha256 of shards that were read, by what tells that a file is as it was
     FOLDER/probes/      verdicts on engines (see `engines.probe`)
     FOLDER/tokenizers/  the tokenizer.json of presets, for engines that need one
     FOLDER/hub/         which files a collection on the Hub holds (see `hub.snapshot`)
@@ -19,6 +20,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,15 +29,18 @@ from typing import IO, TYPE_CHECKING
 import orjson
 
 from cook import spool
-from cook.entries import Part
+from cook.entries import Part, unreadable
 from cook.errors import OutputError, RecipeError
 from cook.recipe import Recipe
+from cook.sources import sha256_of
 
 if TYPE_CHECKING:
     from cook.tokenizer import Tokenizer
 
 OFF = "none"
 LIMIT = 20 << 30  # bytes; COOK_CACHE_GIB overrides it
+DIGEST_DAYS = 90  # for so long a shard's hash is kept
+REST = 2 * 10**9  # nanoseconds: a file that changed just now could change again and show the same times
 
 
 class CacheWarning(UserWarning):
@@ -106,6 +111,9 @@ def _tidy(found: Path, lock: IO[bytes], most: int) -> None:
         for left in (*found.glob("*/*.tmp"), *found.glob("spools/*/*.tmp"), *found.glob("spools/*/*.ids")):
             if left.suffix == ".tmp" or not left.with_suffix(".npz").exists():
                 left.unlink()
+        for digest in found.glob("digests/*"):
+            if digest.stat().st_mtime < time.time() - DIGEST_DAYS * 86_400:
+                digest.unlink()
         spools = sorted(_spools(found))
         kept = sum(size for *_, size in spools)
         for _, name, size in spools:
@@ -141,7 +149,7 @@ def clear(setting: str | None) -> int:
         with _lock(found) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             freed = sum(size for *_, size in _spools(found))
-            for name in ("spools", "probes", "tokenizers", "hub"):
+            for name in ("spools", "digests", "probes", "tokenizers", "hub"):
                 shutil.rmtree(found / name, ignore_errors=True)
     except BlockingIOError as exc:
         raise OutputError(f"{found}: a run uses the cache; clear it when it is done") from exc
@@ -171,6 +179,32 @@ def spool_names(found: Path, recipe: Recipe, tokenizer: Tokenizer, digest: str, 
         "eos": tokenizer.eos_id,
     }
     return _name(found, key), _name(found, key | {"max_length": recipe.max_length, "overlong": recipe.overlong})
+
+
+def digest_of(found: Path | None, path: Path) -> str:
+    """The sha256 of a file's bytes: of the cache, if it is the file that was read then. Raises SourceError.
+
+    That is told by its path, inode, size and the times of its last change, of which the system sets one on every
+    write; as git tells it.
+    """
+    if found is None:
+        return sha256_of(path)
+    state = _state(path)
+    name = hashlib.sha256(orjson.dumps([str(path.absolute()), *state])).hexdigest()
+    known = look(found / "digests" / name)
+    if known is None:
+        known = sha256_of(path).encode()
+        if state == _state(path) and max(state[2:]) < time.time_ns() - REST:
+            keep(found / "digests" / name, known)
+    return known.decode()
+
+
+def _state(path: Path) -> tuple[int, int, int, int]:
+    try:
+        now = path.stat()
+    except OSError as exc:
+        raise unreadable(path, exc) from exc
+    return now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
 def _name(found: Path, key: dict[str, object]) -> str:

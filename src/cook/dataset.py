@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 import uuid
 import warnings
@@ -28,7 +29,7 @@ from cook.errors import (
 )
 from cook.executors import results
 from cook.recipe import Recipe
-from cook.sources import Shard, Source, sha256_of
+from cook.sources import Shard, Source
 from cook.store import manifest, publish
 from cook.store.outcome import Outcome
 from cook.store.reader import read_cooked
@@ -143,14 +144,14 @@ def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
             "special_ids": [i for _, i in tokenizer.specials],
         },
         "source": kitchen.source.provenance(),
-        "inputs": inputs(shards, kitchen.hasher),
+        "inputs": inputs(shards, kitchen.hasher, kitchen.cache),
     }
 
 
-def inputs(shards: list[Shard], hasher: Executor) -> list[dict[str, Any]]:
-    """The manifest's inputs; shards whose hash is not known are hashed by `hasher`."""
+def inputs(shards: list[Shard], hasher: Executor, known: Path | None = None) -> list[dict[str, Any]]:
+    """The manifest's inputs; shards whose hash is not known, nor to the cache in folder `known`, go to the hasher."""
     unknown = ((0, shard.path) for shard in shards if not shard.sha256)
-    hashed = results(hasher, sha256_of, unknown)
+    hashed = results(hasher, functools.partial(cache.digest_of, known), unknown)
     return [{"name": shard.name, "bytes": shard.size, "sha256": shard.sha256 or next(hashed)[1]} for shard in shards]
 
 
