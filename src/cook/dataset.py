@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -206,24 +207,25 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
     )
     dough = Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0
-    for (index, job), part in parts:
-        if not dough.shard_of or dough.shard_of[-1] != index:
-            if count:
-                break  # the shard before has bad lines, and is read to its end
-            base = 0
-        for rows in (part.whole, part.remade, part.skipped):
-            rows["line"] += base
-        part.bad = [(line + base, what) for line, what in part.bad]
-        problems += [problem._replace(line=problem.line + base) for problem in part.problems]
-        count += part.problem_count
-        part.longest_line += base
-        base += part.lines
-        table.add(part, job, index)
-        dough.jobs.append(job)
-        dough.parts.append(part)
-        dough.shard_of.append(index)
-        kitchen.progress("tokenize", (job.part.end or shards[index].size) - job.part.start)
-    parts.close()
+    # When this is left, also where the table cannot be written, nothing may be at work in a folder that is removed.
+    with contextlib.closing(parts):
+        for (index, job), part in parts:
+            if not dough.shard_of or dough.shard_of[-1] != index:
+                if count:
+                    break  # the shard before has bad lines, and is read to its end
+                base = 0
+            for rows in (part.whole, part.remade, part.skipped):
+                rows["line"] += base
+            part.bad = [(line + base, what) for line, what in part.bad]
+            problems += [problem._replace(line=problem.line + base) for problem in part.problems]
+            count += part.problem_count
+            part.longest_line += base
+            base += part.lines
+            table.add(part, job, index)
+            dough.jobs.append(job)
+            dough.parts.append(part)
+            dough.shard_of.append(index)
+            kitchen.progress("tokenize", (job.part.end or shards[index].size) - job.part.start)
     if count:
         raise BadLines(problems[: stage.MAX_PROBLEMS], count, len(shards) - 1 - dough.shard_of[-1])
     table.closed(dough.parts)
