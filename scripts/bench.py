@@ -77,8 +77,13 @@ class Bench:
         return [COOK, *common, *cache, *flags]
 
     def cook(self, source: Path, *flags: str) -> float:
-        """Median seconds of a cook."""
-        return statistics.median(timed(self.command(source, *flags)) for _ in range(self.repeats))
+        """Seconds of a cook."""
+        return timed(self.command(source, *flags))
+
+    def turns(self, *runs: Callable[[], float]) -> list[float]:
+        """Median seconds of each, run by turns: the machine is another a minute later."""
+        rounds = [[run() for run in runs] for _ in range(self.repeats)]
+        return [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
 
     def tokens(self) -> int:
         """The tokens of the last result."""
@@ -100,13 +105,19 @@ class Bench:
         small = self.grown(25 * MB)
         names = ",".join(sorted(path.name for path in small.iterdir()))
         out = ["--tokenizer-json", str(reference), "--out", str(self.scratch / "recipe")]
-        recipe_seconds = timed([sys.executable, str(self.recipe), str(small), names, *out])
-        rows = []
-        first = 0
-        for size in (25 * MB, 250 * MB, 500 * MB):
+        recipe = functools.partial(timed, [sys.executable, str(self.recipe), str(small), names, *out])
+        sizes = (25 * MB, 250 * MB, 500 * MB)
+        written = dict.fromkeys(sizes, 0)
+
+        def cooked(size: int) -> float:
             seconds = self.cook(self.grown(size))
-            tokens = self.tokens()
-            first = first or tokens
+            written[size] = self.tokens()
+            return seconds
+
+        recipe_seconds, *cook_seconds = self.turns(recipe, *(functools.partial(cooked, size) for size in sizes))
+        rows = []
+        for size, seconds in zip(sizes, cook_seconds, strict=True):
+            tokens, first = written[size], written[sizes[0]]
             scaled = recipe_seconds * tokens / first
             rows.append(
                 {
@@ -125,8 +136,12 @@ class Bench:
         rows = []
         for size, engine in ((250 * MB, "splintr"), (250 * MB, "fastokens"), (1000 * MB, "fastokens")):
             source = self.grown(size)
-            whole = self.cook(source, "--engine", engine, "--jobs", "2")
-            alone, load = engine_alone(source, engine, 2)
+            loading: list[float] = []
+            whole, alone = self.turns(
+                functools.partial(self.cook, source, "--engine", engine, "--jobs", "2"),
+                functools.partial(engine_alone, source, engine, 2, loading),
+            )
+            load = statistics.median(loading)
             rows.append(
                 {
                     "size": f"{size // MB} MB", "engine": engine, "jobs": 2, "end to end, s": f"{whole:.2f}",
@@ -140,8 +155,11 @@ class Bench:
         """Seconds against jobs and size."""
         full, half = self.grown(250 * MB), self.grown(125 * MB)
         flags = ("--engine", "splintr")
-        one, two = self.cook(full, *flags, "--jobs", "1"), self.cook(full, *flags, "--jobs", "2")
-        small = self.cook(half, *flags, "--jobs", "2")
+        one, two, small = self.turns(
+            functools.partial(self.cook, full, *flags, "--jobs", "1"),
+            functools.partial(self.cook, full, *flags, "--jobs", "2"),
+            functools.partial(self.cook, half, *flags, "--jobs", "2"),
+        )
         rows = [
             {"what": "250 MB, 1 job", "s": f"{one:.2f}", "ratio": ""},
             {"what": "250 MB, 2 jobs", "s": f"{two:.2f}", "ratio": f"{one / two:.2f} times faster"},
@@ -155,9 +173,9 @@ class Bench:
         first, seed, length = [], [], []
         for _ in range(self.repeats):
             shutil.rmtree(cache, ignore_errors=True)
-            first.append(timed(self.command(source, "--cache", str(cache))))
-            seed.append(timed(self.command(source, "--cache", str(cache), "--seed", "1")))
-            length.append(timed(self.command(source, "--cache", str(cache), "--max-length", "2048")))
+            first.append(self.cook(source, "--cache", str(cache)))
+            seed.append(self.cook(source, "--cache", str(cache), "--seed", "1"))
+            length.append(self.cook(source, "--cache", str(cache), "--max-length", "2048"))
         base = statistics.median(first)
         rows = [
             {"what": what, "s": f"{statistics.median(times):.2f}", "share": f"{statistics.median(times) / base:.2f}"}
@@ -363,13 +381,14 @@ def one_thread() -> None:
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
 
 
-def engine_alone(source: Path, engine: str, jobs: int) -> tuple[float, float]:
-    """Seconds of the slowest worker to encode its share, the others at work beside it; and to load the engine."""
+def engine_alone(source: Path, engine: str, jobs: int, loading: list[float]) -> float:
+    """Seconds in which so many workers encode their shares, all at work at once; adds those to load the engine."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=one_thread) as pool:
         shares = list(pool.map(encode_share, [source] * jobs, [engine] * jobs, range(jobs), [jobs] * jobs))
     # Shares differ a little: perfectly divided work is the fairest thing to be held against.
-    return sum(encoding for _, encoding in shares) / jobs, max(load for load, _ in shares)
+    loading.append(max(load for load, _ in shares))
+    return sum(encoding for _, encoding in shares) / jobs
 
 
 def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
