@@ -32,6 +32,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -243,7 +245,6 @@ class Bench:
 
     def codecs(self) -> None:
         """Codecs for the pages of real sequences; and pyarrow's own writer."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         from cook.store import pages, parquet
@@ -258,7 +259,7 @@ class Bench:
         def by_pages(codec: str, level: int | None) -> None:
             with path.open("wb") as file:
                 writer = pages.Writer(file, parquet.COLUMNS)
-                writer._codec = pa.Codec(codec, compression_level=level) if codec != "none" else Uncompressed()
+                writer._codec = codec_of(codec, level)
                 for group in groups:
                     (ids, by_token), (mask, _) = group["input_ids"], group["loss_mask"]
                     laid_out = {
@@ -296,12 +297,16 @@ class Bench:
         table("Codecs, on the sequences of 25 MB, one core", rows)
 
 
-class Uncompressed:
-    """In place of a codec."""
+def codec_of(name: str, level: int | None) -> Any:
+    """What compresses pages, by the name of a codec."""
+    import pyarrow as pa
+    import zstandard
 
-    def compress(self, data: bytes, asbytes: bool = True) -> bytes:  # noqa: ARG002 - a codec's signature
-        """The same."""
-        return data
+    if name == "zstd":
+        return zstandard.ZstdCompressor(level=level or 0)
+    return SimpleNamespace(
+        compress=functools.partial(pa.Codec(name).compress, asbytes=True) if name != "none" else bytes
+    )
 
 
 def processes(root: int) -> Iterator[int]:

@@ -105,7 +105,7 @@ def test_the_manifest_says_what_was_asked_and_given(root, tmp_path):
         for name in ("race", "squad")
     ]  # fmt: skip
     assert found["tokenizer"] == made["squad"]["tokenizer"]
-    assert set(found["versions"]) == {"cook", "numpy", "pyarrow"}
+    assert set(found["versions"]) == {"cook", "numpy", "pyarrow", "zstandard"}
     assert b"/tmp" not in data
     assert str(tmp_path).encode() not in data
     rows = [row for row in read_cooked(mixed.folder).sequences() if row.dataset == "squad"]

@@ -143,7 +143,7 @@ def test_the_manifest_by_its_fields(cooked):
     assert found["inputs"] == [{"name": "00000.jsonl", "bytes": shard.stat().st_size, "sha256": digest}]
     (output,) = found["outputs"]
     assert output["sha256"] == hashlib.sha256((cooked / output["name"]).read_bytes()).hexdigest()
-    assert set(found["versions"]) == {"cook", "numpy", "pyarrow"}
+    assert set(found["versions"]) == {"cook", "numpy", "pyarrow", "zstandard"}
     assert {key: found["tokenizer"][key] for key in ("name", "bos_id", "eos_id", "pad_id")} == {
         "name": "llama3", "bos_id": 128000, "eos_id": 128001, "pad_id": 128001,
     }  # fmt: skip

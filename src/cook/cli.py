@@ -138,16 +138,30 @@ def main(ctx: click.Context, /, config: str | None, dry_run: bool, as_json: bool
     if not given and not config:
         click.echo(ctx.get_help())
         return
-    _cook(ctx, _recipe(config, given), dry_run, as_json, quiet)
+    settings = _settings(config, given)
+    if not dry_run and settings.get("executor", "local") == "local":
+        from cook import presets
+
+        presets.begin(str(settings["tokenizer"]))
+    _cook(ctx, _recipe(settings), dry_run, as_json, quiet)
 
 
-def _recipe(config: str | None, given: dict[str, Any]) -> Recipe:
-    from cook.recipe import Recipe, read_config
+def _settings(config: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe is made of: the flags, and what the file says of others."""
+    settings = given
+    if config:
+        from cook.recipe import read_config
 
-    settings = (read_config(config) if config else {}) | given
+        settings = read_config(config) | given
     for name, flag in (("datasets", "--dataset"), ("tokenizer", "--tokenizer")):
         if name not in settings:
             raise click.UsageError(f"pass {flag}" + (f", or set {name} in {config}" if config else ""))
+    return settings
+
+
+def _recipe(settings: dict[str, Any]) -> Recipe:
+    from cook.recipe import Recipe
+
     recipe = Recipe(**settings)
     for name in ("context_template", "pair_template", "delimiter"):
         if "\\n" in getattr(recipe, name):
@@ -161,10 +175,6 @@ def _tell(notice: str) -> None:
 
 
 def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
-    if not dry_run and recipe.executor == "local":
-        from cook import presets
-
-        presets.begin(recipe.tokenizer)
     from cook.pipeline import preview, run
 
     if dry_run:

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from cook.recipe import Recipe
 
 # What bytes, pickles and ids depend on: alike on the client and on every worker.
-PACKAGES = ("instruct-cook", "numpy", "pyarrow", "orjson", "splintr-rs", "tokenizers", "fastokens", "distributed")
+PACKAGES = (
+    "instruct-cook", "numpy", "orjson", "pyarrow", "zstandard", "splintr-rs", "tokenizers", "fastokens", "distributed",
+)  # fmt: skip
 PATIENCE = 60.0  # seconds that a worker is waited for, and storage to show what another machine wrote
 A_THREAD = 4  # jobs of a data set submitted ahead for each thread of the cluster, so that none waits for the client
 MOST = 3000  # of a data set, three of which are at work: the scheduler never knows of 10,000

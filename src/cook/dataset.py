@@ -158,10 +158,11 @@ def inputs(shards: list[Shard], hasher: Executor, known: Path | None = None) -> 
 
 def versions() -> dict[str, Any]:
     """The manifest's field of what the bytes may depend on beside the recipe and the inputs."""
-    # Not of pyarrow itself, which the workers alone need here: it takes as long to import as all else.
+    # Not of pyarrow itself, which nothing needs here: it takes 30 ms to import.
     from importlib.metadata import version  # nor while workers wait to be forked: it takes 15 ms
 
-    return {"versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": version("pyarrow")}}
+    packages = ("pyarrow", "zstandard")
+    return {"versions": {"cook": __version__, "numpy": np.__version__} | {name: version(name) for name in packages}}
 
 
 def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any] | None:

@@ -26,8 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook import catalog, executors
-from cook._version import __version__
-from cook.dataset import Progress
+from cook.dataset import Progress, versions
 from cook.errors import OutputError, RecipeError
 from cook.executors import results
 from cook.pack import random_order
@@ -236,10 +235,7 @@ def _mix(
         out.mkdir()
         mixing.unpack(staged, pool, progress)
         outputs = mixing.gather(out, pool, progress)
-        import pyarrow as pa
-
-        made = head | mixing.account() | {"outputs": outputs}
-        made["versions"] = {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__}
+        made = head | versions() | mixing.account() | {"outputs": outputs}
         for source, row in zip(sources, head["sources"], strict=True):
             if manifest.digest(manifest.read(source.folder)) != row["sha256"]:
                 raise OutputError(f"{source.folder}: changed while it was read; run again")
