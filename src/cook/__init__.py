@@ -30,10 +30,11 @@
     comparing  two outputs, or one and a committed fingerprint -> what changed, in words (texts and lines: lines)
     views      what is cooked, to look at: a sequence in the terminal (show), all of it as a page (report)
 
-Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine), `spool`
-(the tokens of a part on disk) and `cache` (what keeps them between runs), `catalog` (the 35 data sets), `hub` (files
-from the Hugging Face Hub, checked), `modelscope` (collections there), `listing`, `progress` and `commands` (for the
-command), `process` (what is set in the command's and its workers' own), `errors` (all under CookError).
+Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine) and
+`presets` (tokenizers that need no network), `spool` (the tokens of a part on disk) and `cache` (what keeps them between
+runs), `catalog` (the 35 data sets), `hub` (files from the Hugging Face Hub, checked), `modelscope` (collections there),
+`listing`, `progress` and `commands` (for the command), `process` (what is set in the command's and its workers' own),
+`errors` (all under CookError).
 
     >>> from cook import Recipe, run
     >>> summary = run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=tmp))  # doctest: +SKIP
