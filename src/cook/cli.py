@@ -207,6 +207,8 @@ def start() -> None:
     except SystemExit as ended:
         if ended.code:
             raise
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_IGN)  # all is done
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
