@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
 SPAWNED = 3  # and so many times as long, where it is spawned
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # what the command takes in its own way
+ENDING = 1.0  # seconds that ended workers are waited for
 WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited, where the executor does not say
 T = TypeVar("T")
 
@@ -162,7 +163,10 @@ def cancelling(pool: Executor) -> Iterator[None]:
         yield
     except BaseException:
         _end_workers(pool)
+        manager = getattr(pool, "_executor_manager_thread", None)
         pool.shutdown(wait=False, cancel_futures=True)
+        if manager:  # else Python wakes it at its end, at times while it closes what it is woken by
+            manager.join(ENDING)
         raise
 
 
