@@ -434,7 +434,7 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
         times[stage] += clock() - begun
 
     with counted("start-up"):
-        subprocess.run([sys.executable, "-c", "import cook.cli, cook.dataset, splintr, pyarrow"], check=True)
+        subprocess.run([sys.executable, "-c", "import cook.cli, cook.dataset, splintr"], check=True)
     tokenizer = resolve(recipe)
     engine, formatter = load_engine(tokenizer), Formatter(recipe)
     for name in sorted(path.name for path in source.iterdir()):

@@ -315,7 +315,7 @@ def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
     examples, skipped = [index.examples], [index.skipped]
     if job.recipe.overlong == "split":  # most give nothing, and need not be looked at again
-        useless = rows["input"] >= job.recipe.max_length  # no room is left for EOS
+        useless = rows["input"] >= job.recipe.max_length  # no room is left for EOS; as `overlong.split` tells it
         skipped.append(_lost(rows[useless], blank))
         rows = rows[~useless]
     with spool.writing(job.remade, 4 * spool.total(rows)) as (writer, done):

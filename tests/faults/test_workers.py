@@ -7,11 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from cook import executors
 from cook.executors import usable_cores
 from faults.ground import group, left_over, spools, started, tree, wait_for, write_source
 
@@ -80,6 +82,16 @@ def test_workers_are_forked_of_one_thread_alone(before, method):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=environment)
     assert (done.stdout.strip(), done.stderr) == (method, "")
+
+
+def test_an_error_ends_the_thread_that_sees_to_a_pool(monkeypatch):
+    """Else Python wakes it at its own end, and now and then prints that what it wakes it by is closed."""
+    monkeypatch.setattr(executors, "ENDING", 30.0)  # on a machine that is busy
+    with pytest.raises(KeyError), executors.executor(2, executors.POOL_BYTES * executors.SPAWNED) as pool:
+        assert pool._executor_manager_thread in threading.enumerate()
+        manager = pool._executor_manager_thread
+        raise KeyError
+    assert manager not in threading.enumerate()
 
 
 @BEGIN
