@@ -109,7 +109,7 @@ def _tidy(found: Path, lock: IO[bytes], most: int) -> None:
     with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for left in (*found.glob("*/*.tmp"), *found.glob("spools/*/*.tmp"), *found.glob("spools/*/*.ids")):
-            if left.suffix == ".tmp" or not left.with_suffix(".npz").exists():
+            if left.suffix == ".tmp" or not left.with_suffix(spool.INDEX).exists():
                 left.unlink()
         for digest in found.glob("digests/*"):
             if digest.stat().st_mtime < time.time() - DIGEST_DAYS * 86_400:
@@ -119,15 +119,15 @@ def _tidy(found: Path, lock: IO[bytes], most: int) -> None:
         for _, name, size in spools:
             if kept <= most:
                 break
-            for suffix in (".npz", ".ids"):
-                Path(name + suffix).unlink(missing_ok=True)
+            for path in (spool.index_path(name), spool.ids_path(name)):
+                Path(path).unlink(missing_ok=True)
             kept -= size
 
 
 def _spools(found: Path) -> Iterator[tuple[int, str, int]]:
     """(last used, name, bytes) of each spool."""
-    for index in found.glob("spools/*/*.npz"):
-        name = str(index).removesuffix(".npz")
+    for index in found.glob(f"spools/*/*{spool.INDEX}"):
+        name = str(index).removesuffix(spool.INDEX)
         with contextlib.suppress(OSError):
             now = index.stat()
             yield now.st_mtime_ns, name, now.st_size + Path(spool.ids_path(name)).stat().st_size

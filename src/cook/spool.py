@@ -1,7 +1,8 @@
 """A part's tokens on disk, between the stages and, in the cache, between runs.
 
     NAME.ids   the examples' token ids, one after the other, int32, BOS and EOS in place
-    NAME.npz   what is known of them: EXAMPLE rows, what was left out as SKIPPED rows, counts, and the check of NAME.ids
+    NAME.index what is known of them: a line of JSON (counts, texts, and the check of NAME.ids), EXAMPLE rows, SKIPPED
+               rows of what was left out, and a check of all this
 
 Each is written under another name and renamed, the index last: what can be loaded is whole. NAME is a hash of all that
 determines the tokens, so that a file that is there is the right one.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import mmap
 import os
 import threading
 import zlib
@@ -24,7 +26,7 @@ import orjson
 
 from cook.errors import OutputError, unwritable
 
-VERSION = 2  # part of every name: raise it when the files or the rules that they follow change
+VERSION = 3  # part of every name: raise it when the files or the rules that they follow change
 
 # One row an example: tokens of its input and output (BOS and EOS counted), its line (from the start of the part), its
 # pairs, at which token of the file it lies, the byte of the shard that its line starts at, and, where the recipe asks
@@ -75,6 +77,8 @@ class Index:
 
 
 COUNTS = ("lines", "entries", "pairs", "truncated", "special")
+INDEX = ".index"
+CHECK = 4  # bytes of a CRC-32
 
 
 def total(examples: Rows) -> int:
@@ -85,6 +89,11 @@ def total(examples: Rows) -> int:
 def ids_path(name: str) -> str:
     """The file of ids of a spool."""
     return name + ".ids"
+
+
+def index_path(name: str) -> str:
+    """The file of what is known of them."""
+    return name + INDEX
 
 
 class Writer:
@@ -135,51 +144,52 @@ def _temporary(name: str) -> str:
 
 def _save(name: str, index: Index, writer: Writer) -> None:
     temporary = _temporary(name)
-    counts = np.array([*(getattr(index, field) for field in COUNTS), writer.tokens, writer.check], np.int64)
+    head = {field: getattr(index, field) for field in (*COUNTS, "markers", "bad")}
+    head |= {"examples": len(index.examples), "skipped": len(index.skipped)}
+    line = orjson.dumps(head | {"tokens": writer.tokens, "check": writer.check})
+    data = b"".join([line, b"\n", index.examples.tobytes(), index.skipped.tobytes()])
     with open(temporary, "wb") as file:
-        texts = orjson.dumps([index.markers, index.bad])
-        np.savez(
-            file, examples=index.examples, skipped=index.skipped, counts=counts, texts=np.frombuffer(texts, np.uint8)
-        )
-    os.replace(temporary, name + ".npz")
+        file.write(data + zlib.crc32(data).to_bytes(CHECK, "little"))
+    os.replace(temporary, index_path(name))
 
 
 def load(name: str) -> Index | None:
     """The index of a spool that is whole; None where there is none, or one that is damaged."""
     try:
-        # numpy leaves a file that is no archive open, so it is opened here; and does not see a member's check where the
-        # member's own header, damaged, asks for less than all of it.
-        with open(name + ".npz", "rb") as archive, np.load(archive, allow_pickle=False) as file:
-            if file.zip.testzip():
-                return None
-            index, tokens, check = _index({member: file[member] for member in file.files})
+        index, tokens, check = _index(Path(index_path(name)).read_bytes())
         if index.tokens() != tokens or _check(ids_path(name)) != (tokens * 4, check):
             return None
-        os.utime(name + ".npz")  # the cache drops first what was not used for longest
-    except Exception:  # numpy, zipfile and what unpacks for it have no common error; whatever it is, it is damaged
+        os.utime(index_path(name))  # the cache drops first what was not used for longest
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
         return None
     return index
 
 
-def _index(arrays: dict[str, Any]) -> tuple[Index, int, int]:
-    """The index that `_save` wrote, the count of its ids, and their check. Raises for anything else."""
-    examples, skipped = arrays["examples"], arrays["skipped"]
-    if (examples.dtype, skipped.dtype, examples.ndim, skipped.ndim) != (EXAMPLE, SKIPPED, 1, 1):
-        raise ValueError("other columns")
-    *counts, tokens, check = arrays["counts"].tolist()
-    markers, bad = orjson.loads(arrays["texts"].tobytes())
-    index = Index(examples, skipped, **dict(zip(COUNTS, counts, strict=True)), markers=markers)
-    index.bad = [(line, what) for line, what in bad]
-    numbers = [*counts, *markers.values(), *(line for line, _ in index.bad)]
-    if not all(type(number) is int for number in numbers) or not all(type(what) is str for _, what in index.bad):
-        raise ValueError("other texts")
-    return index, tokens, check
+def _index(data: bytes) -> tuple[Index, int, int]:
+    """The index that `_save` wrote, the count of its ids, and their check. Raises what `load` expects otherwise."""
+    if zlib.crc32(memoryview(data)[:-CHECK]) != int.from_bytes(data[-CHECK:], "little"):
+        raise ValueError("damaged")
+    begin = data.index(b"\n") + 1
+    head: dict[str, Any] = orjson.loads(data[:begin])
+    examples = np.frombuffer(data, EXAMPLE, head.pop("examples"), begin).copy()
+    begin += examples.nbytes
+    skipped = np.frombuffer(data, SKIPPED, head.pop("skipped"), begin).copy()
+    begin += skipped.nbytes
+    tokens, check = head.pop("tokens"), head.pop("check")
+    bad = [(line, what) for line, what in head.pop("bad")]
+    markers = dict(head.pop("markers"))
+    numbers = [tokens, check, *head.values(), *markers.values(), *(line for line, _ in bad)]
+    if begin + CHECK != len(data) or {*head} != {*COUNTS}:
+        raise ValueError("other fields")
+    if not all(type(number) is int for number in numbers) or not all(type(what) is str for _, what in bad):
+        raise ValueError("other values")
+    return Index(examples, skipped, **head, markers=markers, bad=bad), tokens, check
 
 
 def _check(path: str) -> tuple[int, int]:
-    size = check = 0
+    """The bytes of a file and their check."""
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            size += len(block)
-            check = zlib.crc32(block, check)
-    return size, check
+        if not (size := os.fstat(file.fileno()).st_size):  # what is empty cannot be mapped
+            return 0, 0
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+            return size, zlib.crc32(data)

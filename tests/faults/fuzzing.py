@@ -14,7 +14,6 @@ import json
 import shutil
 import signal
 import tempfile
-import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -437,56 +436,27 @@ def check_manifest(data: bytes) -> None:
 
 def example_spool() -> Path:
     """The index of a spool, whole."""
-    return max(cache.folder(str(example_output() / "cache")).rglob("*.npz"), key=lambda path: path.stat().st_size)
+    return max(cache.folder(str(example_output() / "cache")).rglob("*.index"), key=lambda path: path.stat().st_size)
 
 
 @st.composite
 def spools(draw: st.DrawFn) -> bytes:
-    """The index of a spool: damaged, or with damaged members in a whole archive."""
+    """The index of a spool: damaged; or whole, with another line of JSON, or with damaged rows."""
     data = example_spool().read_bytes()
     if draw(st.integers(0, 2)) == 0:
         return draw(damaged(data))
-    with zipfile.ZipFile(example_spool()) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    name = draw(st.sampled_from([*members]))
-    kind = draw(st.sampled_from(["damage", "remove", "header", "texts", "array", "stored otherwise"]))
-    if kind == "damage":
-        members[name] = draw(damaged(members[name]))
+    line, rows = data[: -spool.CHECK].split(b"\n", 1)
+    head = orjson.loads(line)
+    kind = draw(st.sampled_from(["value", "number", "remove", "line", "rows"]))
+    if kind == "value":
+        head[draw(st.sampled_from([*head]))] = draw(JSON)
+    elif kind == "number":
+        head[draw(st.sampled_from([*head]))] = draw(st.sampled_from([-1, 0, 1, 2**31, 2**63 - 1, 2**64 - 1]))
     elif kind == "remove":
-        del members[name]
-    elif kind == "header":
-        head = draw(
-            st.sampled_from([b"'shape': (9999999999999,), ", b"'shape': (-1,), ", b"'descr': '|O', ", b"'shape': (("])
-        )
-        members[name] = members[name].replace(members[name][10:][: len(head)], head)
-    elif kind == "texts":
-        text = orjson.dumps(draw(JSON | st.tuples(JSON, JSON).map(list)), default=str)
-        members["texts.npy"] = _npy(np.frombuffer(text, np.uint8))
-    elif kind == "array":
-        values = draw(
-            st.sampled_from(
-                [np.zeros(3), np.array(5), np.array([{"a": 1}], object), np.array(["x"]), np.zeros((7, 1), "i8")]
-            )
-        )
-        members[name] = _npy(values)
-    file = draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2]))
-    return _zip(members, file)
-
-
-def _npy(values: Any) -> bytes:
-    with tempfile.TemporaryFile() as file:
-        np.save(file, values, allow_pickle=True)
-        file.seek(0)
-        return file.read()
-
-
-def _zip(members: dict[str, bytes], method: int) -> bytes:
-    with tempfile.TemporaryFile() as file:
-        with zipfile.ZipFile(file, "w", method) as archive:
-            for name, data in members.items():
-                archive.writestr(name, data)
-        file.seek(0)
-        return file.read()
+        del head[draw(st.sampled_from([*head]))]
+    line = draw(damaged(line)) if kind == "line" else orjson.dumps(head, default=str)
+    data = line + b"\n" + (draw(damaged(rows)) if kind == "rows" else rows)
+    return data + zlib.crc32(data).to_bytes(spool.CHECK, "little")
 
 
 def check_spool(data: bytes) -> None:
@@ -494,7 +464,7 @@ def check_spool(data: bytes) -> None:
     TRIED["spools"] += 1
     with scratch() as root, within():
         shutil.copy(example_spool().with_suffix(".ids"), root / "s.ids")
-        (root / "s.npz").write_bytes(data)
+        (root / "s.index").write_bytes(data)
         index = spool.load(str(root / "s"))
         if index is not None:
             assert index.tokens() * 4 == (root / "s.ids").stat().st_size

@@ -126,7 +126,7 @@ def left_over(root: Path, cache: Path) -> list[Path]:
 def spools(cache: Path) -> dict[str, tuple[int, int]]:
     """The spools of a cache that are whole: inode and time of each file of ids."""
     found = {}
-    for index in cache.glob("spools/*/*.npz"):
+    for index in cache.glob("spools/*/*.index"):
         ids = index.with_suffix(".ids")
         if ids.exists():
             found[index.stem] = (ids.stat().st_ino, ids.stat().st_mtime_ns)

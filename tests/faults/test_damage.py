@@ -93,7 +93,7 @@ def test_a_damaged_output_is_noticed_by_the_next_cook(tmp_path, server, tokenize
         assert tree(tmp_path / "root") == right
 
 
-@pytest.mark.parametrize("kind", ["*.ids", "*.npz", "probes/*"])
+@pytest.mark.parametrize("kind", ["*.ids", "*.index", "probes/*"])
 def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path, server, tokenizer, source, cooked, kind):
     shutil.copytree(cooked, tmp_path, dirs_exist_ok=True)
     # Whether the hashes of shards are there depends on how long ago those were written.
@@ -111,25 +111,23 @@ def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path, server, tokenizer, s
         shutil.rmtree(tmp_path / "cache" / "digests", ignore_errors=True)
         now = tree(tmp_path / "cache")
         assert now.keys() == kept.keys()
-        assert {name for name, data in now.items() if data != kept[name] and not name.endswith(".npz")} == set()
+        assert {name for name, data in now.items() if data != kept[name] and not name.endswith(".index")} == set()
         assert left_over(tmp_path / "root", tmp_path / "cache") == []
 
 
 def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
-    """An index is an archive of arrays: flips also hit names, shapes, methods and sizes in its headers."""
+    """Flips hit its line of JSON more often than its rows."""
     examples = np.ones(777, spool.EXAMPLE)
     name = str(tmp_path / "spool")
     with spool.writing(name, 0) as (writer, done):
         writer.write(np.arange(spool.total(examples), dtype=np.int32))
         done.append(spool.Index(examples, np.ones(333, spool.SKIPPED), 900, 800, 777))
-    path = Path(name + ".npz")
+    path = Path(name + ".index")
     data = path.read_bytes()
     right = spool.load(name)
     assert right is not None
-    heads = [at for at in range(len(data)) if data[at : at + 2] in (b"PK", b"\x93N")]
-    flips = [flip for at in heads for flip in range(8 * at, 8 * min(at + 128, len(data)))]
     worse = []
-    for at in random.Random(0).sample(flips, 1000):  # noqa: S311
+    for at in random.Random(0).sample(range(8 * data.index(b"\n") + 800), 1000):  # noqa: S311
         worse.append(bytearray(data))
         worse[-1][at // 8] ^= 1 << at % 8
     noticed = 0
@@ -137,12 +135,8 @@ def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
         path.write_bytes(harm)
         found = spool.load(name)
         noticed += found is None
-        assert found is None or (
-            np.array_equal(found.examples, right.examples)
-            and np.array_equal(found.skipped, right.skipped)
-            and (found.lines, found.entries, found.pairs) == (right.lines, right.entries, right.pairs)
-        )
-    assert noticed > 700
+        assert found is None or harm == data
+    assert noticed > 1000
 
 
 def test_what_is_kept_behind_a_hash(tmp_path):

@@ -35,7 +35,7 @@ def random_source(folder: Path) -> Path:
 # For each file of a cook a source of which it is larger than all that is written before it, and how it is cooked.
 TARGETS: dict[str, tuple[Callable[[Path], Path], dict[str, int]]] = {
     ".ids": (random_source, {}),
-    ".npz": (lambda folder: write_many(folder, 1, 1, 9, 1, 100), {}),
+    ".index": (lambda folder: write_many(folder, 1, 1, 9, 1, 100), {}),
     "placed": (lambda folder: write_many(folder, 1, 1, 900, 1, 0), {"part_bytes": 2000}),
     ".parquet": (random_source, {"part_bytes": 1000, "file_tokens": 1 << 24}),
     "skipped.jsonl": (lambda folder: write_many(folder, 1, 1, 9, 1, 100), {}),
@@ -53,7 +53,7 @@ def sizes(root: Path, cache: Path, target: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("target", "cached"), [(".ids", True), (".npz", True), *((target, target == "placed") for target in TARGETS)]
+    ("target", "cached"), [(".ids", True), (".index", True), *((target, target == "placed") for target in TARGETS)]
 )
 def test_a_file_that_finds_no_room(tmp_path, server, tokenizer, target, cached):
     write, shape = TARGETS[target]
@@ -69,11 +69,11 @@ def test_a_file_that_finds_no_room(tmp_path, server, tokenizer, target, cached):
     assert done.code == 1, done.printed
     assert "Traceback" not in done.printed
     [path, reason, needed], *_ = NEEDED.findall(done.printed)
-    spooled = target in (".ids", ".npz")
+    spooled = target in (".ids", ".index")
     assert "/spools/" in path if spooled else path.endswith(target), done.printed
     assert path.startswith(str(cache if cached and spooled else root)), done.printed
     assert reason == "File too large"
-    if target != ".npz":  # it takes what its ids take, and is rarely larger
+    if target != ".index":  # it takes what its ids take, and is rarely larger
         assert max(written) / 5 < int(needed.replace(",", "")) < max(written) * 5
     if target == "README.md":
         assert {name: data for name, data in tree(root).items() if name != target} == {

@@ -116,7 +116,7 @@ def test_one_spool_written_by_two_threads(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, range(2)))
     assert spool.load(name) is not None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["spool.ids", "spool.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spool.ids", "spool.index"]
 
 
 def test_the_command_twice(tmp_path, arguments, right):
