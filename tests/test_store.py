@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,8 @@ def test_the_manifest_by_its_fields(cooked):
     assert found["inputs"] == [{"name": "00000.jsonl", "bytes": shard.stat().st_size, "sha256": digest}]
     (output,) = found["outputs"]
     assert output["sha256"] == hashlib.sha256((cooked / output["name"]).read_bytes()).hexdigest()
-    assert set(found["versions"]) == {"cook", "numpy", "pyarrow", "zstandard"}
+    packages = {"cook": "instruct-cook", "numpy": "numpy", "pyarrow": "pyarrow", "zstandard": "zstandard"}
+    assert found["versions"] == {name: version(package) for name, package in packages.items()}
     assert {key: found["tokenizer"][key] for key in ("name", "bos_id", "eos_id", "pad_id")} == {
         "name": "llama3", "bos_id": 128000, "eos_id": 128001, "pad_id": 128001,
     }  # fmt: skip

@@ -12,7 +12,6 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -209,7 +208,7 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
     Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
     """
     if name == SAMPLE:
-        return Folder(SAMPLE, Path(str(resources.files("cook") / SAMPLE)))
+        return Folder(SAMPLE, Path(__file__).with_name(SAMPLE))
     if (address := hub_address(name, revision)) is not None:
         from cook import cache as kept
         from cook.hub.source import open_hub

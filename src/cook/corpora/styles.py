@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +100,7 @@ class Styles:
 
 def bundled() -> Path:
     """The file of cook's own styles."""
-    return Path(str(resources.files("cook") / "corpora" / "styles.yaml"))
+    return Path(__file__).with_name("styles.yaml")
 
 
 @lru_cache(maxsize=1)

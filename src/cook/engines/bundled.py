@@ -15,7 +15,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,7 @@ def tokenizer_json(preset: Preset, lean: bool = False) -> bytes:
 
 def bundled_cuts(preset: Preset) -> list[int]:
     """What `last_merges` gives for a preset's plain tokens."""
-    with (
-        resources.files("cook.engines").joinpath("merges.npz").open("rb") as file,
-        np.load(file, allow_pickle=False) as arrays,
-    ):
+    with np.load(Path(__file__).with_name("merges.npz"), allow_pickle=False) as arrays:
         return arrays[preset.name][: preset.plain].tolist()  # type: ignore[no-any-return]
 
 

@@ -8,7 +8,7 @@ cache, by the file's fingerprint and the engine's version.
 from __future__ import annotations
 
 import itertools
-from importlib import resources
+from pathlib import Path
 
 import orjson
 
@@ -45,7 +45,5 @@ def probe_ids(engine: Engine) -> list[list[int]]:
 
 def known_ids(preset: str) -> list[list[int]]:
     """The ids of TEXTS by the reference, for a preset."""
-    table: dict[str, list[list[int]]] = orjson.loads(
-        resources.files("cook.engines").joinpath("probe.json").read_bytes()
-    )
+    table: dict[str, list[list[int]]] = orjson.loads(Path(__file__).with_name("probe.json").read_bytes())
     return table[preset]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import importlib.resources
 import itertools
 import os
 from collections.abc import Iterator
@@ -365,8 +364,8 @@ def _document(title: str, sections: list[Section], also: list[str], others: list
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    here = importlib.resources.files(__package__)
-    template, style, script = ((here / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+    here = Path(__file__)
+    template, style, script = (here.with_name(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"pieces": _pieces, "one_line": one_line, "grouped": "{:,}".format}
