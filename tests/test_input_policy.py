@@ -58,6 +58,22 @@ def test_a_bad_line_fails_the_data_set_or_is_left_out_and_recorded(tmp_path, kin
     assert lines == [1, 3]
 
 
+def test_the_record_holds_names_and_words_of_any_letters(tmp_path):
+    """In a JSON of its own making."""
+    name = 'a "shard" \\ of é, \u2028 and \t.jsonl'
+    folder = tmp_path / "set" / "shard"
+    folder.mkdir(parents=True)
+    bad = {"context": 'with a "\\é\n', "QA_list": [{'the "Q"\n': 1, "A": " "}]}
+    good = {"context": "first", "QA_list": [{'the "Q"\n': "Why?", "A": "Because."}]}
+    (folder / name).write_bytes(b"\n".join([orjson.dumps(good), orjson.dumps(bad), b'{"\\ud800": 1}']))
+    result = bake(tmp_path, tmp_path / "out", on_error="skip", fields={"question": 'the "Q"\n'})
+    rows = skipped(result.folder)
+    assert {row["shard"] for row in rows} == {name}
+    assert [row["problem"] for row in rows if row["line"] == 2] == ['QA_list[0].the "Q"\n: must be text, not a number']
+    plain = (result.folder / "skipped.jsonl").read_bytes()
+    assert plain == b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+
+
 def test_one_bad_line_among_ten_thousand(tmp_path, cook):
     """As the command sees it: exit 3 and the place, or 9,999 examples and a record of the one."""
     rows: list[Any] = [entry(f"context {i}") for i in range(10_000)]

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -249,20 +249,25 @@ def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str
         return []
     path = out / SKIPPED_NAME
     try:
-        with path.open("wb") as file:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
             for part, shard in zip(dough.parts, dough.shard_of, strict=True):
-                wrong = dict(part.bad)
-                for line, pair, reason, pairs, tokens in part.skipped.tolist():
-                    row = {"shard": shards[shard].name, "line": line, "pair": None if pair < 0 else pair}
-                    row |= {"reason": spool.REASONS[reason], "pairs": pairs, "tokens": tokens or None}
-                    if line in wrong:
-                        row["problem"] = wrong[line]
-                    file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+                file.writelines(_skipped_lines(part, shards[shard].name))
             file.flush()
             os.fsync(file.fileno())
     except OSError as exc:
         raise unwritable(path, exc, ROW_BYTES * rows) from exc
     return [{"name": path.name, "rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}]
+
+
+def _skipped_lines(part: stage.Tokenized, shard: str) -> Iterator[str]:
+    """A part's lines of skipped.jsonl. There can be many, and what writes any JSON takes four times as long."""
+    name = orjson.dumps(shard).decode()
+    told = {line: f',"problem":{orjson.dumps(what).decode()}' for line, what in part.bad}
+    return (
+        f'{{"shard":{name},"line":{line},"pair":{"null" if pair < 0 else pair},"reason":"{spool.REASONS[reason]}",'
+        f'"pairs":{pairs},"tokens":{tokens or "null"}{told.get(line, "")}}}\n'
+        for line, pair, reason, pairs, tokens in part.skipped.tolist()
+    )
 
 
 def read_skipped(path: Path, shards: dict[str, int], recipe: Recipe) -> tuple[Rows, list[tuple[int, str]]]:

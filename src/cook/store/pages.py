@@ -15,7 +15,7 @@ doc/specs/thrift-compact-protocol.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -90,10 +90,18 @@ class Chunk(NamedTuple):
     size: int
 
 
+class Sink(Protocol):
+    """What is written to, such as a file."""
+
+    def write(self, data: bytes, /) -> int:
+        """Write all of it; its length."""
+        ...
+
+
 class Writer:
     """Writes row groups to a file; `close` writes what makes it a Parquet file."""
 
-    def __init__(self, file: IO[bytes], columns: Mapping[str, str], strings: Sequence[str] = ()) -> None:
+    def __init__(self, file: Sink, columns: Mapping[str, str], strings: Sequence[str] = ()) -> None:
         """`columns`: names of those with lists, and "int8" or "int32"; `strings`: after those, with a text a row."""
         self._codec = zstandard.ZstdCompressor(level=LEVEL)
         self._file = file
@@ -105,18 +113,17 @@ class Writer:
         """A row group: the values of each column; no list is empty. Raises OSError."""
         rows = len(lists[0][1]) - 1
         chunks = []
+        levels: dict[int, list[bytes]] = {}  # of columns that share their offsets
         for name, (values, offsets) in zip(self._columns, lists, strict=True):
             if not (offsets[1:] > offsets[:-1]).all():
                 raise ValueError(f"{name}: a list is empty")
-            begins = np.ones(int(offsets[-1]), np.uint8)  # 1: another element of the same list, 0: the first of a row
-            begins[offsets[:-1]] = 0
-            levels = [_bits(begins), _run(len(begins), 3)]
-            path = (name, "list", "element")
+            of_rows = levels.get(id(offsets)) or levels.setdefault(id(offsets), _levels(offsets))
+            path, count = (name, "list", "element"), int(offsets[-1])
             if isinstance(values, Coded):
-                data, dictionary = [*levels, *_places(values.places)], _plain(values.dictionary)
-                chunks.append(self._chunk(path, INT32, len(begins), data, dictionary, len(values.dictionary)))
+                data, dictionary = [*of_rows, *_places(values.places)], _plain(values.dictionary)
+                chunks.append(self._chunk(path, INT32, count, data, dictionary, len(values.dictionary)))
             else:
-                chunks.append(self._chunk(path, INT32, len(begins), [*levels, _plain(values)]))
+                chunks.append(self._chunk(path, INT32, count, [*of_rows, _plain(values)]))
         for name, of_column in zip(self._strings, texts, strict=True):
             parts = [part for text in of_column for part in (len(text.encode()).to_bytes(4, "little"), text.encode())]
             chunks.append(self._chunk((name,), BYTE_ARRAY, rows, [_run(rows, 1), *parts]))
@@ -216,6 +223,13 @@ def _places(places: npt.NDArray[np.uint16] | npt.NDArray[np.bool_]) -> list[Any]
 def _packed(count: int, bits: Any) -> list[Any]:
     """The run of so many values, each of the same bits, with what tells how many."""
     return [_varint(-(-count // 8) << 1 | 1), bits]
+
+
+def _levels(offsets: npt.NDArray[np.integer]) -> list[bytes]:
+    """The levels of a column of lists."""
+    begins = np.ones(int(offsets[-1]), np.uint8)  # 1: another element of the same list, 0: the first of a row
+    begins[offsets[:-1]] = 0
+    return [_bits(begins), _run(len(begins), 3)]
 
 
 def _bits(levels: npt.NDArray[np.uint8]) -> bytes:

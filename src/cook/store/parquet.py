@@ -17,19 +17,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import mmap
 import os
 import resource
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cook.errors import OutputError, unwritable
-from cook.sources import sha256_of
 from cook.store import pages
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def write_file(job: FileJob) -> FileDone:
     tokens = row_tokens(job.starts, job.examples["input"].astype(np.int64) + job.examples["output"])
     try:
         with _mapped(job.spools) as spools, open(job.path, "wb") as file:
-            writer = pages.Writer(file, COLUMNS, [] if job.data_sets is None else [DATASET])
+            hashed = _Hashed(file)
+            writer = pages.Writer(hashed, COLUMNS, [] if job.data_sets is None else [DATASET])
             for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
                 lists = _row_group(job, spools, first, last)
                 writer.write(lists, [] if job.data_sets is None else [job.data_sets[first:last]])
@@ -117,7 +118,20 @@ def write_file(job: FileJob) -> FileDone:
         raise unwritable(job.path, exc, TOKEN_BYTES * int(tokens.sum())) from exc
     path = Path(job.path)
     trained = int(job.examples["output"].sum(dtype=np.int64))
-    return FileDone(path.name, len(tokens), int(tokens.sum()), trained, path.stat().st_size, sha256_of(path))
+    return FileDone(path.name, len(tokens), int(tokens.sum()), trained, path.stat().st_size, hashed.sha256.hexdigest())
+
+
+class _Hashed:
+    """A file, with the hash of what is written to it, which need not be read again for that."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes, /) -> int:
+        """See pages.Sink."""
+        self.sha256.update(data)
+        return self._file.write(data)
 
 
 @contextlib.contextmanager
