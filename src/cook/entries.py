@@ -22,7 +22,7 @@ from cook.recipe import FIELDS, Fields
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_LINE = 64 << 20  # bytes
-PART_BYTES = 16 << 20  # a plain shard is read in parts of this size: fixed, so that jobs change nothing
+PART_BYTES = 8 << 20  # a plain shard is read in parts of this size: fixed, so that jobs change nothing
 READ_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
 

@@ -26,7 +26,7 @@ import orjson
 from cook.corpora.documents import Baked, Document, Source, Texts, baked
 from cook.corpora.recipe import CorpusRecipe
 from cook.corpora.render import Rendered, Renderer
-from cook.entries import PART_BYTES, Part, open_shard, parts_of, unreadable
+from cook.entries import Part, open_shard, parts_of, unreadable
 from cook.errors import OutputError, SourceError, unwritable
 from cook.sources import Shard, sha256_of
 
@@ -39,7 +39,7 @@ COLUMNS: dict[str, type] = {
     "source_line": int,
 }
 WORDS = {str: "text", bool: "true or false", int: "a whole number"}
-FILE_BYTES = PART_BYTES  # of shards, for an output file
+FILE_BYTES = 16 << 20  # of shards, for an output file
 BATCH = 4 << 20  # letters of text written together
 READ_BYTES = 1 << 20
 READ_ROWS = 1 << 12
