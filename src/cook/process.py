@@ -36,13 +36,13 @@ def settle() -> None:
 
 
 def give_memory_back() -> None:
-    """Have the allocator give what is over 8 MB back to the system when it is freed, where it is glibc's."""
+    """Have the allocator give what is over 32 MB back to the system when it is freed, where it is glibc's."""
     import ctypes
 
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for setting in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (malloc.h): left alone they grow with use
-            mallopt(setting, 8 << 20)
+            mallopt(setting, 32 << 20)
 
 
 def beside(work: Callable[[], object]) -> None:
