@@ -7,10 +7,9 @@ A test holds the page to the command.
 
 from pathlib import Path
 
-import click
 from click.testing import CliRunner
 
-from cook.cli import main
+from cook.cli import COMMANDS, main
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 
@@ -18,7 +17,7 @@ FILE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 def page() -> str:
     """The page's text."""
     parts = ["# Command line\n\nMade from `--help` by `scripts/renew_cli_docs.py`.\n"]
-    for words in ([], *([name] for name, command in main.commands.items() if isinstance(command, click.Command))):
+    for words in ([], *([name] for name in COMMANDS)):
         help_text = CliRunner().invoke(main, [*words, "--help"], prog_name="cook", terminal_width=100).stdout
         parts.append(f"## {' '.join(['cook', *words])}\n\n```text\n{help_text.rstrip()}\n```\n")
     return "\n".join(parts)

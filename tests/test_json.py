@@ -169,8 +169,9 @@ def test_what_is_printed_is_what_is_documented(printed, heading):
 
 def test_every_command_that_prints_json_is_on_the_page():
     def commands(group, *names):
-        for name, command in group.commands.items():
-            if hasattr(command, "commands"):
+        for name in group.list_commands(None):
+            command = group.get_command(None, name)
+            if hasattr(command, "list_commands"):
                 yield from commands(command, *names, name)
             elif any("--json" in option.opts for option in command.params):
                 yield " ".join((*names, name))

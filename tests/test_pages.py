@@ -252,7 +252,7 @@ def test_every_option_is_on_the_cli_page():
     told = {heading: body for heading, _, body in (section.partition("\n") for section in sections)}
     for heading, command in (
         ("cook", main),
-        *((f"cook {name}", main.commands[name]) for name in COMMANDS),
+        *((f"cook {name}", main.get_command(None, name)) for name in COMMANDS),
     ):
         missing = options(command) - set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", told[heading]))
         assert not missing, f"docs/cli.md: {heading}: lacks {missing}"
@@ -270,7 +270,8 @@ def code_of(page):
 @pytest.mark.parametrize("page", [*PAGES, *CONFIGS], ids=lambda path: path.name)
 def test_every_flag_that_a_page_mentions_exists(page):
     mentioned = set(LONG_FLAG.findall(OTHER_TOOLS.sub("", code_of(page))))
-    unknown = mentioned - options(main).union(*map(options, main.commands.values()))
+    commands = [main.get_command(None, name) for name in main.list_commands(None)]
+    unknown = mentioned - options(main).union(*map(options, commands))
     assert not unknown, f"{page.name}: cook has no {', '.join(sorted(unknown))}"
     assert mentioned or page.name == "licences.md", "no flag was found, so this test sees nothing"
 

@@ -12,12 +12,12 @@ import os
 import signal
 import sys
 import warnings
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from cook import process
-from cook.commands import corpus, diff, export, listing, mix, parse, prompts, report, show, verify
 from cook.commands.options import RUN, option, recipe_options
 from cook.commands.printing import print_json
 from cook.commands.summary import print_preview, print_summary, summary_json
@@ -27,10 +27,36 @@ if TYPE_CHECKING:
     from cook.recipe import Recipe
 
 HELP_WIDTH = 100
+COMMANDS = {  # where in cook.commands each is; imported when it is asked for, since a cook needs none
+    "mix": "mix.command",
+    "export": "export.command",
+    "corpus": "corpus.command",
+    "verify": "verify.command",
+    "diff": "diff.diff_command",
+    "fingerprint": "diff.fingerprint_command",
+    "show": "show.command",
+    "report": "report.command",
+    "prompts": "prompts.command",
+    "parse": "parse.command",
+    "list": "listing.command",
+    "cache": "listing.cache_command",
+}
 
 
 class CookGroup(click.Group):
     """Prints options by heading, and turns a CookError into its message and exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """See click."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """See click."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(".")
+        command: click.Command = getattr(import_module(f"cook.commands.{module}"), name)
+        return command
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click."""
@@ -188,13 +214,6 @@ def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quie
         print_summary(summary)
     if as_json:
         print_json(summary_json(summary))
-
-
-for command in (
-    *(mix.command, export.command, corpus.command, verify.command, diff.diff_command, diff.fingerprint_command),
-    *(show.command, report.command, prompts.command, parse.command, listing.command, listing.cache_command),
-):
-    main.add_command(command)
 
 
 def start() -> None:
