@@ -8,7 +8,6 @@ hundreds):
     sequence 2   1 40 | 2             1 50 | 500 2
 """
 
-import dataclasses
 import gzip
 import hashlib
 import os
@@ -62,7 +61,7 @@ def write_cooked(folder: Path, files, max_length: int = 10, tokenizer=TOKENIZER,
         table["line"] = np.arange(len(examples)) + 1
         starts = np.cumsum([0, *map(len, sequences)])
         done = parquet.write_file(parquet.FileJob(str(folder / name), (str(folder / "spool"),), table, starts))
-        outputs.append({"split": split, **dataclasses.asdict(done)})
+        outputs.append({"split": split, **done._asdict()})
     (folder / "spool").unlink()
     counts = dict.fromkeys(manifest.SHAPE["counts"], 0) | {
         name: {} for name in ("skipped_entries", "skipped_pairs", "markers")

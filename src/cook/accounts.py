@@ -102,8 +102,7 @@ class Tally(NamedTuple):
         return {name: int(value) for name, value in zip(marks, found, strict=True)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """What became of a split, or of a window of it."""
 
     trained: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import importlib.util
 import time
@@ -12,7 +11,8 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -63,8 +63,7 @@ def _nothing_more(dough: Dough) -> dict[str, Any]:  # noqa: ARG001 - a way's sig
     return {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """What becomes of the entries: here one example each; for a corpus see `corpora.tokens`."""
 
     tokenize: Callable[[stage.Job], stage.Tokenized] = stage.tokenize
@@ -72,14 +71,13 @@ class Way:
     """Makes of the table `placed` in this folder that of what is planned; see `gather`."""
     counts: Callable[[Dough], dict[str, Any]] = _nothing_more
     """More of the manifest's counts."""
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: Mapping[str, Any] = MappingProxyType({})
     """More of the manifest."""
     cached: bool = True
     """Whether tokens are kept between runs."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Kitchen:
+class Kitchen(NamedTuple):
     """What the data sets of one run share."""
 
     recipe: Recipe
@@ -251,7 +249,7 @@ def limited(
     """One part after the other, until the limit on entries is reached."""
     left = jobs[0][1].limit or 0
     for index, job in jobs:
-        [done] = results(pool, work, [(index, dataclasses.replace(job, limit=left))])
+        [done] = results(pool, work, [(index, job._replace(limit=left))])
         yield done
         left -= done[1].entries  # type: ignore[attr-defined]
         if left <= 0:
@@ -269,7 +267,7 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out:
         made[split] = accounts.Made.joined([done for _, done in planned])
         files = gather.file_work(out, folder, table.spools, split, [window.name for window in of_split])
         for _, done in results(kitchen.pool, gather.write_file, ((0, file) for file in files)):
-            outputs.append({"split": split, **dataclasses.asdict(done)})
+            outputs.append({"split": split, **done._asdict()})
             kitchen.progress("gather", done.tokens)
     account = accounts.account(recipe, dough, made)
     account["counts"] |= kitchen.way.counts(dough)

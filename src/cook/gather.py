@@ -15,13 +15,12 @@ jobs holds nothing that grows with the input.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -129,8 +128,7 @@ def _keep(path: Path, rows: npt.NDArray[Any]) -> None:
         raise unwritable(path, exc, rows.nbytes) from exc
 
 
-@dataclasses.dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """The work of planning one window of a split."""
 
     folder: str
@@ -193,8 +191,7 @@ def plan_window(window: Window) -> Made:
     return Made(int(examples["output"].sum(dtype=np.int64)), Tally.of(lengths), Tally.of(tokens))
 
 
-@dataclasses.dataclass(frozen=True)
-class FileWork:
+class FileWork(NamedTuple):
     """The work on one output file."""
 
     path: str
@@ -243,7 +240,7 @@ def write_file(work: FileWork) -> parquet.FileDone:
     # Outside of what is published: a worker that is cut off leaves it behind.
     temporary = folder / f"{uuid.uuid4().hex}-{name}"
     job = parquet.FileJob(str(temporary), _spools(folder, work.spools, files), examples, np.concatenate(starts))
-    done = dataclasses.replace(parquet.write_file(job), name=name)
+    done = parquet.write_file(job)._replace(name=name)
     try:
         os.replace(temporary, work.path)
     except OSError as exc:

@@ -345,7 +345,7 @@ class _Mixing:
         jobs = ((0, self._file_job(out / name, *rows)) for name, rows in zip(names, ranges, strict=True))
         outputs = []
         for _, done in results(pool, parquet.write_file, jobs):
-            outputs.append({"split": self.settings.split, **dataclasses.asdict(done)})
+            outputs.append({"split": self.settings.split, **done._asdict()})
             progress("gather", done.tokens)
         return outputs
 

@@ -9,10 +9,9 @@ Nothing that is slow to import is, so that the command can begin to load a vocab
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cook import process
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     import splintr
 
 
-@dataclasses.dataclass(frozen=True)
-class Preset:
+class Preset(NamedTuple):
     """A tokenizer that works offline."""
 
     name: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +47,7 @@ COMPRESSION = 4  # how much smaller text is when compressed, about
 MAX_WHAT = 500  # letters kept of what is wrong with a line
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """The work on one part of a shard."""
 
     recipe: Recipe

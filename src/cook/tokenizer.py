@@ -7,7 +7,6 @@ tokenizer.json and tokenizer_config.json alone. BOS and EOS default from the pre
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import hashlib
 import importlib.util
@@ -17,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from cook.engines.splintr import SplintrEngine
 
 
-@dataclasses.dataclass(frozen=True)
-class Tokenizer:
+class Tokenizer(NamedTuple):
     """A tokenizer, resolved; small, and picklable for workers."""
 
     name: str
@@ -72,8 +70,7 @@ class EngineWarning(UserWarning):
     """The fast engine stepped aside."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Source:
+class _Source(NamedTuple):
     """What the three kinds of tokenizers have in common before BOS and EOS are settled."""
 
     name: str
@@ -121,7 +118,7 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
     )
     engine = _choose(tokenizer, recipe.engine, work)
     light = _choose(tokenizer, recipe.engine, 0) if engine == SLOW_TO_LOAD else engine
-    return dataclasses.replace(tokenizer, engine=engine, light=light)
+    return tokenizer._replace(engine=engine, light=light)
 
 
 REFERENCE = "hf"
@@ -142,7 +139,7 @@ def _choose(tokenizer: Tokenizer, asked: str, work: int) -> str:
     if asked == "auto":
         wanted = ("fastokens", "splintr") if has_fastokens and work > FAST_WORK else ("splintr",)
     for engine in wanted:
-        if engine == REFERENCE or tokenizer.preset or _exact(dataclasses.replace(tokenizer, engine=engine)):
+        if engine == REFERENCE or tokenizer.preset or _exact(tokenizer._replace(engine=engine)):
             return engine
     _warn_of(tokenizer, wanted[-1])
     return REFERENCE
@@ -191,14 +188,14 @@ def load_engine(tokenizer: Tokenizer, light: bool = False) -> Engine:
     key = (tokenizer.engine, tokenizer.fingerprint)
     with _loading:
         if light and key not in _engines:
-            tokenizer = dataclasses.replace(tokenizer, engine=tokenizer.light)
+            tokenizer = tokenizer._replace(engine=tokenizer.light)
             key = (tokenizer.engine, tokenizer.fingerprint)
         if key not in _engines:
             made = _make(tokenizer)
             probed = tokenizer.preset and tokenizer.engine != REFERENCE
             if probed and probe.probe_ids(made) != probe.known_ids(tokenizer.preset or ""):
                 _warn_of(tokenizer, tokenizer.engine)
-                made = _make(dataclasses.replace(tokenizer, engine=REFERENCE))
+                made = _make(tokenizer._replace(engine=REFERENCE))
             _engines[key] = made
         return _engines[key]
 
@@ -217,7 +214,7 @@ def warm_up(tokenizer: Tokenizer) -> None:
 
 def reference_engine(tokenizer: Tokenizer) -> HfEngine:
     """Hugging Face tokenizers, for the same tokenizer; loaded once a process."""
-    engine = load_engine(dataclasses.replace(tokenizer, engine=REFERENCE))
+    engine = load_engine(tokenizer._replace(engine=REFERENCE))
     assert isinstance(engine, HfEngine)
     return engine
 

@@ -19,7 +19,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -55,8 +55,7 @@ class Piece:
     lines: int
 
 
-@dataclasses.dataclass(frozen=True)
-class TextJob:
+class TextJob(NamedTuple):
     """The work on one output file; picklable."""
 
     recipe: CorpusRecipe
@@ -68,8 +67,7 @@ class TextJob:
         return self.path
 
 
-@dataclasses.dataclass(frozen=True)
-class TextDone:
+class TextDone(NamedTuple):
     """What was written: a part's account each, rows, and the file as it lies there."""
 
     parts: list[Baked]

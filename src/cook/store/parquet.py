@@ -15,7 +15,6 @@ A mix has one more: dataset (string), the data set that the sequence is of.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import mmap
@@ -24,7 +23,7 @@ import resource
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +58,7 @@ def schema(mixed: bool = False) -> pa.Schema:
     return pa.schema([*fields, pa.field(DATASET, pa.string())] if mixed else fields)
 
 
-@dataclasses.dataclass(frozen=True)
-class FileJob:
+class FileJob(NamedTuple):
     """The work on one output file; picklable."""
 
     path: str
@@ -76,8 +74,7 @@ class FileJob:
         return self.path
 
 
-@dataclasses.dataclass(frozen=True)
-class FileDone:
+class FileDone(NamedTuple):
     """What was written."""
 
     name: str

@@ -63,7 +63,7 @@ class Reader:
     def __init__(self, told: dict[str, Any], named: str | None = None) -> None:
         tokenizer = find_tokenizer(told, named)
         engine = "splintr" if tokenizer.preset else REFERENCE
-        self._decoder = Decoder(tokenizer, load_engine(dataclasses.replace(tokenizer, engine=engine)))
+        self._decoder = Decoder(tokenizer, load_engine(tokenizer._replace(engine=engine)))
         names = dict(tokenizer.specials) | {text: i for text, i in ((tokenizer.bos, tokenizer.bos_id),) if text}
         self.specials = {i: text for text, i in names.items() if i is not None} | {tokenizer.eos_id: tokenizer.eos}
         """The text of each special token, by id."""
