@@ -24,6 +24,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_LINE = 64 << 20  # bytes
 PART_BYTES = 8 << 20  # a plain shard is read in parts of this size: fixed, so that jobs change nothing
 READ_BYTES = 1 << 20
+LINE_BYTES = 1 << 15  # where lines here and there are read
 BOM = b"\xef\xbb\xbf"
 
 
@@ -75,12 +76,12 @@ def parts_of(path: Path, size: int) -> list[Part]:
     return [Part(str(path), start, start + PART_BYTES) for start in range(0, max(size, 1), PART_BYTES)]
 
 
-def open_shard(path: str) -> IO[bytes]:
-    """The decompressed bytes of a shard, buffered. Raises SourceError."""
+def open_shard(path: str, at_once: int = READ_BYTES) -> IO[bytes]:
+    """The decompressed bytes of a shard, buffered: so many are read of a plain one at once. Raises SourceError."""
     compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(path).suffix)
     try:
         if compression is None:
-            return open(path, "rb", buffering=READ_BYTES)
+            return open(path, "rb", buffering=at_once)
         import pyarrow as pa
 
         return io.BufferedReader(pa.input_stream(path, compression=compression), READ_BYTES)
@@ -135,7 +136,7 @@ def lines_again(part: Part, numbers: list[int], starts: list[int]) -> Iterator[L
         yield from (line for line in LineReader(part) if isinstance(line, Line) and line.number in wanted)
         return
     try:
-        with open_shard(part.path) as file:
+        with open_shard(part.path, LINE_BYTES) as file:
             for number, start in zip(numbers, starts, strict=True):
                 file.seek(start)
                 text = file.readline(MAX_LINE + 1)

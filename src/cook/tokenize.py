@@ -319,22 +319,23 @@ def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
         skipped.append(_lost(rows[useless], blank))
         rows = rows[~useless]
     with spool.writing(job.remade, 4 * spool.total(rows)) as (writer, done):
-        for row, pieces, lost in _remade(job, rows):
-            line, total = int(row["line"]), int(row["input"] + row["output"])
-            gone = [(line, pair, OVERLONG, 1, total) for pair in lost]
-            if pieces:
+        for group, entries, remade in _remade(job, rows):
+            if pieces := [piece for made in remade for piece in made.pieces]:
                 arrays = [ids for piece in pieces for ids in (piece.input_ids, piece.output_ids)]
                 offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in arrays])])
                 table = example_table(offsets, job.tokenizer, writer.tokens)
                 table["pairs"] = [piece.pairs for piece in pieces]
+                of_piece = np.repeat(group, [len(made.pieces) for made in remade])
                 for field in ("line", "start", "context", "content"):
-                    table[field] = row[field]
+                    table[field] = of_piece[field]
                 writer.write(with_control_tokens(np.concatenate(arrays), offsets, job.tokenizer))
                 examples.append(table)
-                index.entries += 1
-                index.truncated += sum(piece.cut for piece in pieces)
-            else:
-                gone.append((line, -1, OVERLONG, 0, total))
+            index.entries += sum(bool(made.pieces) for made in remade)
+            index.truncated += sum(piece.cut for piece in pieces)
+            gone: list[tuple[int, int, int, int, int]] = []
+            for entry, total, made in zip(entries, (group["input"] + group["output"]).tolist(), remade, strict=True):
+                gone += [(entry.line, entry.place(pair), OVERLONG, 1, total) for pair in made.lost]
+                gone += [] if made.pieces else [(entry.line, -1, OVERLONG, 0, total)]
             skipped.append(np.array(gone, SKIPPED))
         index.examples, index.skipped = np.concatenate(examples), np.concatenate(skipped)
         unchanged(job)
@@ -368,38 +369,40 @@ def unchanged(job: Job) -> None:
         raise SourceError(f"{job.part.path}: changed while it was read; run again")
 
 
-def _remade(job: Job, rows: Rows) -> Iterator[tuple[np.void, list[overlong.Piece], list[int]]]:
-    """For each over-long example its row, the pieces made of it, and which pairs of QA_list are lost."""
+def _remade(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Entry], list[overlong.Remade]]]:
+    """Over-long examples, some at a time: their rows, their entries, and what was made of each."""
     formatter = Formatter(job.recipe)
     encode = checked(load_engine(job.tokenizer, light=True), job.tokenizer)
     has_bos = int(job.tokenizer.bos_id is not None)
     capacity = job.recipe.max_length - has_bos - 1
     whole = np.memmap(spool.ids_path(job.whole), np.int32, "r").view(np.uint32)
 
-    def steps(row: np.void, entry: Entry) -> overlong.Steps[overlong.Remade]:
-        ids = whole[row["at"] + has_bos : row["at"] + row["input"]]
+    def steps(begin: int, end: int, entry: Entry) -> overlong.Steps[overlong.Remade]:
+        ids = whole[begin:end]
         if job.recipe.overlong == "split":
             return overlong.split(ids, entry.pairs, formatter, capacity)
         ends = token_ends(job.tokenizer)
         return overlong.truncate(ids, entry.context, entry.pairs, formatter, capacity, ends)
 
-    for group in _groups(job, rows):
-        remade = overlong.run([steps(row, entry) for row, entry in group], encode)
-        for (row, entry), (pieces, lost) in zip(group, remade, strict=True):
-            yield row, pieces, [entry.place(pair) for pair in lost]
+    for group, entries in _groups(job, rows):
+        begins, ends = group["at"] + has_bos, group["at"] + group["input"]
+        yield group, entries, overlong.run(list(map(steps, begins.tolist(), ends.tolist(), entries)), encode)
 
 
-def _groups(job: Job, rows: Rows) -> Iterator[list[tuple[np.void, Entry]]]:
+def _groups(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Entry]]]:
     """Rows with the entries on their lines, as many at a time as are re-made together."""
-    group: list[tuple[np.void, Entry]] = []
-    size = 0
-    for row, line in zip(rows, lines_again(job.part, rows["line"].tolist(), rows["start"].tolist()), strict=True):
+    changed = SourceError(f"{job.part.path}: changed while it was read")
+    entries: list[Entry] = []
+    first = size = 0
+    for line in lines_again(job.part, rows["line"].tolist(), rows["start"].tolist()):
         entry = parse(job.part.path, line, job.recipe.fields)
         if isinstance(entry, list):
-            raise SourceError(f"{job.part.path}: changed while it was read")
-        group.append((row, entry))
+            raise changed
+        entries.append(entry)
         size += len(line.text)
         if size >= REMAKE_BATCH:
-            yield group
-            group, size = [], 0
-    yield group
+            yield rows[first : first + len(entries)], entries
+            first, entries, size = first + len(entries), [], 0
+    if first + len(entries) < len(rows):
+        raise changed
+    yield rows[first:], entries
