@@ -108,27 +108,27 @@ class Bench:
         names = ",".join(sorted(path.name for path in small.iterdir()))
         out = ["--tokenizer-json", str(reference), "--out", str(self.scratch / "recipe")]
         recipe = functools.partial(timed, [sys.executable, str(self.recipe), str(small), names, *out])
-        sizes = (25 * MB, 250 * MB, 500 * MB)
+        sizes = {"25 MB": 25 * MB, "25 MB, at once again": 25 * MB, "250 MB": 250 * MB, "500 MB": 500 * MB}
         written = dict.fromkeys(sizes, 0)
 
-        def cooked(size: int) -> float:
-            seconds = self.cook(self.grown(size))
-            written[size] = self.tokens()
+        def cooked(what: str) -> float:
+            seconds = self.cook(self.grown(sizes[what]))
+            written[what] = self.tokens()
             return seconds
 
-        recipe_seconds, *cook_seconds = self.turns(recipe, *(functools.partial(cooked, size) for size in sizes))
+        recipe_seconds, *cook_seconds = self.turns(recipe, *(functools.partial(cooked, what) for what in sizes))
         rows = []
-        for size, seconds in zip(sizes, cook_seconds, strict=True):
-            tokens, first = written[size], written[sizes[0]]
+        for what, seconds in zip(sizes, cook_seconds, strict=True):
+            tokens, first = written[what], written["25 MB"]
             scaled = recipe_seconds * tokens / first
             rows.append(
                 {
-                    "size": f"{size // MB} MB",
+                    "size": what,
                     "tokens written": f"{tokens:,}",
                     "cook, s": f"{seconds:.2f}",
                     "recipe, s": f"{scaled:.1f}" + (" (scaled by tokens)" if tokens > first else ""),
                     "ratio": f"{scaled / seconds:.1f}",
-                    "MB/s": f"{size / MB / seconds:.0f}",
+                    "MB/s": f"{sizes[what] / MB / seconds:.0f}",
                 }
             )
         table("cook against the published recipe", rows)
@@ -172,21 +172,18 @@ class Bench:
     def recook(self) -> None:
         """A second cook with the cache."""
         source, cache = self.grown(250 * MB), self.scratch / "cache"
-        first, seed, length = [], [], []
-        for _ in range(self.repeats):
-            shutil.rmtree(cache, ignore_errors=True)
-            first.append(self.cook(source, "--cache", str(cache)))
-            seed.append(self.cook(source, "--cache", str(cache), "--seed", "1"))
-            length.append(self.cook(source, "--cache", str(cache), "--max-length", "2048"))
-        base = statistics.median(first)
-        rows = [
-            {"what": what, "s": f"{statistics.median(times):.2f}", "share": f"{statistics.median(times) / base:.2f}"}
-            for what, times in (
-                ("first, filling the cache", first),
-                ("another seed", seed),
-                ("--max-length 2048", length),
-            )
-        ]
+        rows = []
+        for engine in ("auto", "splintr"):
+            cook = functools.partial(self.cook, source, "--cache", str(cache), "--engine", engine)
+
+            def first(cook: Callable[..., float] = cook) -> float:
+                shutil.rmtree(cache, ignore_errors=True)
+                return cook()
+
+            again = (functools.partial(cook, "--seed", "1"), functools.partial(cook, "--max-length", "2048"))
+            whole, *others = self.turns(first, *again)
+            for what, seconds in zip(("first", "another seed", "--max-length 2048"), (whole, *others), strict=True):
+                rows.append({"engine": engine, "what": what, "s": f"{seconds:.2f}", "share": f"{seconds / whole:.2f}"})
         table("A second cook, 250 MB", rows)
 
     def memory(self) -> None:

@@ -15,8 +15,8 @@ windows of that many, in shard order; with wrap a window ends where a sequence d
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +82,7 @@ def _best_fit_decreasing(lengths: Array, begin: int, max_length: int, seed: int)
 
 
 WORD = 9  # log2 of the bits in a word
+SOME = 1 << 12
 
 
 def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
@@ -93,11 +94,12 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
     sequence as it holds before it takes the next, so those go in at once. (One flat loop: this is all of the time that
     a plan takes, and calls would be half of it.)
     """
-    stacks: defaultdict[int, list[int]] = defaultdict(list)
+    stacks: list[list[int]] = [[]] * (max_length + 1)  # the one empty list is never added to
     words = [0] * ((max_length >> WORD) + 1)
     full = 0  # words that are not 0
     opened = 0
     sequence_of = array("q")
+    append = sequence_of.append
     for length, count in _pairs(lengths, counts):
         left = count
         while left:
@@ -122,7 +124,7 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
                 room, sequence = max_length, opened
                 opened += 1
             if left == 1:
-                sequence_of.append(sequence)
+                append(sequence)
                 room -= length
                 left = 0
             else:
@@ -132,18 +134,19 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
                 left -= placed
             if room:
                 stack = stacks[room]
-                if not stack:
+                if stack:
+                    stack.append(sequence)
+                else:
+                    stacks[room] = [sequence]
                     words[room >> WORD] |= 1 << (room & 511)
                     full |= 1 << (room >> WORD)
-                stack.append(sequence)
     return np.frombuffer(sequence_of, np.int64)
 
 
 def _pairs(lengths: Array, counts: Array) -> Iterator[tuple[int, int]]:
     """Lengths with their counts as Python integers, which weigh ten times as much as in arrays: some at a time."""
-    for begin in range(0, len(lengths), 1 << 12):
-        end = begin + (1 << 12)
-        yield from zip(lengths[begin:end].tolist(), counts[begin:end].tolist(), strict=True)
+    parts = (slice(begin, begin + SOME) for begin in range(0, len(lengths), SOME))
+    return chain.from_iterable(zip(lengths[part].tolist(), counts[part].tolist(), strict=True) for part in parts)
 
 
 def _in_order(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
