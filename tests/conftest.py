@@ -58,6 +58,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
         huggingface_hub.utils.close_session()
 
 
+NOBODY = "http://127.0.0.1:9"  # where no Hub listens
+
+
 def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the client in this process ask another Hub; it reads the environment at import."""
     from huggingface_hub import constants

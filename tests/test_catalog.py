@@ -92,10 +92,22 @@ def test_a_shard_twice_is_an_error(tmp_path):
         open_source(str(tmp_path)).shards("set")
 
 
+def test_a_path_that_is_near_the_source(tmp_path):
+    collection = tmp_path / "collection"
+    path = write_shard(collection, "set", [entry()])
+    for deeper in (path.parent, path.parents[1]):
+        with pytest.raises(SourceError, match=f"{deeper}: is one data set; a source is the folder .*: {collection}$"):
+            open_source(str(deeper))
+    with pytest.raises(SourceError, match=f"{path}: is a file; a source is the folder that holds it: {path.parent}$"):
+        open_source(str(path))
+    with pytest.raises(SourceError, match=f"{tmp_path}: holds no data set; .*; is {collection} meant"):
+        open_source(str(tmp_path))
+
+
 def test_sources_that_are_none(tmp_path):
     with pytest.raises(SourceError, match="no such folder"):
         open_source(str(tmp_path / "none"))
-    with pytest.raises(SourceError, match="holds no data set"):
+    with pytest.raises(SourceError, match=r"holds no data set; a source is laid out DATASET/shard/\*\.jsonl$"):
         open_source(str(tmp_path))
     with pytest.raises(SourceError, match="holds no shard"):
         (tmp_path / "set" / "shard").mkdir(parents=True)

@@ -109,6 +109,8 @@ def test_flags_win_over_the_configuration(cook, tmp_path):
         ((*SQUAD, "list", "tokenizers"), 2, "these options are for cooking"),
         (("list", "tokenizers", "-s", "sample"), 2, "--source goes with datasets"),
         (("--no-such-flag",), 2, "No such option"),
+        (("squad",), 2, "No such command 'squad'. A data set is named by --dataset squad."),
+        (("veryfi", "cooked"), 2, "No such command 'veryfi'. Did you mean 'verify'?"),
         ((*SQUAD, "--max-length", "16"), 3, "do not fit in 16 tokens"),
         ((*SQUAD, "--max-length", "64", "--overlong", "error"), 3, "an example is longer than 64 tokens"),
         ((*SQUAD, "-o", "/proc/x"), 1, "/proc/x: cannot be written"),

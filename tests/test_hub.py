@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import offline
+from conftest import NOBODY, offline, point_at
 from cook import Recipe, TokenizerError, hub
+from cook.hub import client
 from cook.hub.tokenizers import HubWarning
 from cook.tokenizer import resolve
 
@@ -68,6 +69,21 @@ def test_each_fault_has_its_message(server, fault, message):
     server.fault(fault, "tokenizer.json")
     with pytest.raises(TokenizerError, match=message):
         hub.tokenizer_file("owner/model", "tokenizer.json")
+
+
+def test_nobody_there_is_found_out_once_and_told_once(server, monkeypatch, caplog):
+    from huggingface_hub import utils
+
+    utils.logging.set_verbosity_warning()
+    utils.logging.enable_propagation()
+    waits = []
+    monkeypatch.setattr(client.time, "sleep", waits.append)
+    monkeypatch.setattr(client, "PATIENCE", 0)
+    point_at(NOBODY, monkeypatch)
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.json: {NOBODY} cannot be reached: .*refused.*; try again"):
+        hub.tokenizer_file("owner/model", "tokenizer.json")
+    assert waits == [1, 2, 4, 8, 8], "the client's own tries, once"
+    assert caplog.messages == []
 
 
 def test_what_is_temporary_is_tried_again(server):

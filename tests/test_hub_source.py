@@ -17,7 +17,7 @@ import orjson
 import pytest
 import yaml
 
-from conftest import entry, offline, pair, point_at
+from conftest import NOBODY, entry, offline, pair, point_at
 from cook import Recipe, SeveralFailed, SourceError, cache, run
 from cook.catalog import CATALOG
 from cook.hub import client
@@ -26,7 +26,6 @@ from cook.sources import COLLECTION, SourceWarning, open_source
 from hub_server import HubServer
 
 COOK = str(Path(sys.executable).with_name("cook"))
-NOBODY = "http://127.0.0.1:9"
 OWN = "hf://datasets/owner/own"
 
 
@@ -234,7 +233,7 @@ def test_the_hub_is_waited_for_as_long_as_it_asks_but_not_for_ever(server, monke
 
 def test_nothing_cached_and_nobody_there(server, monkeypatch):
     point_at(NOBODY, monkeypatch)
-    with pytest.raises(SourceError, match=r"owner/own: cannot be fetched: .*refused.*; try again"):
+    with pytest.raises(SourceError, match=rf"owner/own: {NOBODY} cannot be reached: .*refused.*; try again"):
         open_source(OWN)
 
 

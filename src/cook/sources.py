@@ -219,14 +219,23 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
 
         return open_modelscope(name)
     root = Path(name).expanduser()
+    real = root.resolve()
+    if root.is_file():
+        raise SourceError(f"{name}: is a file; a source is the folder that holds it: {real.parent}")
     if not root.is_dir():
         raise SourceError(
             f"{name}: no such folder; a source is one laid out DATASET/shard/*.jsonl, {SAMPLE}, {HUB}, or on "
             "the Hub hf://datasets/OWNER/NAME"
         )
     source = Folder("local", root, follow_links)
-    if not source.names():
-        raise SourceError(f"{name}: holds no data set; {LAID_OUT}")
+    names = source.names()
+    if names == ["shard"] or real.name == "shard":
+        meant = real.parents[0 if names == ["shard"] else 1]
+        raise SourceError(f"{name}: is one data set; a source is the folder that holds it: {meant}")
+    if not names:
+        below = next(real.glob("*/*/shard"), None)
+        hint = f"; is {below.parents[1]} meant?" if below else ""
+        raise SourceError(f"{name}: holds no data set; {LAID_OUT}{hint}")
     return source
 
 

@@ -21,6 +21,8 @@ T = TypeVar("T")
 WAITS = (1.0, 3.0)  # seconds before each further try
 READ_BYTES = 1 << 20
 LONGEST_WAIT = 60.0  # seconds; where a Hub asks for more, the user is told when to come back
+PATIENCE = 10.0  # seconds after which a Hub that cannot be reached is not called again: the client itself has tried
+UNREACHED = ("ConnectError", "ConnectTimeout")  # of the client's HTTP library, which is another one by version
 MISSING = "no such repository on the Hub, or a private one"
 UNCACHED = "is not in the local cache"
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
@@ -29,12 +31,14 @@ LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 class Trouble(Exception):
     """A call that failed, in words. Becomes a CookError where it is caught."""
 
-    def __init__(self, told: str, temporary: bool = False, wait: float = 0) -> None:
+    def __init__(self, told: str, temporary: bool = False, wait: float = 0, unreached: bool = False) -> None:
         super().__init__(told)
         self.temporary = temporary
         """Whether another time may be better; so a copy that is known to be whole may stand in."""
         self.wait = wait
         """Seconds that the Hub asks to wait."""
+        self.unreached = unreached
+        """Whether no connection was made at all."""
 
 
 def call(ask: Callable[[], T], repo: str, file: str = "", revision: str | None = None) -> T:
@@ -42,8 +46,11 @@ def call(ask: Callable[[], T], repo: str, file: str = "", revision: str | None =
 
     Raises Trouble.
     """
+    from huggingface_hub.utils import logging as client_logging
+
     # Its own retries are told in a log to standard error, line by line; what they come to is told here, once.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    client_logging.set_verbosity(logging.ERROR)
+    begun = time.monotonic()
     for wait in (*WAITS, None):
         try:
             return ask()
@@ -51,7 +58,8 @@ def call(ask: Callable[[], T], repo: str, file: str = "", revision: str | None =
             raise
         except Exception as exc:  # errors of whichever HTTP library the client uses, which have no common base
             trouble = explained(exc, repo, file, revision)
-            if wait is None or not trouble.temporary or trouble.wait > LONGEST_WAIT:
+            in_vain = trouble.unreached and time.monotonic() - begun > PATIENCE
+            if wait is None or not trouble.temporary or trouble.wait > LONGEST_WAIT or in_vain:
                 raise trouble from exc
             time.sleep(max(wait, trouble.wait))
     raise AssertionError("the last try returns or raises")
@@ -84,7 +92,7 @@ def remove(path: Path) -> None:
 
 def explained(exc: BaseException, repo: str, file: str = "", revision: str | None = None) -> Trouble:
     """An error of the client, in words."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     causes = list(_causes(exc))
     name = f"{repo}: {file}" if file else repo
@@ -106,6 +114,9 @@ def explained(exc: BaseException, repo: str, file: str = "", revision: str | Non
         return Trouble(f"{name}: cannot be kept in the client's cache: {_one_line(local)}")
     if isinstance(causes[-1], errors.LocalEntryNotFoundError):  # no request was made
         return Trouble(f"{name}: {UNCACHED}")
+    if unreached := next((cause for cause in causes if type(cause).__name__ in UNREACHED), None):
+        told = f"{name}: {constants.ENDPOINT} cannot be reached: {_one_line(unreached)}; try again"
+        return Trouble(told, temporary=True, unreached=True)
     return Trouble(f"{name}: cannot be fetched: {_one_line(causes[-1])}; try again", temporary=True)
 
 
