@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,22 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield running
         huggingface_hub.utils.close_session()
+
+
+class Told:
+    """A callback for progress: sums what is done and what is ahead, by stage."""
+
+    def __init__(self) -> None:
+        self.done, self.ahead = Counter(), Counter()
+
+    def __call__(self, stage: str, done: int, ahead: int = 0, /) -> None:
+        self.done[stage] += done
+        self.ahead[stage] += ahead
+
+    def stages(self) -> dict[str, int]:
+        """What was done, where it is what was ahead."""
+        assert self.done == self.ahead
+        return dict(self.done)
 
 
 NOBODY = "http://127.0.0.1:9"  # where no Hub listens

@@ -17,7 +17,7 @@ import orjson
 import pytest
 import yaml
 
-from conftest import NOBODY, entry, offline, pair, point_at
+from conftest import NOBODY, Told, entry, offline, pair, point_at
 from cook import Recipe, SeveralFailed, SourceError, cache, run
 from cook.catalog import CATALOG
 from cook.hub import client
@@ -377,20 +377,18 @@ def test_what_is_kept_may_be_damaged_or_cleared(server, cook, tmp_path, monkeypa
     assert not any(path.exists() for path in kept)
 
 
-def test_progress_counts_the_bytes_that_stay(server, tmp_path):
+def test_progress_counts_each_byte_once_that_stays(server, tmp_path):
     add(server, "a", "b", repo="owner/own")
     size = sum(len(data) for texts in fetch(OWN, cache="none").values() for data in texts)
     for blob in blobs(tmp_path):
         blob.unlink()
     server.fault("cut", "/resolve/", times=7)
     server.fault("wrong_length", "/resolve/", times=1, method="GET")
-    moved: list[int] = []
-    opened = open_source(OWN)
-    opened.fetch(opened.names(), lambda stage, amount: moved.append(amount) if stage == "fetch" else None)
-    assert sum(moved) == size
-    moved.clear()
-    open_source(OWN).fetch(opened.names(), lambda stage, amount: moved.append(amount))
-    assert moved == []
+    for _ in range(2):  # what comes, and what is there already
+        told = Told()
+        opened = open_source(OWN)
+        opened.fetch(opened.names(), told)
+        assert told.stages() == {"fetch": size}
 
 
 def started(server: HubServer, tmp_path: Path, *more: str) -> subprocess.Popen[str]:
@@ -507,5 +505,11 @@ def test_a_hub_that_never_answers(server, monkeypatch):
 
 def test_the_bar_of_the_stage(capsys):
     with bars(shown=True) as progress:
-        progress("fetch", 4096)
-    assert "fetch: " in capsys.readouterr().err
+        progress("fetch", 0, 4000)
+        progress("fetch", 0, 4000)
+        time.sleep(0.15)  # longer than tqdm waits
+        progress("fetch", 2000)
+    told = capsys.readouterr().err
+    assert "fetch:   0%|" in told
+    assert "| 2.00k/8.00k [" in told
+    assert "\n" not in told

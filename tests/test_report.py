@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from conftest import entry, pair, write_shard
 from cook import CookError, OutputError, Recipe, RecipeError, TokenizerError, mix, read_cooked, report, run
+from cook.progress import silent
 from cook.views import tally
 from cook.views.outputs import outputs
 from cook.views.parts import Reader
@@ -167,7 +168,7 @@ def test_the_numbers_are_the_manifests(page, root):
 def test_a_tally_is_what_counting_says(root):
     """Against all sequences in memory, and the shard's own pairs."""
     output = next(each for each in outputs(root) if each.name.startswith("hostile"))
-    made = tally.tally(output, Reader(output.manifest["tokenizer"]), 5, 0, lambda stage, amount: None)
+    made = tally.tally(output, Reader(output.manifest["tokenizer"]), 5, 0, silent)
     rows = [row for split in ("train", "validation") for row in read_cooked(output.folder).sequences(split)]
 
     def counts(numbers):
@@ -191,7 +192,7 @@ def test_a_tally_is_what_counting_says(root):
 
 def test_a_sample_of_more_than_there_are_is_all(root):
     output = next(each for each in outputs(root) if each.name.startswith("hostile"))
-    made = tally.tally(output, None, 10**6, 0, lambda stage, amount: None)
+    made = tally.tally(output, None, 10**6, 0, silent)
     rows = {split: len(list(read_cooked(output.folder).sequences(split))) for split in ("train", "validation")}
     every = [(split, number) for split, count in rows.items() for number in range(count)]
     assert [(each.split, each.number) for each in made.sample] == every
@@ -200,7 +201,7 @@ def test_a_sample_of_more_than_there_are_is_all(root):
 def test_of_many_entries_some_have_their_pairs_counted(root, monkeypatch):
     monkeypatch.setattr(tally, "ENTRIES", 10)
     output = next(each for each in outputs(root) if each.name == "plain")
-    made = tally.tally(output, Reader(output.manifest["tokenizer"]), 0, 0, lambda stage, amount: None)
+    made = tally.tally(output, Reader(output.manifest["tokenizer"]), 0, 0, silent)
     assert made.pairs_per_entry.counts.tolist() == [0, made.entries]
     assert 5 <= made.entries <= 15
     assert made.example_tokens.total == 30

@@ -30,6 +30,7 @@ from cook.errors import (
     SourceError,
 )
 from cook.executors import results
+from cook.progress import Progress
 from cook.recipe import Recipe
 from cook.sources import Shard, Source
 from cook.store import manifest, publish
@@ -38,7 +39,6 @@ from cook.store.reader import read_cooked
 from cook.tokenizer import Tokenizer
 
 T = TypeVar("T")
-Progress = Callable[[str, int], None]  # (stage, bytes of input or tokens of output just done)
 
 
 class SplitWarning(UserWarning):
@@ -99,6 +99,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
     head = _head(kitchen, name, shards)
     old = _older(kitchen.recipe, folder, head)
     if old is not None:
+        kitchen.progress("tokenize", sum(shard.size for shard in shards))
         accounts.refuse_bad_lines(kitchen.recipe, folder, old)
         accounts.refuse_share(kitchen.recipe, name, *accounts.lost_and_kept(old), old["figures"]["longest_entry"], "")
         return Result(folder, old, True, time.perf_counter() - begun)
@@ -236,7 +237,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
             dough.jobs.append(job)
             dough.parts.append(part)
             dough.shard_of.append(index)
-            kitchen.progress("tokenize", (job.part.end or shards[index].size) - job.part.start)
+            kitchen.progress("tokenize", job.part.size(shards[index].size))
     if count:
         raise BadLines(problems[: stage.MAX_PROBLEMS], count, len(shards) - 1 - dough.shard_of[-1])
     table.closed(dough.parts)
@@ -265,6 +266,7 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out:
         of_split = list(gather.windows(folder, split, rows, recipe))
         planned = results(kitchen.pool, gather.plan_window, ((0, window) for window in of_split))
         made[split] = accounts.Made.joined([done for _, done in planned])
+        kitchen.progress("gather", 0, made[split].counts()["tokens"])
         files = gather.file_work(out, folder, table.spools, split, [window.name for window in of_split])
         for _, done in results(kitchen.pool, gather.write_file, ((0, file) for file in files)):
             outputs.append({"split": split, **done._asdict()})

@@ -51,6 +51,10 @@ class Part(NamedTuple):
     start: int
     end: int | None  # None: to the end of the shard
 
+    def size(self, shard: int) -> int:
+        """Its bytes, of a shard of so many."""
+        return shard if self.end is None else min(self.end, shard) - self.start
+
 
 class Line(NamedTuple):
     """One line that is not blank."""

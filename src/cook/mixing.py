@@ -26,10 +26,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cook import catalog, executors
-from cook.dataset import Progress, versions
+from cook.dataset import versions
 from cook.errors import OutputError, RecipeError
 from cook.executors import results
 from cook.pack import random_order
+from cook.progress import Progress, silent
 from cook.recipe import CHECKS
 from cook.store import card, manifest, parquet, publish
 from cook.store.older import older
@@ -97,13 +98,9 @@ def mix(
         executors.coordinators(cores) as threads,
         executors.cancelling(pool),
     ):
-        making = threads.submit(_mix, taken, to, settings, pool, overwrite, progress or _silent)
+        making = threads.submit(_mix, taken, to, settings, pool, overwrite, progress or silent)
         fields, up_to_date = making.result()
     return Mixed(to, fields, up_to_date, time.perf_counter() - begun)
-
-
-def _silent(stage: str, amount: int) -> None:
-    """No progress is shown."""
 
 
 def _folder(to: str | Path) -> Path:
@@ -306,10 +303,12 @@ class _Mixing:
         times = np.bincount(self.stream, minlength=sum(self.sizes))
         counts = [np.zeros(1, np.int64)]
         with table.open("wb") as file:
-            for (_, job), part in results(pool, unpack_file, self._jobs(spool, times > 0)):
+            jobs = list(self._jobs(spool, times > 0))
+            progress("unpack", 0, sum(tokens for tokens, _ in jobs))
+            for (tokens, job), part in results(pool, unpack_file, iter(jobs)):
                 file.write(part.examples.tobytes())
                 counts.append(part.counts)
-                progress("unpack", int((part.examples["input"] + part.examples["output"]).sum(dtype=np.int64)))
+                progress("unpack", tokens)
                 del job, part
         self.spool = str(spool)
         self.placed = np.asarray(np.memmap(table, parquet.PLACED, "r"))
@@ -324,7 +323,7 @@ class _Mixing:
         for path, output in (file for files in self.files for file in files):
             of_file = wanted[row : row + output["rows"]]
             if of_file.any():
-                yield 0, UnpackJob(str(path), str(spool), at, of_file)
+                yield output["tokens"], UnpackJob(str(path), str(spool), at, of_file)
             row += output["rows"]
             at += output["tokens"]
 
@@ -344,6 +343,7 @@ class _Mixing:
         names = parquet.file_names(len(ranges), self.settings.split)
         jobs = ((0, self._file_job(out / name, *rows)) for name, rows in zip(names, ranges, strict=True))
         outputs = []
+        progress("gather", 0, int(self.tokens[self.stream].sum()))
         for _, done in results(pool, parquet.write_file, jobs):
             outputs.append({"split": self.settings.split, **done._asdict()})
             progress("gather", done.tokens)

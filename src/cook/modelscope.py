@@ -24,7 +24,7 @@ from cook.errors import CookError, SourceError
 from cook.sources import Listed, Shard, SourceWarning, in_order, layout, sha256_of, shard_at
 
 if TYPE_CHECKING:
-    from cook.dataset import Progress
+    from cook.progress import Progress
 
 KIND = "modelscope"
 COLLECTION = "AI-ModelScope/ft-instruction-synthesizer-collection"
@@ -64,6 +64,10 @@ class ModelScopeSource:
 
     def fetch(self, data_sets: Iterable[str], progress: Progress | None = None) -> None:
         """See Source; one file after the other, so that an interrupt ends it at once."""
+        data_sets = list(data_sets)
+        paths = [path for data_set in data_sets for path in self._data_sets.get(data_set, ())]
+        if progress:
+            progress("fetch", 0, sum(self._files[path].size for path in paths if path not in self._brought))
         for data_set in data_sets:
             with contextlib.suppress(SourceError):  # told by `shards`, which tries again
                 for path in self._paths(data_set):

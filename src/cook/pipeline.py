@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook import catalog, executors, sources
 from cook.errors import CookError, SeveralFailed
+from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Listed, Shard, Source
 
 if TYPE_CHECKING:
-    from cook.dataset import Progress, Result
+    from cook.dataset import Result
     from cook.tokenizer import Tokenizer
 
     Prepare = Callable[["Means"], contextlib.AbstractContextManager["Ready"]]
@@ -95,14 +96,16 @@ def preview(recipe: Recipe) -> Preview:
 
 
 def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Summary:
-    """Cook the data sets of a recipe: all that `cook` does from a shell. `notice` is told where a cluster's work goes.
+    """Cook the data sets of a recipe: all that `cook` does from a shell.
+
+    `progress` is told what is done and what is ahead, as in `cook.progress`; `notice` where a cluster's work goes.
 
     Raises CookError. Of several data sets each stands alone: if some fail, the others are cooked all the same, and then
     SeveralFailed is raised, which holds the failures and the summary of the rest; with one data set its own error is.
 
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
-    return over(recipe, progress or _silent, kitchen, notice)
+    return over(recipe, progress or silent, kitchen, notice)
 
 
 def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[[str], None] | None = None) -> Summary:
@@ -166,6 +169,8 @@ def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
             with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
                 for _ in range(jobs):
                     means.pool.submit(warm_up, tokenizer)
+        if not recipe.limit:
+            means.progress("tokenize", 0, means.size)
         if not local:
             _fit(means, tokenizer, root, folder)
         place = dataset.Kitchen(
@@ -197,10 +202,6 @@ def _fit(means: Means, tokenizer: Tokenizer, root: Path, folder: Path | None) ->
         means.pool.check([root / publish.WORK, *([folder / "spools"] if folder else [])], read)
     finally:
         publish.tidy(root)
-
-
-def _silent(stage: str, amount: int) -> None:
-    """No progress is shown."""
 
 
 def _unheard(notice: str) -> None:

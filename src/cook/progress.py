@@ -1,10 +1,11 @@
-"""Progress bars: bytes fetched, bytes tokenized, tokens of a mix's sources unpacked, tokens or texts written."""
+"""Progress, and its bars: bytes fetched and tokenized, tokens of a mix's sources unpacked, tokens or texts written."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 UNITS = {
     "fetch": "B",
@@ -19,8 +20,19 @@ UNITS = {
 }
 
 
+class Progress(Protocol):
+    """What a run tells of itself, from any of its threads."""
+
+    def __call__(self, stage: str, done: int, ahead: int = 0, /) -> None:
+        """So much more of a stage (UNITS) is done, and so much more is known to be to do."""
+
+
+def silent(stage: str, done: int, ahead: int = 0, /) -> None:
+    """No progress is shown."""
+
+
 @contextlib.contextmanager
-def bars(shown: bool) -> Iterator[Callable[[str, int], None] | None]:
+def bars(shown: bool) -> Iterator[Progress | None]:
     """A callback for `run` and `mix` that moves a bar a stage on standard error; None where nothing is shown."""
     if not shown:
         yield None
@@ -29,12 +41,21 @@ def bars(shown: bool) -> Iterator[Callable[[str, int], None] | None]:
 
     with contextlib.ExitStack() as stack:
         made: dict[str, Any] = {}
+        lock = threading.Lock()
 
-        def progress(stage: str, amount: int) -> None:
-            if stage not in made:
-                made[stage] = stack.enter_context(
-                    tqdm(desc=stage, unit=UNITS[stage], unit_scale=True, leave=False, dynamic_ncols=True)
-                )
-            made[stage].update(amount)
+        def progress(stage: str, done: int, ahead: int = 0, /) -> None:
+            with lock:
+                if stage not in made:
+                    how: dict[str, Any] = {
+                        "unit": UNITS[stage],
+                        "unit_scale": True,
+                        "leave": False,
+                        "dynamic_ncols": True,
+                    }
+                    made[stage] = stack.enter_context(tqdm(desc=stage, total=ahead or None, **how))
+                elif ahead:
+                    made[stage].total = (made[stage].total or 0) + ahead
+                    made[stage].refresh()
+                made[stage].update(done)
 
         yield progress

@@ -21,7 +21,7 @@ from cook.errors import SourceError
 from cook.recipe import HUB, hub_address
 
 if TYPE_CHECKING:
-    from cook.dataset import Progress
+    from cook.progress import Progress
 
 __all__ = ["COLLECTION", "HUB", "SAMPLE", "Folder", "Listed", "Shard", "Source", "SourceWarning", "open_source"]
 

@@ -64,9 +64,7 @@ class Job(NamedTuple):
 
     def size(self) -> int:
         """The bytes of the part's text, about, and so of its ids: four a token, which stands for some four letters."""
-        if self.part.end is None:
-            return COMPRESSION * self.shard.size
-        return min(self.part.end, self.shard.size) - self.part.start
+        return self.part.size(self.shard.size) * (COMPRESSION if self.part.end is None else 1)
 
     def __str__(self) -> str:
         return f"{self.part.path}, from byte {self.part.start:,}"

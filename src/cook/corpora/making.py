@@ -14,10 +14,11 @@ from cook import accounts, pipeline
 from cook.accounts import Dough
 from cook.corpora import documents, texts, tokens
 from cook.corpora.recipe import CorpusRecipe
-from cook.dataset import Progress, Result, Way, inputs, limited, versions
+from cook.dataset import Result, Way, inputs, limited, versions
 from cook.errors import BadLines, InputError, RecipeError
 from cook.executors import results
 from cook.pipeline import Means, Ready, Summary
+from cook.progress import Progress, silent
 from cook.sources import Shard
 from cook.store import card, manifest, publish
 from cook.store.older import older
@@ -34,11 +35,7 @@ def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summa
     """
     if recipe.output is None:
         raise RecipeError("output: name the folder that gets a folder a data set")
-    return pipeline.over(recipe, progress or _silent, _texts if recipe.is_text else _tokens)
-
-
-def _silent(stage: str, amount: int) -> None:
-    """No progress is shown."""
+    return pipeline.over(recipe, progress or silent, _texts if recipe.is_text else _tokens)
 
 
 def _tokens(means: Means) -> contextlib.AbstractContextManager[Ready]:
@@ -57,6 +54,8 @@ def _tokens(means: Means) -> contextlib.AbstractContextManager[Ready]:
 def _texts(means: Means) -> Iterator[Ready]:
     root = Path(means.recipe.output or "")
     card.refuse_others(root, corpora=True)
+    if not means.recipe.limit:
+        means.progress("render", 0, means.size)
     yield Ready(functools.partial(_make_text, means, root), root, "")
 
 
@@ -75,6 +74,7 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
     }
     old = older(root / name, head, manifest.CORPUS_DETERMINING, OURS, recipe.overwrite)
     if old is not None:
+        means.progress("render", sum(shard.size for shard in shards))
         accounts.refuse_bad_lines(recipe, root / name, old)
         return Result(root / name, old, True, time.perf_counter() - begun)
     with publish.staging(root, name) as staged:
@@ -112,7 +112,7 @@ def _write(means: Means, recipe: CorpusRecipe, shards: list[Shard], folder: Path
             part.problems = [problem._replace(line=problem.line + piece.lines) for problem in part.problems]
             dough.parts.append(part)
             dough.shard_of.append(piece.index)
-            means.progress("render", min(piece.part.end or piece.shard.size, piece.shard.size) - piece.part.start)
+            means.progress("render", piece.part.size(piece.shard.size))
         done.append((job, file))
         if any(part.problem_count for part in file.parts):
             break

@@ -89,7 +89,7 @@ def jobs(recipe: CorpusRecipe, shards: list[Shard], folder: Path) -> Iterator[Te
     for index, shard in enumerate(shards):
         parts = parts_of(shard.path, shard.size)
         for part, lines in zip(parts, _lines_before(shard, parts), strict=True):
-            taken = min(part.end or shard.size, shard.size) - part.start
+            taken = part.size(shard.size)
             if pieces and (size + taken > FILE_BYTES or recipe.limit):
                 yield TextJob(recipe, tuple(pieces), str(folder / f"{count:05}"), recipe.limit)
                 pieces, size, count = [], 0, count + 1

@@ -18,11 +18,11 @@ from typing import Any
 
 from cook import catalog, executors
 from cook._version import __version__
-from cook.dataset import Progress
 from cook.errors import OutputError, RecipeError
 from cook.executors import results
 from cook.exports import olmo, reading, tables, use
 from cook.exports.job import COUNTS, Done, Job, Settings
+from cook.progress import Progress, silent
 from cook.recipe import CHECKS
 from cook.sources import sha256_of
 from cook.store import manifest, publish
@@ -95,7 +95,7 @@ def export(
         executors.coordinators(cores) as threads,
         executors.cancelling(pool),
     ):
-        making = threads.submit(_export, source, to, settings, pool, overwrite, progress)
+        making = threads.submit(_export, source, to, settings, pool, overwrite, progress or silent)
         fields, up_to_date = making.result()
     return Exported(to, fields, up_to_date, time.perf_counter() - begun)
 
@@ -149,7 +149,7 @@ def _settings(source: Cooked, target: str, split: str, attention: str | None, to
 
 
 def _export(
-    source: Cooked, to: Path, settings: Settings, pool: Executor, overwrite: bool, progress: Progress | None
+    source: Cooked, to: Path, settings: Settings, pool: Executor, overwrite: bool, progress: Progress
 ) -> tuple[dict[str, Any], bool]:
     """The export's manifest, and whether it was there already."""
     head = _head(source, settings)
@@ -161,10 +161,11 @@ def _export(
         out = staged / "out"
         out.mkdir()
         parts: list[Done] = []
+        outputs = [output for output in source.manifest["outputs"] if output.get("split") == settings.split]
+        progress("export", 0, sum(output["tokens"] for output in outputs))
         for _, done in results(pool, target.write, ((0, job) for job in _jobs(source, out, settings))):
             parts.append(done)
-            if progress:
-                progress("export", done.tokens)
+            progress("export", done.tokens)
         files = [path for part in parts for path in part.files] + target.finish(out, settings, parts)
         publish.write_bytes(out / use.NAME, use.page(head).encode())
         import numpy as np

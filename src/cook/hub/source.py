@@ -24,7 +24,7 @@ from cook.hub.snapshot import File, Snapshot, resolve
 from cook.sources import LAID_OUT, Listed, Shard, SourceWarning, in_order, layout, shard_at
 
 if TYPE_CHECKING:
-    from cook.dataset import Progress
+    from cook.progress import Progress
 
 THREADS = 8  # files fetched at a time
 LEAVE_S = 2.0  # seconds that an interrupt gives the client to remove what is half-fetched
@@ -105,6 +105,9 @@ class HubSource:
                 if progress and amount:
                     progress("fetch", amount)
 
+        if progress and groups:
+            progress("fetch", 0, sum(file.size for files in groups.values() for file in files))
+
         def bring(files: list[File]) -> None:
             for file in files:
                 try:
@@ -143,6 +146,7 @@ class HubSource:
         if isinstance(cached, str):
             found = checked(Path(cached), file)
             if isinstance(found, Shard):
+                count(file.size)
                 return _Brought(found)
             damage = f"{name}: its copy in the cache was damaged ({found})"
             if away:

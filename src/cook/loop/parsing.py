@@ -24,7 +24,6 @@ import numpy.typing as npt
 
 from cook import catalog
 from cook._version import __version__
-from cook.dataset import Progress
 from cook.entries import BOM, MAX_LINE, Line, LineReader, Part, open_shard, unreadable
 from cook.errors import BadLines, InputError, OutputError, Problem, RecipeError, SourceError
 from cook.format import Pair
@@ -33,6 +32,7 @@ from cook.loop.pairs import LeftOut, Parser
 from cook.loop.prompts import ENTRIES
 from cook.loop.requests import ANSWER_FIELDS, Answer, AnswerFields, read_answer
 from cook.loop.rounds import Row, answered, entry, read_rows
+from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
@@ -95,7 +95,7 @@ def parse(
     parser = Parser(settings["pair_template"], settings["delimiter"], unique_questions)
     paths = [Path(path) for path in ([answers] if isinstance(answers, (str, Path)) else answers)]
     work = _Parsing(paths, asked, parser, fields, settings)
-    made, up_to_date = work.write(to, overwrite, progress)
+    made, up_to_date = work.write(to, overwrite, progress or silent)
     return Parsed(to, made, up_to_date, time.perf_counter() - begun)
 
 
@@ -158,7 +158,7 @@ class _Parsing:
             "inputs": [{"name": s.name, "bytes": s.size, "sha256": sha256_of(s.path)} for s in self.stats],
         }
 
-    def write(self, to: Path, overwrite: bool, progress: Progress | None) -> tuple[dict[str, Any], bool]:
+    def write(self, to: Path, overwrite: bool, progress: Progress) -> tuple[dict[str, Any], bool]:
         """Write the data set's folder; its manifest, and whether it was there already."""
         old = older(to, self.head, manifest.PARSE_DETERMINING, OURS, overwrite)
         if old is not None:
@@ -173,8 +173,7 @@ class _Parsing:
                 for row in rows:
                     self.counts["entries"] += 1
                     shards.write(line(row))
-                    if progress:
-                        progress("parse", 1)
+                    progress("parse", 1)
             for stat in self.stats:
                 if stat.changed():
                     raise SourceError(f"{stat.path}: changed while it was read; run again")

@@ -24,13 +24,13 @@ import numpy as np
 
 from cook import catalog, executors
 from cook._version import __version__
-from cook.dataset import Progress
 from cook.errors import InputError, OutputExists, RecipeError, SourceError
 from cook.loop import raw as reading
 from cook.loop.build import OVERLONG, Builder, Built, Waiting
 from cook.loop.files import line, output, written
 from cook.loop.requests import BATCH, CHAT, ENDPOINTS, FORMATS, Writer
 from cook.loop.rounds import Previous, Row, history, span
+from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
@@ -111,7 +111,7 @@ def prompts(
     files = reading.find([raw] if isinstance(raw, (str, Path)) else raw)
     before = Previous(previous) if previous is not None else None
     settings["round"] = before.round + 1 if before else 1
-    made, up_to_date = _Round(recipe, resolve(recipe), files, before, settings).write(to, overwrite, progress)
+    made, up_to_date = _Round(recipe, resolve(recipe), files, before, settings).write(to, overwrite, progress or silent)
     return Prompted(to.with_name(to.name + SIDE), made, up_to_date, time.perf_counter() - begun)
 
 
@@ -200,7 +200,7 @@ class _Round:
             "previous": self.previous.digest if self.previous else None,
         }
 
-    def write(self, to: Path, overwrite: bool, progress: Progress | None) -> tuple[dict[str, Any], bool]:
+    def write(self, to: Path, overwrite: bool, progress: Progress) -> tuple[dict[str, Any], bool]:
         """Write the file and what is beside it; the manifest, and whether all of it was there already."""
         side = to.with_name(to.name + SIDE)
         old = self._older(to, side, overwrite)
@@ -216,8 +216,7 @@ class _Round:
             with written(file) as lines, written(out / ENTRIES) as entries, written(out / SKIPPED) as skipped:
                 for batch in _batches(self._waiting(chosen, identity)):
                     self._do(batch, lines, entries, skipped)
-                    if progress:
-                        progress("prompts", len(batch))
+                    progress("prompts", len(batch))
             self._refuse_changes()
             if not self.left_out:
                 (out / SKIPPED).unlink()

@@ -20,8 +20,8 @@ import orjson
 
 from cook.accounts import REASONS, SKIPPED_NAME
 from cook.checking import cooked_folders
-from cook.dataset import Progress
 from cook.errors import OutputError, RecipeError, unwritable
+from cook.progress import Progress, silent
 from cook.store.reader import read_cooked
 from cook.views import plots
 from cook.views.outputs import Output, outputs
@@ -146,7 +146,7 @@ def report(
         if samples and key not in readers:
             readers[key] = Reader(told, tokenizer)
         reader = readers.get(key)
-        tallied = tally(output, reader, samples, seed, progress or _silent)
+        tallied = tally(output, reader, samples, seed, progress or silent)
         sections.append(_section(output, tallied, reader, SAMPLE_BYTES // len(shown)))
     also = [each.name for each in found if each not in shown]
     read = {each.folder for each in found}
@@ -156,10 +156,6 @@ def report(
     return Reported(
         Path(to), len(document), tuple(each.name for each in sections), sum(len(s.samples) for s in sections)
     )
-
-
-def _silent(stage: str, amount: int) -> None:
-    """No progress is shown."""
 
 
 def _write(to: Path, document: bytes) -> None:

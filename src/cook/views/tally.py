@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.dataset import Progress
 from cook.marks import PLACEHOLDER
+from cook.progress import Progress
 from cook.store import parquet
 from cook.store.reader import Sequence
 from cook.views.outputs import Output, row_of
@@ -83,6 +83,7 @@ class Tally:
 def tally(output: Output, reader: Reader | None, samples: int, seed: int, progress: Progress) -> Tally:
     """Count an output's lengths, and draw `samples` of its sequences. Raises OutputError."""
     made = Tally()
+    progress("count", 0, sum(file["tokens"] for split in output.splits for file in output.files(split)))
     pairs = _Pairs(output, reader) if reader and _between(output) else None
     wanted = _drawn(output, samples, seed)
     for split in output.splits:
