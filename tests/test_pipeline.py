@@ -214,8 +214,8 @@ def test_bad_lines_are_all_named_and_nothing_is_written(tmp_path):
         bake(tmp_path, tmp_path / "out")
     lines = str(caught.value).splitlines()
     assert lines[1] == f"{path}:3: context: must be text, not a number"
-    assert len(lines) == 21
-    assert lines[-1] == "… and 13 more"
+    assert len(lines) == 22
+    assert lines[20] == "… and 13 more"
     assert caught.value.exit_code == 3
     assert not (tmp_path / "out").exists()
 
@@ -234,8 +234,19 @@ def test_an_input_of_no_token_is_an_error(tmp_path):
 
 
 def test_nothing_left(tmp_path):
-    write_shard(tmp_path, "set", [{"context": "x", "QA_list": []}])
-    with pytest.raises(InputError, match="no example is left of 1 entries"):
+    write_shard(tmp_path, "set", [{"context": "x", "QA_list": []}, entry("y", pair("q", " ")), {"Context": "z"}])
+    told = (
+        r"no example is left of 3 entries: nothing to write; left out: entries without pairs \(2\), "
+        r"lines of another form than an entry's \(1\), pairs with a blank answer \(1\)$"
+    )
+    with pytest.raises(InputError, match=told):
+        bake(tmp_path, tmp_path / "out", on_error="skip")
+
+
+@pytest.mark.parametrize("shard", [b'[{"context": "c", "QA_list": []}]', b'{\n"context": "c"}', b"context,Q,A\n"])
+def test_what_is_no_json_lines_is_told_how_to_be(tmp_path, shard):
+    write_shard(tmp_path, "set", [shard])
+    with pytest.raises(BadLines, match=r"00000\.jsonl:1: (?s:.*)\(each line of a \.jsonl file is a JSON object; `jq "):
         bake(tmp_path, tmp_path / "out")
 
 

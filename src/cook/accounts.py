@@ -142,7 +142,19 @@ def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None
         )
     refuse_share(recipe, name, lost, kept, longest, where)
     if not dough.total("examples"):
-        raise InputError(f"{name}: no example is left of {dough.total('entries'):,} entries: nothing to write")
+        raise none_left(name, "example", dough)
+
+
+def none_left(name: str, what: str, dough: Dough) -> InputError:
+    """The error where a data set has nothing to write, with what was left out and why."""
+    kinds = {"skipped_entries": "entries", "skipped_pairs": "pairs"}
+    told = [
+        f"{'lines' if reason == 'bad_line' else kinds[key]} {REASONS[reason]} ({count:,})"
+        for key, reasons in left_out(*dough.skipped()).items()
+        for reason, count in reasons.items()
+    ]
+    why = f"; left out: {', '.join(told)}" if told else ""
+    return InputError(f"{name}: no {what} is left of {dough.total('entries'):,} entries: nothing to write{why}")
 
 
 def refuse_share(recipe: Recipe, name: str, lost: int, kept: int, longest: int, where: str) -> None:

@@ -18,6 +18,7 @@ import orjson
 
 from cook.errors import Problem, SourceError
 from cook.format import Pair
+from cook.plain_yaml import shown
 from cook.recipe import FIELDS, Fields
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -236,8 +237,10 @@ def _misfits(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
         if key in holder:
             yield from expect(field, holder[key], kind)
         else:
-            near = [other for other in holder if other.lower() == key.lower()]
-            yield field, "is missing" + (f" (there is {near[0]})" if near else "")
+            others = [other for other in holder if other not in fields]
+            near = [other for other in others if other.lower() == key.lower()] or others[:5]
+            there = ", ".join(shown(other) for other in near)
+            yield field, "is missing" + (f" (there is {there}; --fields names others)" if near else "")
 
     yield from expect("", row, dict)
     if type(row) is not dict:

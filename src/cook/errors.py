@@ -101,6 +101,8 @@ class Problem(NamedTuple):
 
 
 UNREAD = "(the shard after this one was not read)"
+NO_OBJECT = ("is not JSON", "must be an object")
+JSON_LINES = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` writes a JSON array so)"
 
 
 class BadLines(InputError):
@@ -117,6 +119,9 @@ class BadLines(InputError):
             lines.append(f"… and {rest} more")
         if unread:
             lines.append(f"(the {unread} shards after this one were not read)" if unread > 1 else UNREAD)
+        first = self.problems[0]
+        if first.line == 1 and first.what.startswith(NO_OBJECT):
+            lines.append(JSON_LINES)
         super().__init__("\n".join(lines))
 
 

@@ -15,7 +15,7 @@ from cook.accounts import Dough
 from cook.corpora import documents, texts, tokens
 from cook.corpora.recipe import CorpusRecipe
 from cook.dataset import Result, Way, inputs, limited, versions
-from cook.errors import BadLines, InputError, RecipeError
+from cook.errors import BadLines, RecipeError
 from cook.executors import results
 from cook.pipeline import Means, Ready, Summary
 from cook.progress import Progress, silent
@@ -83,7 +83,7 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
         dough, done = _write(means, recipe, shards, staged)
         written = [(job, file) for job, file in done if file.rows]
         if not written:
-            raise InputError(f"{name}: no text is left of {dough.total('entries'):,} entries: nothing to write")
+            raise accounts.none_left(name, "text", dough)
         outputs = []
         for index, (job, file) in enumerate(written):
             path = out / f"train-{index:05}-of-{len(written):05}.{recipe.format}"
