@@ -98,10 +98,27 @@ def test_a_path_that_is_near_the_source(tmp_path):
     for deeper in (path.parent, path.parents[1]):
         with pytest.raises(SourceError, match=f"{deeper}: is one data set; a source is the folder .*: {collection}$"):
             open_source(str(deeper))
-    with pytest.raises(SourceError, match=f"{path}: is a file; a source is the folder that holds it: {path.parent}$"):
+    with pytest.raises(SourceError, match=f"{path}: is a file; a source is the folder .*: {collection}$"):
         open_source(str(path))
     with pytest.raises(SourceError, match=f"{tmp_path}: holds no data set; .*; is {collection} meant"):
         open_source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("Sampel", "did you mean sample"),
+        ("owner/name", "one on the Hub is hf://datasets/owner/name$"),
+        ("https://huggingface.co/datasets/owner/name/", "one on the Hub is hf://datasets/owner/name$"),
+        (
+            "/no/where",
+            r"a source is one laid out DATASET/shard/\*\.jsonl, sample, hub, modelscope, or on the Hub hf://",
+        ),
+    ],
+)
+def test_what_may_be_meant_by_a_source(name, hint):
+    with pytest.raises(SourceError, match=f"^{name}: no such folder; {hint}"):
+        open_source(name)
 
 
 def test_sources_that_are_none(tmp_path):

@@ -18,6 +18,7 @@ from conftest import entry, write_shard
 from cook.catalog import CATALOG
 from cook.cli import main
 from cook.commands.options import PRESET_NAMES
+from cook.errors import SKIPPABLE
 from cook.presets import PRESETS
 from cook.recipe import CHECKS, OVERLONG, PACKINGS, Recipe
 
@@ -135,7 +136,7 @@ def test_bad_lines_exit_3_and_name_file_line_and_field(cook, tmp_path):
     write_shard(tmp_path, "set", [entry(), {"context": "c", "QA_list": [{"Q": "q"}]}])
     result = cook("-d", "set", "-t", "llama3", "-s", ".")
     assert result.exit_code == 3
-    assert result.stderr == "cook: set/shard/00000.jsonl:2: QA_list[0].A: is missing\n"
+    assert result.stderr == f"cook: set/shard/00000.jsonl:2: QA_list[0].A: is missing\ncook: {SKIPPABLE}\n"
 
 
 def test_several_with_one_that_fails(cook, tmp_path):
@@ -150,6 +151,39 @@ def test_several_with_one_that_fails(cook, tmp_path):
     assert [row["name"] for row in found["data_sets"]] == ["good"]
     assert [(row["name"], row["exit_code"]) for row in found["failures"]] == [("bad", 3), ("ugly", 3)]
     assert "cook: ugly: ugly/shard/00000.jsonl:1: is not JSON" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place", "told"),
+    [
+        (("verify", "."), "cook.checking.verify", "cook: interrupted\n"),
+        (SQUAD, "cook.pipeline.run", "cook: interrupted; what is cooked is whole; run the same again to go on\n"),
+        (("mix", ".", "--to", "m"), "cook.mixing.mix", "cook: interrupted; what is cooked is whole; run"),
+    ],
+)
+def test_an_interrupt_says_what_it_left(cook, monkeypatch, arguments, place, told):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    result = cook(*arguments)
+    assert result.exit_code == 130
+    assert result.stderr.startswith(told)
+
+
+def test_an_interrupt_while_the_command_is_imported():
+    code = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from cook.__main__ import start
+start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "cook: interrupted\n")
 
 
 def test_another_result_is_there(cook):
@@ -180,6 +214,12 @@ def test_the_cache_command(cook, tmp_path):
     assert (found["folder"], found["spools"]) == ("kept", 2)
     assert found["bytes"] > 40_000
     assert cook("cache", "clear", "--cache", "kept").stderr == f"{found['bytes']:,} bytes freed\n"
+    (tmp_path / "project" / "spools").mkdir(parents=True)
+    result = cook("cache", "clear", "--cache", "project")
+    assert (result.exit_code, result.stderr) == (1, "cook: project: is no cache of cook's; nothing was removed\n")
+    assert [path.name for path in (tmp_path / "project").iterdir()] == ["spools"]
+    assert cook("cache", "clear", "--cache", "nowhere").exit_code == 0
+    assert not (tmp_path / "nowhere").exists()
     assert orjson.loads(cook("cache", "info", "--cache", "kept", "--json").stdout)["spools"] == 0
 
 

@@ -122,8 +122,10 @@ def test_a_fingerprint_is_small(first):
 
 
 def test_what_cannot_be_compared(tmp_path, first):
-    with pytest.raises(OutputError, match="is not cooked"):
+    with pytest.raises(OutputError, match="nowhere: is not there"):
         diff(first, tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="is not cooked: neither it nor"):
+        diff(first, tmp_path)
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(OutputError, match="is not a fingerprint"):
         diff(tmp_path / "x.json", first)

@@ -426,6 +426,7 @@ def test_up_to_date_or_replaced_when_asked(cooked, tmp_path):
 
 def test_what_is_not_cooks_is_left_alone(cooked, tmp_path):
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".notes").touch()
     with pytest.raises(OutputExists, match="is not cook's"):
         export(cooked, "trl", tmp_path / "mine", overwrite=True)
     with pytest.raises(OutputExists, match="is a cooked data set; export into another folder"):

@@ -42,7 +42,9 @@ def test_a_repository_without_a_tokenizer(server):
 
 def test_not_cached_and_offline(server, monkeypatch):
     offline(monkeypatch)
-    with pytest.raises(TokenizerError, match=r"once online, `hf download owner/model tokenizer\.json` puts it into"):
+    with pytest.raises(
+        TokenizerError, match=r"once online, `hf download owner/model tokenizer\.json tokenizer_config\.json` puts"
+    ):
         hub.tokenizer_file("owner/model", "tokenizer.json")
 
 

@@ -319,6 +319,7 @@ def test_up_to_date_another_and_overwrite(root, tmp_path):
 
 def test_what_is_not_a_mix_is_never_replaced(root, tmp_path):
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".notes").touch()
     with pytest.raises(OutputExists, match="is not cook's"):
         mix(root, tmp_path / "mine", overwrite=True)
     before = contents(root / "squad")
@@ -342,7 +343,7 @@ def test_a_mix_beside_its_data_sets_is_none_of_them(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": {"sqad": 2}}, "weights: sqad: no data set of that name is there; there are QED, race, squad"),
+        ({"weights": {"sqad": 2}}, "weights: sqad: no data set of that name is there; did you mean squad?"),
         ({"weights": {"squad": -1}}, r"weights: squad: must be a number from 0 to 1,000,000 \(it is -1\)"),
         ({"weights": {"squad": "x"}}, "weights: squad: must be a number"),
         ({"weights": {"squad": float("nan")}}, "weights: squad: must be a number"),
@@ -373,12 +374,14 @@ def test_data_sets_must_be_of_one_tokenizer_bos_and_eos(tmp_path):
     with pytest.raises(OutputError) as caught:
         mix(tmp_path / "root", tmp_path / "mixed")
     text = str(caught.value)
-    assert f"{tmp_path}/root/race: its tokenizer's fingerprint" in text
-    assert f"{tmp_path}/root/squad: its tokenizer's bos is '<|begin_of_text|>', that of" in text
+    first = f"{tmp_path}/root/WikiTableQuestions of llama2"
+    assert f"{tmp_path}/root/race: is of tokenizer llama3, {first}: fingerprint '" in text
+    assert f"{tmp_path}/root/squad: is of tokenizer llama3, {first}: fingerprint '" in text
+    assert "bos '<|begin_of_text|>' and '<s>', bos_id 128000 and 1, eos '<|end_of_text|>' and '</s>'" in text
     with pytest.raises(OutputError) as caught:
         mix(tmp_path / "root", tmp_path / "mixed", weights={"WikiTableQuestions": 0})
-    assert "race: its tokenizer's bos" not in str(caught.value)
-    assert "squad: its tokenizer's bos is '<|begin_of_text|>', that of" in str(caught.value)
+    told = f"{tmp_path}/root/squad: is of tokenizer llama3, {tmp_path}/root/race of llama3: "
+    assert str(caught.value).startswith(told + "bos '<|begin_of_text|>' and None, bos_id 128000 and None\n")
     weights = {"WikiTableQuestions": 0, "race": 0}
     assert list(mix(tmp_path / "root", tmp_path / "mixed", weights=weights).counts) == ["squad"]
 

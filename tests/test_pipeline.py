@@ -15,7 +15,7 @@ import splintr
 
 import cook
 from conftest import COLLECTION, entry, needs_collection, pair, write_shard
-from cook import BadLines, InputError, OutputExists, Recipe, SeveralFailed, SourceError, TooLong, read_cooked, run
+from cook import BadLines, InputError, OutputExists, Recipe, SeveralFailed, SourceError, TooLong, mix, read_cooked, run
 from cook import entries as entries_module
 from cook.recipe import NO_BYTE
 from cook.store import parquet
@@ -231,6 +231,16 @@ def test_an_input_of_no_token_is_an_error(tmp_path):
     write_shard(tmp_path, "set", [entry("x"), entry("")])
     with pytest.raises(BadLines, match=r"00000\.jsonl:2: context: its input encodes to no token"):
         bake(tmp_path, tmp_path / "out", bos="none", context_template="{context}", delimiter="")
+
+
+def test_an_empty_folder_is_no_result(tmp_path):
+    write_shard(tmp_path, "set", [entry()])
+    (tmp_path / "out" / "set").mkdir(parents=True)
+    first = bake(tmp_path, tmp_path / "out")
+    assert sorted(path.name for path in first.folder.iterdir()) == ["cook.json", "train-00000-of-00001.parquet"]
+    (tmp_path / "mixed").mkdir()
+    assert mix(tmp_path / "out", tmp_path / "mixed").counts["set"]
+    assert not (tmp_path / ".cook").exists()
 
 
 def test_nothing_left(tmp_path):

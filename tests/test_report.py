@@ -22,6 +22,7 @@ from cook.views.parts import Reader
 from cook.views.plots import bars, histogram
 from cook.views.tally import Lengths
 
+pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[report]'")
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} &lt;b&gt; \x1b[2J\u202e"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

@@ -356,7 +356,7 @@ def test_one_at_random_can_be_had_again(cook, root):
         (("odd", "--seed", "1"), 2, "--seed goes with --random"),
         (("odd/cook.json",), 1, "is a file"),
         (("odd", "-t", "llama2"), 1, "the data was cooked with llama3; pass --tokenizer"),
-        (("odd", "-t", "./away"), 1, "./away: no tokenizer of that name"),
+        (("odd", "-t", "./away"), 1, "./away: no such folder or file"),
     ],
 )
 def test_what_cannot_be_shown(cook, root, arguments, code, told):

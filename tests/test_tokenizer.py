@@ -80,6 +80,8 @@ def test_the_pad_token_of_the_model(models, tmp_path):
         ("lama3", {}, "lama3: no tokenizer of that name; did you mean llama3"),
         ("nothing/at/all", {}, "nothing/at/all: no tokenizer of that name"),
         ("/nothing", {}, "/nothing: no such folder or file"),
+        ("/no/where/at/all", {}, "/no/where/at/all: no such folder or file"),
+        ("models/tokenizer.json", {}, r"models/tokenizer\.json: no such folder or file"),
     ],
 )
 def test_wrong_names(tokenizer, settings, message):

@@ -17,6 +17,7 @@ import splintr
 import cook as package
 from conftest import COLLECTION, entry, needs_collection, offline, pair, write_shard
 from cook import OutputError, Recipe, RecipeError, SourceError, TokenizerError, export, mix, run, verify
+from cook.checking import DepthWarning
 from cook.recipe import PACKINGS
 from cook.rows import Findings
 from cook.store import manifest, parquet
@@ -337,10 +338,31 @@ def test_a_sequence_that_is_cut_in_two_between_examples(plain):
     assert found == f"{TRAIN}: row {at}: {plain.place(rows, at, 0)}: {expected}"
 
 
+def test_results_that_lie_deeper(plain, tmp_path):
+    root = tmp_path / "all" / "root"
+    shutil.copytree(plain.folder, root / "set")
+    with pytest.raises(OutputError, match=f"all: is no folder of results, but holds such: name one of {root}$"):
+        verify(tmp_path / "all")
+    shutil.copytree(plain.folder, tmp_path / "all" / "beside")
+    with pytest.warns(DepthWarning, match=f"all: folders of results in it are not looked at: {root}$"):
+        assert [each.name for each in verify(tmp_path / "all").data_sets] == ["race"]
+    (root / "set" / "cook.json").unlink()
+    shutil.copytree(plain.folder, root / "other")
+    (found,) = (each for each in verify(root).data_sets if each.found and each.name == "set")
+    assert [str(each) for each in found.findings] == [
+        "cook.json: is missing; move the folder away, and cook the data set again"
+    ]
+
+
 def test_files_of_other_names(plain):
-    (plain.folder / "skipped.jsonl").write_bytes(b"")
-    assert findings(plain) == ["skipped.jsonl: is here; expected only the files that the manifest names"]
-    (plain.folder / "skipped.jsonl").unlink()
+    for name in ("skipped.jsonl", "notes.txt", ".DS_Store"):
+        (plain.folder / name).write_bytes(b"")
+    (plain.folder / "more").mkdir()
+    here = "is here; expected only the files that the manifest names"
+    assert findings(plain) == [f"more: {here}", f"notes.txt: {here}", f"skipped.jsonl: {here}"]
+    for name in ("skipped.jsonl", "notes.txt"):
+        (plain.folder / name).unlink()
+    (plain.folder / "more").rmdir()
     other = "train-00003-of-00009.parquet"
     (plain.folder / TRAIN).rename(plain.folder / other)
     plain.fields["outputs"][0]["name"] = other

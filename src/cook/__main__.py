@@ -1,6 +1,17 @@
-"""`python -m cook`."""
+"""The command, and `python -m cook`."""
 
-from cook.cli import start
+import os
+
+
+def start() -> None:
+    """Run the command. An interrupt while it is imported is told as any other."""
+    try:
+        from cook.cli import start as begin
+    except KeyboardInterrupt:
+        os.write(2, b"cook: interrupted\n")
+        os._exit(130)
+    begin()
+
 
 if __name__ == "__main__":
     start()

@@ -82,8 +82,9 @@ class Check:
                 self._damage(name, f"has {size:,} bytes; expected {output['bytes']:,}")
             elif digest != output["sha256"]:
                 self._damage(name, f"its sha256 is {digest}; expected {output['sha256']}")
+        ours = named | {manifest.NAME} | ({card.NAME} if self.fields.get("kind") == manifest.MIX else set())
         for path in sorted(self.folder.iterdir()):
-            if path.name not in named and (path.suffix == self.suffix or path.name == accounts.SKIPPED_NAME):
+            if path.name not in ours and not path.name.startswith("."):
                 self.findings.note(path.name, None, "is here; expected only the files that the manifest names")
         by_split: dict[str, list[str]] = {}
         for output in outputs:

@@ -143,8 +143,10 @@ def info(setting: str | None) -> dict[str, str | int]:
 def clear(setting: str | None) -> int:
     """Remove the cache's contents; the bytes freed. Raises OutputError while a run uses it."""
     found = folder(setting)
-    if found is None or not found.is_dir():
+    if found is None or not found.exists():
         return 0
+    if not ((found / "lock").exists() or any(found.glob("hub/datasets--*"))):
+        raise OutputError(f"{found}: is no cache of cook's; nothing was removed")
     try:
         with _lock(found) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,8 +86,12 @@ def verify(
     folders = cooked_folders(Path(path))
     done = [_verify(folder, source, tokenizer) for folder in folders]
     if not (Path(path) / manifest.NAME).exists():
-        done += _root_card(Path(path))
+        done += [*_without_manifest(Path(path)), *_root_card(Path(path))]
     return Verified(done)
+
+
+class DepthWarning(UserWarning):
+    """Results lie deeper than is looked at."""
 
 
 def cooked_folders(path: Path) -> list[Path]:
@@ -98,9 +103,29 @@ def cooked_folders(path: Path) -> list[Path]:
     if path.is_file() and (path.with_name(path.name + SIDE) / manifest.NAME).exists():  # a file of prompts
         return [path.with_name(path.name + SIDE)]
     found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
+    below = {each.parents[1] for each in path.glob(f"[!.]*/[!.]*/{manifest.NAME}")} - set(found)
+    if below:
+        few = [str(each) for each in sorted(below)]
+        told = f"{', '.join(few[:3])}{f' and {len(few) - 3} more' if len(few) > 3 else ''}"
+        if not found:
+            raise OutputError(f"{path}: is no folder of results, but holds such: name one of {told}")
+        warnings.warn(f"{path}: folders of results in it are not looked at: {told}", DepthWarning, stacklevel=2)
+    if not found and not os.path.lexists(path):
+        raise OutputError(f"{path}: is not there")
+    if not found and path.is_file():
+        raise OutputError(f"{path}: is a file; name the folder that cook made: {path.parent}")
     if not found:
         raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
     return found
+
+
+def _without_manifest(root: Path) -> Iterator[Checked]:
+    """The data sets of a ROOT that have lost their manifest: folders with files that `load_dataset` would read."""
+    for folder in sorted({path.parent for path in root.glob("[!.]*/*-?????-of-?????.parquet")}):
+        if not (folder / manifest.NAME).exists():
+            findings = Findings()
+            findings.note(manifest.NAME, None, "is missing; move the folder away, and cook the data set again")
+            yield Checked(folder.name, folder, False, findings.kept, 1, {})
 
 
 def _root_card(root: Path) -> list[Checked]:

@@ -103,15 +103,21 @@ class CookGroup(click.Group):
             sys.stdout = sys.__stdout__ = None  # type: ignore[misc] # what it still holds is lost
             sys.exit(1)
         except KeyboardInterrupt:
-            click.echo(f"cook: interrupted; {AGAIN}", err=True)
+            click.echo(f"cook: interrupted{_again()}", err=True)
             sys.exit(130)
 
 
-AGAIN = "what is cooked is whole; run the same again to go on"
+READING = ("verify", "diff", "fingerprint", "show", "report", "list", "cache")  # commands that make no folder
+
+
+def _again() -> str:
+    context = click.get_current_context(silent=True)
+    reads = context is not None and context.find_root().invoked_subcommand in READING
+    return "" if reads else "; what is cooked is whole; run the same again to go on"
 
 
 def _terminated(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal handler's signature
-    click.echo(f"cook: ended by {signal.Signals(signum).name}; {AGAIN}", err=True)
+    click.echo(f"cook: ended by {signal.Signals(signum).name}{_again()}", err=True)
     sys.exit(128 + signum)
 
 

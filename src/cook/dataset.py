@@ -181,7 +181,7 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
 
     Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
     """
-    if not folder.is_symlink() and not folder.exists():
+    if publish.is_vacant(folder):
         return None
     if not (folder / manifest.NAME).exists():
         raise OutputExists(f"{folder}: is there already, and is not cook's: move it away, or cook to another --output")
@@ -189,6 +189,8 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
         old = read_cooked(folder).manifest
         differing = manifest.differences(old, head)
     except OutputError as exc:
+        if not recipe.overwrite:
+            raise OutputExists(f"{exc}\n{folder}: is there, and not whole; pass --overwrite to replace it") from exc
         old, differing = {}, str(exc).splitlines()
     if not differing:
         return old
@@ -239,7 +241,8 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
             dough.shard_of.append(index)
             kitchen.progress("tokenize", job.part.size(shards[index].size))
     if count:
-        raise BadLines(problems[: stage.MAX_PROBLEMS], count, len(shards) - 1 - dough.shard_of[-1])
+        unread = len(shards) - 1 - dough.shard_of[-1]
+        raise BadLines(problems[: stage.MAX_PROBLEMS], count, unread, recipe.on_error == "fail")
     table.closed(dough.parts)
     return dough
 
@@ -291,7 +294,9 @@ def _splits(recipe: Recipe, name: str, dough: Dough, table: gather.Table) -> dic
     chosen = np.zeros(len(placed), bool)
     chosen[kept] = splits.validation(recipe.validation, hashed["context"][kept], entry[kept])
     if chosen.sum() == kept.sum():
-        raise InputError(f"{name}: --validation {recipe.validation:g} takes every entry and leaves none to train on")
+        raise InputError(
+            f"{name}: --validation {recipe.validation:g} takes every entry and leaves none to train on: pass less"
+        )
     if not chosen.any():
         told = f"{name}: --validation {recipe.validation:g} takes none of its entries; it has no split for it"
         warnings.warn(told, SplitWarning, stacklevel=2)

@@ -101,6 +101,7 @@ class Problem(NamedTuple):
 
 
 UNREAD = "(the shard after this one was not read)"
+SKIPPABLE = "(--on-error skip leaves such lines out, and records them)"
 NO_OBJECT = ("is not JSON", "must be an object")
 JSON_LINES = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` writes a JSON array so)"
 
@@ -108,10 +109,10 @@ JSON_LINES = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` w
 class BadLines(InputError):
     """Lines that are not entries. `problems` are the first of them; `count` is how many there are in their shard.
 
-    `unread` shards after it were not looked at.
+    `unread` shards after it were not looked at. `skippable` lines are those that `on_error` can leave out.
     """
 
-    def __init__(self, problems: Sequence[Problem], count: int, unread: int = 0) -> None:
+    def __init__(self, problems: Sequence[Problem], count: int, unread: int = 0, skippable: bool = False) -> None:
         self.problems, self.count = list(problems), count
         rest = count - len(self.problems)
         lines = [str(problem) for problem in self.problems]
@@ -122,6 +123,8 @@ class BadLines(InputError):
         first = self.problems[0]
         if first.line == 1 and first.what.startswith(NO_OBJECT):
             lines.append(JSON_LINES)
+        elif skippable:
+            lines.append(SKIPPABLE)
         super().__init__("\n".join(lines))
 
 

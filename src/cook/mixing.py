@@ -12,6 +12,7 @@ Memory holds the plan: some bytes a sequence. Tokens lie in the spool, four byte
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import math
@@ -39,6 +40,7 @@ from cook.store.reader import Cooked, read_cooked
 from cook.store.unpack import UnpackJob, unpack_file
 
 Array = npt.NDArray[np.int64]
+TOKENIZER = ("fingerprint", "bos", "bos_id", "eos", "eos_id")  # what data sets of one mix agree in
 MOST = 2**31 - 1  # sequences of a mix
 COUNTS = ("sequences", "tokens", "trained_tokens")
 
@@ -123,7 +125,8 @@ def _data_sets(root: Path, to: Path) -> dict[str, Path]:
         if folder.resolve() != to.resolve() and not _is_made_of_others(folder):
             found[name] = folder
     if not found:
-        raise OutputError(f"{root}: holds no cooked data set; a root is what `cook --output` names")
+        hint = f": {root.resolve().parent}" if (root / manifest.NAME).exists() else ""
+        raise OutputError(f"{root}: holds no cooked data set; a root is what `cook --output` names{hint}")
     return found
 
 
@@ -150,7 +153,9 @@ def checked_settings(
     for asked, weight in weights.items():
         names = [name for name in held if name == asked] or [n for n in held if n.lower() == asked.lower()]
         if len(names) != 1:
-            problems.append(f"weights: {asked}: no data set of that name is there; there are {', '.join(held)}")
+            near = difflib.get_close_matches(asked, held, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(held)}"
+            problems.append(f"weights: {asked}: no data set of that name is there; {hint}")
             continue
         if names[0] in known:
             problems.append(f"weights: {names[0]}: is named twice")
@@ -247,12 +252,10 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
     first = sources[0].manifest
     problems = []
     for source in sources[1:]:
-        for field in ("fingerprint", "bos", "bos_id", "eos", "eos_id"):
-            ours, theirs = first["tokenizer"][field], source.manifest["tokenizer"][field]
-            if ours != theirs:
-                problems.append(
-                    f"{source.folder}: its tokenizer's {field} is {theirs!r}, that of {sources[0].folder} {ours!r}"
-                )
+        ours, theirs = first["tokenizer"], source.manifest["tokenizer"]
+        if differing := [field for field in TOKENIZER if ours[field] != theirs[field]]:
+            told = f"{source.folder}: is of tokenizer {theirs['name']}, {sources[0].folder} of {ours['name']}: "
+            problems.append(told + ", ".join(f"{field} {theirs[field]!r} and {ours[field]!r}" for field in differing))
     if problems:
         raise OutputError("\n".join([*problems, "data sets of one mix must agree in these; weight 0 leaves one out"]))
     return {

@@ -60,8 +60,11 @@ def read(path: str | Path, what: str) -> tuple[Any, dict[Place, int]]:
         raise RecipeError(f"{path}: cannot be read: {exc.strerror}") from exc
     # yaml lets through what it meets in dates, numbers and its own tags (!!int x, !!timestamp x).
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
-        told = "; ".join(line.strip() for line in str(exc).replace(' in "<unicode string>",', "").splitlines())
-        raise RecipeError(f"{path}: is not YAML: {told}") from exc
+        told = str(exc)
+        if isinstance(exc, yaml.MarkedYAMLError):
+            at = exc.problem_mark
+            told = f"{exc.problem}" + (f" in line {at.line + 1}, column {at.column + 1}" if at else "")
+        raise RecipeError(f"{path}: is not YAML: {' '.join(told.split())}") from exc
 
 
 def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:

@@ -334,7 +334,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if settings is None:
         return {}
     if not isinstance(settings, Mapping):
-        raise RecipeError(f"{path}: must hold settings as `key: value` lines, not a {type(settings).__name__}")
+        raise RecipeError(f"{path}: must hold settings as `key: value` lines")
     problems = []
     for key in settings:
         if key not in CHECKS:

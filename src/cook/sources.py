@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -221,12 +222,10 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
     root = Path(name).expanduser()
     real = root.resolve()
     if root.is_file():
-        raise SourceError(f"{name}: is a file; a source is the folder that holds it: {real.parent}")
+        meant = real.parents[2 if real.parent.name == "shard" else 0]
+        raise SourceError(f"{name}: is a file; a source is the folder that holds its data set: {meant}")
     if not root.is_dir():
-        raise SourceError(
-            f"{name}: no such folder; a source is one laid out DATASET/shard/*.jsonl, {SAMPLE}, {HUB}, or on "
-            "the Hub hf://datasets/OWNER/NAME"
-        )
+        raise SourceError(f"{name}: no such folder; {_meant(name)}")
     source = Folder("local", root, follow_links)
     names = source.names()
     if names == ["shard"] or real.name == "shard":
@@ -237,6 +236,18 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
         hint = f"; is {below.parents[1]} meant?" if below else ""
         raise SourceError(f"{name}: holds no data set; {LAID_OUT}{hint}")
     return source
+
+
+def _meant(name: str) -> str:
+    """What a source may be, for who named one that is none."""
+    import difflib
+
+    known = (SAMPLE, HUB, MODELSCOPE)
+    if near := difflib.get_close_matches(name.lower(), known, n=1):
+        return f"did you mean {near[0]}?"
+    if address := re.fullmatch(r"(?:https?://huggingface\.co/datasets/)?([\w.-]+/[\w.-]+)/?", name):
+        return f"one on the Hub is hf://datasets/{address[1]}"
+    return f"a source is one laid out DATASET/shard/*.jsonl, {', '.join(known)}, or on the Hub hf://datasets/OWNER/NAME"
 
 
 def sha256_of(path: Path) -> str:

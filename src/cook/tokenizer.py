@@ -281,7 +281,8 @@ def _find(name: str) -> _Source:
     if path.exists():
         folder = path.resolve().parent.name if path.name == "tokenizer.json" else path.stem
         return _from_file(folder, path, path.with_name("tokenizer_config.json"))
-    if path.parent != Path() and path.parent.is_dir():  # meant as a path, though it could be a Hub id
+    is_path = name.startswith(("/", "./", "../", "~")) or path.suffix == ".json"
+    if is_path or (path.parent != Path() and path.parent.is_dir()):  # meant as a path, though it could be a Hub id
         raise TokenizerError(f"{name}: no such folder or file")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
         from cook import hub
@@ -363,7 +364,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
-        raise TokenizerError(f"{path}: is not JSON: {exc}") from exc
+        raise TokenizerError(f"{path}: is not JSON, as a tokenizer.json is: {exc}") from exc
     if not isinstance(document, dict):
         raise TokenizerError(f"{path}: must hold a JSON object")
     return document

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cook import executors
 from cook.executors import usable_cores
 from faults.ground import group, left_over, spools, started, tree, wait_for, write_source
 
+needs_fastokens = pytest.mark.skipif(find_spec("fastokens") is None, reason="fastokens, the extra fast, is not here")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
 IN_TIME = 2.0 * max(1.0, os.getloadavg()[0] / usable_cores())  # seconds from an interrupt to the end
@@ -70,7 +72,7 @@ print(process.start_method())
     ("before", "method"),
     [
         ("", "fork"),  # the thread that loads the vocabulary is awaited
-        ("import fastokens", "spawn"),
+        pytest.param("import fastokens", "spawn", marks=needs_fastokens),
         ("presets.vocabulary(presets.PRESETS['llama3']).encode_batch_flat(['some words'] * 100_000)", "spawn"),
         ("threading.Thread(target=time.sleep, args=[2], daemon=True).start()", "spawn"),
     ],

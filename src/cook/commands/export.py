@@ -49,9 +49,11 @@ def command(folder: str, target: str, to: str, as_json: bool, quiet: bool, **set
 
 
 def _print_exported(exported: Exported) -> None:
+    from cook.exports.job import COUNTS
+
     settings = exported.manifest["export"]
     counts = exported.counts
-    row = {"target": settings["target"], "split": settings["split"], **counts}
+    row = {"target": settings["target"], "split": settings["split"]} | {name: counts[name] for name in COUNTS}
     print_table([row], sys.stderr)
     told = "up to date" if exported.up_to_date else f"{exported.seconds:.2f} s"
     click.echo(f"{several(counts['rows'], 'row')}: {told}: {exported.folder}", err=True)

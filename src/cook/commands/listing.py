@@ -11,7 +11,7 @@ from cook.commands.printing import print_json, print_table
 
 @click.command("list")
 @click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
-@click.option("-s", "--source", metavar="SOURCE", help="List what this source holds, not the catalog.")
+@click.option("-s", "--source", metavar="SOURCE", help="List what this source holds, as for cooking, not the catalog.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(what: str, source: str | None, as_json: bool) -> None:
     """List the data sets of the catalog or of a source, or the tokenizers that work offline."""

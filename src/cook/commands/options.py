@@ -82,7 +82,8 @@ RECIPE_OPTIONS = (
     option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(PACKINGS),
             help="best-fit, best-fit-decreasing, in-order (the published recipe), none.  [best-fit]"),
     option(SEQUENCES, "--overlong", metavar="HOW", type=click.Choice(["split", "truncate", "drop", "error"]),
-            help="An example over the length: split by pairs, truncate contexts, drop, error.  [split]"),
+            help="An example over the length: split by pairs; truncate, which also cuts the context of a pair that is "
+            "still too long; drop; error.  [split]"),
     option(SEQUENCES, "--max-dropped", type=float, metavar="SHARE",
             help="Largest share of a data set's pairs that may be lost to length.  [0.05]"),
     option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),

@@ -19,7 +19,7 @@ MOST_SHOWN = 20  # findings of a file that are printed
 @click.command("verify")
 @click.argument("path", type=click.Path())
 @click.option("--deep", is_flag=True, help="Read the shards, and compare every context, question and answer.")
-@click.option("-s", "--source", metavar="SOURCE", help="With --deep: where the shards are; as for cooking.")
+@click.option("-s", "--source", metavar="SOURCE", help="What --deep needs: where the shards are; as for cooking.")
 @click.option("-t", "--tokenizer", metavar="NAME", help="With --deep: the tokenizer's place, where it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:

@@ -117,18 +117,19 @@ def _write(means: Means, recipe: CorpusRecipe, shards: list[Shard], folder: Path
         if any(part.problem_count for part in file.parts):
             break
     working.close()
-    _refuse_bad_lines(dough, len(shards))
+    _refuse_bad_lines(dough, len(shards), recipe.on_error == "fail")
     return dough, done
 
 
-def _refuse_bad_lines(dough: Dough, shards: int) -> None:
+def _refuse_bad_lines(dough: Dough, shards: int, skippable: bool) -> None:
     """Raise BadLines for the first shard that has any."""
     first = next((shard for shard, part in zip(dough.shard_of, dough.parts, strict=True) if part.problem_count), None)
     if first is None:
         return
     of_shard = [part for shard, part in zip(dough.shard_of, dough.parts, strict=True) if shard == first]
     problems = list(itertools.chain.from_iterable(part.problems for part in of_shard))
-    raise BadLines(problems[:MAX_PROBLEMS], sum(part.problem_count for part in of_shard), shards - 1 - first)
+    count = sum(part.problem_count for part in of_shard)
+    raise BadLines(problems[:MAX_PROBLEMS], count, shards - 1 - first, skippable)
 
 
 def _counts(dough: Dough, done: Done) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from cook.errors import TokenizerError
 from cook.hub.client import MISSING, UNCACHED, Trouble, call, hashes, is_offline, remove
 
+FILES = ("tokenizer.json", "tokenizer_config.json")
+
 
 class HubWarning(UserWarning):
     """A file in the client's cache had to be mended."""
@@ -51,7 +53,7 @@ def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | 
         if MISSING in told:
             told += f", or pass ./{repo} for a folder"
         elif exc.temporary or UNCACHED in told:
-            told += f"; once online, `hf download {repo} {file}` puts it into the Hub client's cache"
+            told += f"; once online, `hf download {repo} {' '.join(FILES)}` puts it into the Hub client's cache"
         if not Path(repo).exists():
             told += f" (no folder {repo} is here, so that it was taken for a Hub id)"
         raise TokenizerError(told) from exc

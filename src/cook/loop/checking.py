@@ -102,7 +102,7 @@ class PromptsCheck(LoopCheck):
         with self.prompts.open("rb") as file:
             for number, line in enumerate(file, 1):
                 self._prompt(number, line, asked[number - 1] if number <= len(asked) else None, told)
-        self.held = {"prompts": told["prompts"], "tokens": told["tokens"]}
+        self.held = {"prompts": told["prompts"], **({"tokens": told["tokens"]} if told["with_ids"] else {})}
         self.equal("requests.rows", requests["rows"], told["prompts"])
         self.equal("counts.prompts", counts["prompts"], told["prompts"])
         self.equal(f"{ENTRIES}: ids of prompts", len(asked), told["prompts"])

@@ -130,7 +130,8 @@ def read(folder: Path) -> dict[str, Any]:
         manifest = orjson.loads(data)
     except FileNotFoundError as exc:
         if held := holds(folder):
-            raise OutputError(f"{folder}: is a folder of several results; name one of them: {', '.join(held)}") from exc
+            named = ", ".join(str(folder / name) for name in held)
+            raise OutputError(f"{folder}: is a folder of several results; name one of them: {named}") from exc
         raise OutputError(f"{folder}: is not cooked: it has no {NAME}") from exc
     except OSError as exc:
         raise OutputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc

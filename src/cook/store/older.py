@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cook.errors import OutputError, OutputExists
-from cook.store import card, manifest
+from cook.store import card, manifest, publish
 from cook.store.reader import read_cooked
 
 KINDS = {
@@ -19,7 +19,7 @@ KINDS = {
     manifest.PARSE: "a data set that was parsed",
 }
 NOUNS = {manifest.PROMPTS: "file of prompts", manifest.PARSE: "data set"}  # else the kind itself
-VERBS = {manifest.PROMPTS: "write"}
+VERBS = {manifest.PROMPTS: "write", manifest.CORPUS: "write"}
 
 
 def older(
@@ -33,7 +33,7 @@ def older(
     """
     kind = head["kind"]
     noun, verb = NOUNS.get(kind, kind), VERBS.get(kind, kind)
-    if not to.is_symlink() and not to.exists():
+    if publish.is_vacant(to):
         return None
     if not (to / manifest.NAME).exists() and manifest.holds(to):
         raise OutputExists(f"{to}: is a folder of several results; {verb} into a new folder, in it or elsewhere")
@@ -42,6 +42,8 @@ def older(
     try:
         old = read_cooked(to).manifest
     except OutputError as exc:
+        if not overwrite:
+            raise OutputExists(f"{exc}\n{to}: is there, and not whole; pass --overwrite to replace it") from exc
         old, differing = {}, str(exc).splitlines()
     else:
         if old.get("kind") != kind:

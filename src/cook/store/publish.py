@@ -151,6 +151,16 @@ def publish(folder: Path, root: Path, name: str) -> None:
     sync_folder(root)
 
 
+def is_vacant(folder: Path) -> bool:
+    """Whether nothing is there that a result would replace: no such folder, or an empty one."""
+    if not os.path.lexists(folder):
+        return True
+    try:
+        return not folder.is_symlink() and not any(folder.iterdir())
+    except OSError:  # a file, or what may not be read
+        return False
+
+
 def aside(root: Path, name: str) -> Path:
     """Where an older result waits while two renames replace it."""
     return root / WORK / f"{name}.old"
