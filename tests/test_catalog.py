@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from conftest import entry, write_shard
-from cook import RecipeError, SourceError
+from cook import Recipe, RecipeError, SourceError, preview
 from cook.catalog import CATALOG, is_safe, select
 from cook.sources import SourceWarning, open_source
 
@@ -102,6 +102,10 @@ def test_a_path_that_is_near_the_source(tmp_path):
         open_source(str(path))
     with pytest.raises(SourceError, match=f"{tmp_path}: holds no data set; .*; is {collection} meant"):
         open_source(str(tmp_path))
+    (collection / "flat").mkdir()
+    (collection / "flat" / "0.jsonl").touch()
+    with pytest.raises(RecipeError, match=f"this source holds 0\nsource: the folder that holds flat is {collection}$"):
+        preview(Recipe(datasets="Flat", tokenizer="llama3", source=collection / "flat"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from conftest import entry, write_shard
 from cook.catalog import CATALOG
 from cook.cli import main
 from cook.commands.options import PRESET_NAMES
-from cook.errors import SKIPPABLE
+from cook.errors import JSON_LINES, SKIPPABLE
 from cook.presets import PRESETS
 from cook.recipe import CHECKS, OVERLONG, PACKINGS, Recipe
 
@@ -151,6 +151,7 @@ def test_several_with_one_that_fails(cook, tmp_path):
     assert [row["name"] for row in found["data_sets"]] == ["good"]
     assert [(row["name"], row["exit_code"]) for row in found["failures"]] == [("bad", 3), ("ugly", 3)]
     assert "cook: ugly: ugly/shard/00000.jsonl:1: is not JSON" in result.stderr
+    assert f"cook: ugly: {JSON_LINES}\n" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -138,5 +138,5 @@ class SeveralFailed(CookError):
     def __init__(self, failures: Mapping[str, CookError], summary: Summary) -> None:
         self.failures, self.summary = dict(failures), summary
         self.exit_code = max(error.exit_code for error in failures.values())
-        named = (str(e) if str(e).startswith(f"{name}:") else f"{name}: {e}" for name, e in failures.items())
-        super().__init__("\n".join(named))
+        lines = ((f"{name}:", line) for name, error in failures.items() for line in str(error).splitlines())
+        super().__init__("\n".join(line if line.startswith(name) else f"{name} {line}" for name, line in lines))

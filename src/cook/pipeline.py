@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook import catalog, executors, sources
-from cook.errors import CookError, SeveralFailed
+from cook.errors import CookError, RecipeError, SeveralFailed
 from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Listed, Shard, Source
@@ -76,8 +76,16 @@ class Ready(NamedTuple):
     tokenizer: str  # its name; "" without one
 
 
-def _open(recipe: Recipe) -> Source:
-    return sources.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
+def _open(recipe: Recipe) -> tuple[Source, list[str]]:
+    """The source, and which of its data sets are meant. Raises CookError."""
+    source = sources.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
+    try:
+        return source, catalog.select(recipe.datasets, source.names())
+    except RecipeError as exc:
+        here = Path(recipe.source).expanduser().resolve()
+        if isinstance(source, sources.Folder) and here.name.lower() in map(str.lower, recipe.datasets):
+            raise RecipeError(f"{exc}\nsource: the folder that holds {here.name} is {here.parent}") from exc
+        raise
 
 
 def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
@@ -86,8 +94,7 @@ def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
 
 def preview(recipe: Recipe) -> Preview:
     """Resolve a recipe: its source, tokenizer, data sets, shards and output. Raises CookError."""
-    source = _open(recipe)
-    names = catalog.select(recipe.datasets, source.names())
+    source, names = _open(recipe)
     from cook.tokenizer import resolve
 
     tokenizer = resolve(recipe)
@@ -113,8 +120,7 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
     begun = time.perf_counter()
     if recipe.executor == "dask":
         recipe = _absolute(recipe)
-    source = _open(recipe)
-    names = catalog.select(recipe.datasets, source.names())
+    source, names = _open(recipe)
     source.fetch(names, progress)
     results: list[Result] = []
     failures: dict[str, CookError] = {}
