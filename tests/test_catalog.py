@@ -96,8 +96,8 @@ def test_a_path_that_is_near_the_source(tmp_path):
     collection = tmp_path / "collection"
     path = write_shard(collection, "set", [entry()])
     for deeper in (path.parent, path.parents[1]):
-        with pytest.raises(SourceError, match=f"{deeper}: is one data set; a source is the folder .*: {collection}$"):
-            open_source(str(deeper))
+        with pytest.raises(RecipeError, match=f"\nsource: the folder that holds set is {collection}$"):
+            preview(Recipe(datasets="set", tokenizer="llama3", source=deeper))
     with pytest.raises(SourceError, match=f"{path}: is a file; a source is the folder .*: {collection}$"):
         open_source(str(path))
     with pytest.raises(SourceError, match=f"{tmp_path}: holds no data set; .*; is {collection} meant"):

@@ -219,6 +219,9 @@ def test_the_cache_command(cook, tmp_path):
     result = cook("cache", "clear", "--cache", "project")
     assert (result.exit_code, result.stderr) == (1, "cook: project: is no cache of cook's; nothing was removed\n")
     assert [path.name for path in (tmp_path / "project").iterdir()] == ["spools"]
+    (tmp_path / "empty").mkdir()
+    assert cook("cache", "clear", "--cache", "empty").exit_code == 0
+    assert list((tmp_path / "empty").iterdir()) == []
     assert cook("cache", "clear", "--cache", "nowhere").exit_code == 0
     assert not (tmp_path / "nowhere").exists()
     assert orjson.loads(cook("cache", "info", "--cache", "kept", "--json").stdout)["spools"] == 0

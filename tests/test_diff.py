@@ -122,7 +122,7 @@ def test_a_fingerprint_is_small(first):
 
 
 def test_what_cannot_be_compared(tmp_path, first):
-    with pytest.raises(OutputError, match="nowhere: is not there"):
+    with pytest.raises(OutputError, match="nowhere: no such folder"):
         diff(first, tmp_path / "nowhere")
     with pytest.raises(OutputError, match="is not cooked: neither it nor"):
         diff(first, tmp_path)

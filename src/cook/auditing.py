@@ -30,8 +30,6 @@ from cook.tokenizer import Tokenizer, resolve
 class Check:
     """The check of one folder: of a data set, or of a mix."""
 
-    suffix = ".parquet"
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fields: dict[str, Any] = {}

@@ -33,6 +33,7 @@ from cook.entries import Part, unreadable
 from cook.errors import OutputError, RecipeError
 from cook.recipe import Recipe
 from cook.sources import sha256_of
+from cook.store.publish import is_vacant
 
 if TYPE_CHECKING:
     from cook.tokenizer import Tokenizer
@@ -143,7 +144,7 @@ def info(setting: str | None) -> dict[str, str | int]:
 def clear(setting: str | None) -> int:
     """Remove the cache's contents; the bytes freed. Raises OutputError while a run uses it."""
     found = folder(setting)
-    if found is None or not found.exists():
+    if found is None or is_vacant(found):
         return 0
     if not ((found / "lock").exists() or any(found.glob("hub/datasets--*"))):
         raise OutputError(f"{found}: is no cache of cook's; nothing was removed")

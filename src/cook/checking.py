@@ -111,9 +111,9 @@ def cooked_folders(path: Path) -> list[Path]:
             raise OutputError(f"{path}: is no folder of results, but holds such: name one of {told}")
         warnings.warn(f"{path}: folders of results in it are not looked at: {told}", DepthWarning, stacklevel=2)
     if not found and not os.path.lexists(path):
-        raise OutputError(f"{path}: is not there")
+        raise OutputError(f"{path}: no such folder")
     if not found and path.is_file():
-        raise OutputError(f"{path}: is a file; name the folder that cook made: {path.parent}")
+        raise OutputError(f"{path}: is a file; pass the folder of a data set or of a mix, or a ROOT of them")
     if not found:
         raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
     return found

@@ -82,9 +82,11 @@ def _open(recipe: Recipe) -> tuple[Source, list[str]]:
     try:
         return source, catalog.select(recipe.datasets, source.names())
     except RecipeError as exc:
-        here = Path(recipe.source).expanduser().resolve()
-        if isinstance(source, sources.Folder) and here.name.lower() in map(str.lower, recipe.datasets):
-            raise RecipeError(f"{exc}\nsource: the folder that holds {here.name} is {here.parent}") from exc
+        folder = Path(recipe.source).expanduser().resolve()
+        wanted = [name.lower() for name in recipe.datasets]
+        for above in (folder, folder.parent):  # a data set's own folder, or its shards', was named
+            if isinstance(source, sources.Folder) and above.name.lower() in wanted:
+                raise RecipeError(f"{exc}\nsource: the folder that holds {above.name} is {above.parent}") from exc
         raise
 
 

@@ -46,13 +46,15 @@ def bars(shown: bool) -> Iterator[Progress | None]:
         def progress(stage: str, done: int, ahead: int = 0, /) -> None:
             with lock:
                 if stage not in made:
-                    how: dict[str, Any] = {
-                        "unit": UNITS[stage],
-                        "unit_scale": True,
-                        "leave": False,
-                        "dynamic_ncols": True,
-                    }
-                    made[stage] = stack.enter_context(tqdm(desc=stage, total=ahead or None, **how))
+                    bar = tqdm(
+                        desc=stage,
+                        total=ahead or None,
+                        unit=UNITS[stage],
+                        unit_scale=True,
+                        leave=False,
+                        dynamic_ncols=True,
+                    )
+                    made[stage] = stack.enter_context(bar)
                 elif ahead:
                     made[stage].total = (made[stage].total or 0) + ahead
                     made[stage].refresh()

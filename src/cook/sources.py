@@ -227,11 +227,7 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
     if not root.is_dir():
         raise SourceError(f"{name}: no such folder; {_meant(name)}")
     source = Folder("local", root, follow_links)
-    names = source.names()
-    if names == ["shard"] or real.name == "shard":
-        meant = real.parents[0 if names == ["shard"] else 1]
-        raise SourceError(f"{name}: is one data set; a source is the folder that holds it: {meant}")
-    if not names:
+    if not source.names():
         below = next(real.glob("*/*/shard"), None)
         hint = f"; is {below.parents[1]} meant?" if below else ""
         raise SourceError(f"{name}: holds no data set; {LAID_OUT}{hint}")

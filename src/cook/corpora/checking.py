@@ -137,14 +137,9 @@ class TextCheck(CorpusCheck):
         self.letters = 0
         self.table = np.empty(0, PLACE)
 
-    @property
-    def suffix(self) -> str:  # type: ignore[override]
-        """Of its files."""
-        return f".{self.fields['recipe']['format']}"
-
     def file_names(self, count: int, split: str) -> list[str]:
         """What its files are called."""
-        return [f"{split}-{index:05}-of-{count:05}{self.suffix}" for index in range(count)]
+        return [f"{split}-{index:05}-of-{count:05}.{self.fields['recipe']['format']}" for index in range(count)]
 
     def holds(self) -> dict[str, int]:
         """Texts and letters."""

@@ -163,7 +163,7 @@ def _export(
         parts: list[Done] = []
         outputs = [output for output in source.manifest["outputs"] if output.get("split") == settings.split]
         progress("export", 0, sum(output["tokens"] for output in outputs))
-        for _, done in results(pool, target.write, ((0, job) for job in _jobs(source, out, settings))):
+        for _, done in results(pool, target.write, ((0, job) for job in _jobs(source, outputs, out, settings))):
             parts.append(done)
             progress("export", done.tokens)
         files = [path for part in parts for path in part.files] + target.finish(out, settings, parts)
@@ -206,11 +206,11 @@ def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _jobs(source: Cooked, out: Path, settings: Settings) -> list[Job]:
-    names = [output["name"] for output in source.manifest["outputs"] if output.get("split") == settings.split]
+def _jobs(source: Cooked, outputs: list[dict[str, Any]], out: Path, settings: Settings) -> list[Job]:
     mixed = source.manifest.get("kind") == manifest.MIX
     return [
-        Job(str(source.folder / name), str(out), index, len(names), mixed, settings) for index, name in enumerate(names)
+        Job(str(source.folder / output["name"]), str(out), index, len(outputs), mixed, settings)
+        for index, output in enumerate(outputs)
     ]
 
 

@@ -80,7 +80,8 @@ def resolve(repo: str, revision: str | None, kept: Path | None) -> Snapshot:
     except Trouble as exc:
         when, found = records.last(repo, name, "the Hub cannot be asked") if exc.temporary else ("", None)
         if found is None:
-            raise SourceError(f"{exc}; a folder that is here, or `sample`, is named by --source") from exc
+            hint = "; a folder that is here, or `sample`, is named by --source" if exc.unreached else ""
+            raise SourceError(f"{exc}{hint}") from exc
         told = f"{exc}\n{repo}: going on with commit {found.commit} from the cache, which {name} was on {when}"
         warnings.warn(told.replace("\n", "; "), SourceWarning, stacklevel=2)
         return found

@@ -15,7 +15,6 @@ from cook.errors import OutputError, RecipeError, SourceError
 from cook.kinds import SEQUENCES, refused
 from cook.sources import sha256_of
 from cook.store import manifest, parquet
-from cook.store.publish import aside
 from cook.store.reader import Sequence, read_cooked
 
 VERIFY = "`cook verify` says what is wrong"
@@ -168,10 +167,6 @@ def row_of(columns: dict[str, parquet.Lists], row: int, data_set: str) -> Sequen
 
 def outputs(path: Path, kinds: tuple[str | None, ...] = SEQUENCES) -> list[Output]:
     """What of these kinds is in a folder, or in a ROOT; mixes are last. Raises OutputError where there is nothing."""
-    if not path.is_dir() and path.exists() and not path.with_name(path.name + manifest.SIDE).exists():
-        raise OutputError(f"{path}: is a file; pass the folder of a data set or of a mix, or a ROOT of them")
-    if not path.exists() and not aside(path.parent, path.name).exists():
-        raise OutputError(f"{path}: no such folder")
     found = [_opened(folder) for folder in cooked_folders(path)]
     kept = [each for each in found if each.manifest.get("kind") in kinds]
     if not kept:
