@@ -13,7 +13,7 @@ import pytest
 
 import cook
 from conftest import entry, write_shard
-from cook import OutputError, Recipe, RecipeError, cache, spool, tokenize
+from cook import OutputError, Recipe, RecipeError, cache, owned, spool, tokenize
 from cook.cache import CacheWarning
 
 
@@ -154,7 +154,7 @@ def test_hashes_of_long_ago_are_dropped(bake, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "REST", 0)
     bake("one")
     [kept] = (tmp_path / "cache/digests").iterdir()
-    old = kept.with_name("old")
+    old = kept.with_name("0" * 64)
     old.write_bytes(b"")
     os.utime(old, ns=(0, kept.stat().st_mtime_ns - cache.DIGEST_DAYS * 86_400 * 10**9))
     bake("two")
@@ -280,13 +280,19 @@ def test_nothing_is_dropped_while_another_run_uses_it(bake, tmp_path, monkeypatc
     assert spools(tmp_path / "cache", ".index") == []
 
 
-def test_what_killed_runs_left_is_cleared(tmp_path):
-    left = tmp_path / "cache" / "spools" / "ab" / "abc.123.tmp"
-    left.parent.mkdir(parents=True)
-    left.touch()
+def test_what_killed_runs_left_is_cleared(bake, tmp_path):
+    bake("one")
+    left = Path(owned.temporary(tmp_path / "cache" / "spools" / "ab" / ("ab" * 32)))
+    left.parent.mkdir(exist_ok=True)
+    alone = left.with_name("ab" * 32 + ".ids")
+    other = left.with_name("letter.tmp")
+    for path in (left, alone, other):
+        path.touch()
     with cache.opened(str(tmp_path / "cache")):
         pass
     assert not left.exists()
+    assert not alone.exists()
+    assert other.exists()
 
 
 def test_folders(monkeypatch, tmp_path):

@@ -1,15 +1,17 @@
 """The cache: tokens of earlier runs, by what determines them, and which engines were found exact.
 
+    FOLDER/CACHEDIR.TAG the mark of cook: without it a folder that holds anything is refused, and stays as it is
     FOLDER/spools/      a spool a part of a shard (see `spool`), and one of its over-long examples a length and policy
     FOLDER/digests/     the sha256 of shards that were read, by what tells that a file is as it was
     FOLDER/probes/      verdicts on engines (see `engines.probe`)
     FOLDER/tokenizers/  the tokenizer.json of presets, for engines that need one
     FOLDER/hub/         which files a collection on the Hub holds (see `hub.snapshot`)
     FOLDER/lock         held, shared, by every run that uses the folder
+    FOLDER/user-UID/    the same, of another user than the one whose mark FOLDER has
 
 A run that finds a part's spool encodes nothing for it: so a second cook with another packing or seed is quick, and an
 interrupted one goes on where it was. When no run uses the folder, what was not used for longest is dropped until the
-rest is within the limit.
+rest is within the limit. Believed and removed is only what has a name that cook gives, and is a file of this user's.
 """
 
 from __future__ import annotations
@@ -18,8 +20,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,12 +29,11 @@ from typing import IO, TYPE_CHECKING
 
 import orjson
 
-from cook import spool
+from cook import owned, spool
 from cook.entries import Part, unreadable
 from cook.errors import OutputError, RecipeError
 from cook.recipe import Recipe
 from cook.sources import sha256_of
-from cook.store.publish import is_vacant
 
 if TYPE_CHECKING:
     from cook.tokenizer import Tokenizer
@@ -42,6 +42,22 @@ OFF = "none"
 LIMIT = 20 << 30  # bytes; COOK_CACHE_GIB overrides it
 DIGEST_DAYS = 90  # for so long a shard's hash is kept
 REST = 2 * 10**9  # nanoseconds: a file that changed just now could change again and show the same times
+
+# The names that cook gives, below FOLDER.
+TOP = ("spools", "digests", "probes", "tokenizers", "hub")
+HASH, REPOSITORY = "[0-9a-f]{64}", r"hub/datasets--[\w.-]+"
+FOLDERS = re.compile(rf"{'|'.join(TOP)}|spools/[0-9a-f]{{2}}|{REPOSITORY}|{REPOSITORY}/(?:trees|refs)")
+SPOOL = f"spools/[0-9a-f]{{2}}/{HASH}"
+KEPT = re.compile(
+    rf"{SPOOL}\.(?:ids|index)|(?:digests|tokenizers)/{HASH}|probes/{HASH}-[\w.-]+"
+    rf"|{REPOSITORY}/(?:trees/[0-9a-f]{{40}}|refs/[\w.%~-]+)\.json"
+)
+LEFT = re.compile(
+    rf"(?:{SPOOL}|(?:digests|tokenizers|probes|{REPOSITORY}/(?:trees|refs))/[^/]+){owned.TEMPORARY}"
+    r"|spools/check-[0-9a-f]{32}(?:-[0-9a-f]{32})?\.tmp"
+)
+ALL = re.compile(f"{KEPT.pattern}|{LEFT.pattern}")
+
 
 
 class CacheWarning(UserWarning):
@@ -55,6 +71,8 @@ def folder(setting: str | None) -> Path | None:
     """
     if setting == OFF:
         return None
+    if setting == "":
+        raise RecipeError("cache: the path is empty; name a folder")
     if named := setting or os.environ.get("COOK_CACHE"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cook"
@@ -69,22 +87,70 @@ def limit() -> int:
         raise RecipeError(f"COOK_CACHE_GIB: must be a number of GiB (it is {text!r})") from exc
 
 
+def ready(setting: str | None) -> Path | None:
+    """The cache's folder, marked as cook's, for who keeps something in it; None where it is off or cannot be used.
+
+    Raises OutputError for a folder that the user named and that is not for cook, or cannot be written.
+    """
+    found = folder(setting)
+    if found is None:
+        return None
+    try:
+        return _claimed(found)
+    except OSError as exc:
+        told = f"{found}: the cache cannot be written: {exc.strerror or exc}"
+        error = OutputError(told)
+    except OutputError as exc:
+        error = exc
+    if setting:
+        raise error
+    warnings.warn(f"{error}; the run goes on without it", CacheWarning, stacklevel=1)  # of one place, and so told once
+    return None
+
+
+def _claimed(found: Path, make: bool = True) -> Path:
+    """The folder of this user's cache, or in another user's one of its own. Raises OutputError, and OSError."""
+    for place in (found, found / f"user-{os.geteuid()}"):
+        vacant = not place.is_dir() or not os.listdir(place) or _is_older(place)
+        if vacant and make:
+            place.mkdir(parents=True, exist_ok=True)
+            owned.mark(place, owned.CACHE)
+        owner = owned.marked_by(place, owned.CACHE)
+        if owner is None and not vacant:
+            raise OutputError(
+                f"{place}: holds other things than a cache of cook's, and nothing in it is touched; name a new folder, "
+                f"such as {place / 'cook'}"
+            )
+        if owner == os.geteuid() or (vacant and not make):
+            for name in (*TOP, "lock"):
+                owned.refuse_link(place / name, "its cache")
+            return place
+    raise OutputError(f"{found}: what this user writes there belongs to another, so that none of it can be believed")
+
+
+def _is_older(place: Path) -> bool:
+    """Whether a folder is the cache of a cook from before there were marks: all in it has names that cook gives."""
+    if not {*os.listdir(place)} <= {*TOP, "lock"}:
+        return False
+    held = sum(len(files) for *_, files in os.walk(place))
+    return 0 < held == sum(1 for _ in owned.named_files(place, re.compile(f"{ALL.pattern}|lock"), FOLDERS))
+
+
 @contextlib.contextmanager
 def opened(setting: str | None) -> Iterator[Path | None]:
-    """The cache's folder, in use for a with block; None where it is off or cannot be used.
-
-    Raises OutputError for a folder that the user named and that cannot be written.
-    """
-    found, most = folder(setting), limit()
+    """The cache's folder, in use for a with block; None where it is off or cannot be used. Raises as `ready` does."""
+    most, found = limit(), ready(setting)
     if found is None:
         yield None
         return
     try:
+        (found / "spools").mkdir(exist_ok=True)
         lock = _lock(found)
     except OSError as exc:
+        told = f"{found}: the cache cannot be written"
         if setting:
-            raise OutputError(f"{found}: the cache cannot be written: {exc.strerror or exc}") from exc
-        warnings.warn(f"{found}: the cache cannot be written; the run goes on without it", CacheWarning, stacklevel=2)
+            raise OutputError(f"{told}: {exc.strerror or exc}") from exc
+        warnings.warn(f"{told}; the run goes on without it", CacheWarning, stacklevel=2)
         yield None
         return
     with lock:
@@ -101,59 +167,71 @@ def holds_any(found: Path | None) -> bool:
 
 
 def _lock(found: Path) -> IO[bytes]:
-    (found / "spools").mkdir(parents=True, exist_ok=True)
-    return (found / "lock").open("ab")
+    return os.fdopen(os.open(found / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb")
 
 
 def _tidy(found: Path, lock: IO[bytes], most: int) -> None:
     """Drop what is over the limit and what killed runs left, if no other run uses the folder."""
     with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in (*found.glob("*/*.tmp"), *found.glob("spools/*/*.tmp"), *found.glob("spools/*/*.ids")):
-            if left.suffix == ".tmp" or not left.with_suffix(spool.INDEX).exists():
-                left.unlink()
-        for digest in found.glob("digests/*"):
-            if digest.stat().st_mtime < time.time() - DIGEST_DAYS * 86_400:
-                digest.unlink()
         spools = sorted(_spools(found))
         kept = sum(size for *_, size in spools)
+        whole = set[str]()
         for _, name, size in spools:
             if kept <= most:
-                break
-            for path in (spool.index_path(name), spool.ids_path(name)):
-                Path(path).unlink(missing_ok=True)
-            kept -= size
+                whole.add(name)
+            else:
+                kept -= size
+        old = time.time() - DIGEST_DAYS * 86_400
+        for path, at, name in owned.named_files(found, ALL, FOLDERS):
+            if (
+                LEFT.fullmatch(path)
+                or (path.startswith("digests/") and os.stat(name, dir_fd=at).st_mtime < old)
+                or (path.startswith("spools/") and path.rpartition(".")[0] not in whole)
+            ):
+                os.unlink(name, dir_fd=at)
 
 
 def _spools(found: Path) -> Iterator[tuple[int, str, int]]:
-    """(last used, name, bytes) of each spool."""
-    for index in found.glob(f"spools/*/*{spool.INDEX}"):
-        name = str(index).removesuffix(spool.INDEX)
-        with contextlib.suppress(OSError):
-            now = index.stat()
-            yield now.st_mtime_ns, name, now.st_size + Path(spool.ids_path(name)).stat().st_size
+    """(last used, name below the folder, bytes) of each spool."""
+    sizes: dict[str, dict[str, os.stat_result]] = {}
+    for path, at, name in owned.named_files(found, KEPT, FOLDERS):
+        spooled, _, kind = path.rpartition(".")
+        if path.startswith("spools/"):
+            with contextlib.suppress(OSError):
+                sizes.setdefault(spooled, {})[kind] = os.stat(name, dir_fd=at, follow_symlinks=False)
+    for spooled, files in sizes.items():
+        if {*files} == {"ids", "index"}:
+            yield files["index"].st_mtime_ns, spooled, sum(file.st_size for file in files.values())
 
 
 def info(setting: str | None) -> dict[str, str | int]:
-    """What the cache holds."""
-    found = folder(setting)
+    """What the cache holds. Raises OutputError for a folder that is none."""
+    found = _looked_at(setting)
     sizes = [size for *_, size in _spools(found)] if found else []
     return {"folder": str(found), "spools": len(sizes), "bytes": sum(sizes), "limit": limit()}
 
 
-def clear(setting: str | None) -> int:
-    """Remove the cache's contents; the bytes freed. Raises OutputError while a run uses it."""
+def _looked_at(setting: str | None) -> Path | None:
     found = folder(setting)
-    if found is None or is_vacant(found):
+    try:
+        return found and _claimed(found, make=False)
+    except OSError as exc:
+        raise OutputError(f"{found}: cannot be read: {exc.strerror or exc}") from exc
+
+
+def clear(setting: str | None) -> int:
+    """Remove what cook keeps; the bytes freed. Raises OutputError while a run uses it, and for what is no cache."""
+    found, freed = _looked_at(setting), 0
+    if found is None or not found.is_dir() or not any(found.iterdir()):
         return 0
-    if not ((found / "lock").exists() or any(found.glob("hub/datasets--*"))):
-        raise OutputError(f"{found}: is no cache of cook's; nothing was removed")
     try:
         with _lock(found) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            freed = sum(size for *_, size in _spools(found))
-            for name in ("spools", "digests", "probes", "tokenizers", "hub"):
-                shutil.rmtree(found / name, ignore_errors=True)
+            for _, at, name in owned.named_files(found, ALL, FOLDERS):
+                freed += os.stat(name, dir_fd=at).st_size
+                os.unlink(name, dir_fd=at)
+            owned.drop_folders(found, FOLDERS)
     except BlockingIOError as exc:
         raise OutputError(f"{found}: a run uses the cache; clear it when it is done") from exc
     except OSError as exc:
@@ -225,23 +303,29 @@ def kept(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def look(path: Path) -> bytes | None:
-    """What was kept in a file; None if it is not there, or damaged."""
+    """What was kept in a file; None if it is not there, or damaged, or not this user's."""
     with contextlib.suppress(OSError):
-        data = path.read_bytes()
+        with owned.opened(path) as file:
+            data = file.read()
         if data[:32] == hashlib.sha256(data[32:]).digest():
             return data[32:]
     return None
 
 
 def keep(path: Path, data: bytes) -> None:
-    """Keep data in a file, behind its sha256. One that cannot be written does no harm."""
+    """Keep data in a file, behind its sha256. One that cannot be written does no harm, nor one outside of a cache."""
+    root = next((above for above in path.parents if os.path.lexists(above / owned.TAG)), None)
+    if root is None or owned.marked_by(root, owned.CACHE) != os.geteuid():
+        return
     with contextlib.suppress(OSError):
+        if path.parent.resolve() != root.resolve() / path.parent.relative_to(root):  # a link leads out of it
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        with owned.created(temporary := owned.temporary(path)) as file:
             try:
                 file.write(hashlib.sha256(data).digest() + data)
                 file.flush()
-                os.replace(file.name, path)
+                owned.replace(temporary, path)
             except BaseException:
-                os.unlink(file.name)
+                os.unlink(temporary)
                 raise

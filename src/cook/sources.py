@@ -214,7 +214,7 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
         from cook import cache as kept
         from cook.hub.source import open_hub
 
-        return open_hub(*address, kept.folder(cache))
+        return open_hub(*address, kept.ready(cache))
     if name == MODELSCOPE or name.startswith(f"{MODELSCOPE}://"):
         from cook.modelscope import open_modelscope
 

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import mmap
 import os
-import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from cook import owned
 from cook.errors import OutputError, unwritable
 
 VERSION = 3  # part of every name: raise it when the files or the rules that they follow change
@@ -46,8 +46,6 @@ HASHED = np.dtype([("pairs", "i4"), ("context", "u8"), ("content", "u8")])
 SKIPPED = np.dtype([("line", "i4"), ("pair", "i4"), ("reason", "u1"), ("pairs", "i4"), ("tokens", "i4")])
 REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line", "repeat")
 NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE, REPEAT = range(len(REASONS))
-
-OWN = os.urandom(4).hex()  # numbers of processes are each machine's, or container's, own
 
 Rows = npt.NDArray[np.void]
 
@@ -117,15 +115,15 @@ def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
 
     An empty list, or an error, leaves nothing. Raises OutputError where the files cannot be written.
     """
-    temporary = _temporary(name)
+    temporary = owned.temporary(name)
     writer = None
     try:
-        Path(name).parent.mkdir(exist_ok=True)  # where the folder of all is gone, so is the run
-        with open(temporary, "wb") as file:
+        _folder(name).mkdir(exist_ok=True)  # where the folder of all is gone, so is the run
+        with owned.created(temporary) as file:
             writer, index = Writer(file), list[Index]()
             yield writer, index
         if index:
-            os.replace(temporary, ids_path(name))
+            owned.replace(temporary, ids_path(name))
             _save(name, index[0], writer)
     except OSError as exc:
         takes = max(takes, 4 * writer.tokens) if writer else takes
@@ -137,30 +135,38 @@ def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _temporary(name: str) -> str:
-    """Where it is written first: of this thread alone, on any machine; shards of the same bytes have one spool."""
-    return f"{name}.{os.getpid()}-{threading.get_ident()}-{OWN}.tmp"
+def _folder(name: str) -> Path:
+    """The folder of a spool: no link, nor is the one that it is in. Raises OutputError."""
+    folder = Path(name).parent
+    for place in (folder.parent, folder):
+        owned.refuse_link(place, "its tokens")
+    return folder
 
 
 def _save(name: str, index: Index, writer: Writer) -> None:
-    temporary = _temporary(name)
+    temporary = owned.temporary(name)
     head = {field: getattr(index, field) for field in (*COUNTS, "markers", "bad")}
     head |= {"examples": len(index.examples), "skipped": len(index.skipped)}
     line = orjson.dumps(head | {"tokens": writer.tokens, "check": writer.check})
     data = b"".join([line, b"\n", index.examples.tobytes(), index.skipped.tobytes()])
-    with open(temporary, "wb") as file:
-        file.write(data + zlib.crc32(data).to_bytes(CHECK, "little"))
-    os.replace(temporary, index_path(name))
+    try:
+        with owned.created(temporary) as file:
+            file.write(data + zlib.crc32(data).to_bytes(CHECK, "little"))
+        owned.replace(temporary, index_path(name))
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def load(name: str) -> Index | None:
-    """The index of a spool that is whole; None where there is none, or one that is damaged."""
+    """The index of a spool that is whole; None where there is none, or one that is damaged or another user's."""
     try:
-        index, tokens, check = _index(Path(index_path(name)).read_bytes())
-        if index.tokens() != tokens or _check(ids_path(name)) != (tokens * 4, check):
-            return None
-        os.utime(index_path(name))  # the cache drops first what was not used for longest
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
+        _folder(name)
+        with owned.opened(index_path(name)) as file:
+            index, tokens, check = _index(file.read())
+            if index.tokens() != tokens or _check(ids_path(name)) != (tokens * 4, check):
+                return None
+            os.utime(file.fileno())  # the cache drops first what was not used for longest
+    except (OSError, OutputError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
         return None
     return index
 
@@ -188,7 +194,7 @@ def _index(data: bytes) -> tuple[Index, int, int]:
 
 def _check(path: str) -> tuple[int, int]:
     """The bytes of a file and their check."""
-    with open(path, "rb") as file:
+    with owned.opened(path) as file:
         if not (size := os.fstat(file.fileno()).st_size):  # what is empty cannot be mapped
             return 0, 0
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
