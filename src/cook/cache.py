@@ -59,7 +59,6 @@ LEFT = re.compile(
 ALL = re.compile(f"{KEPT.pattern}|{LEFT.pattern}")
 
 
-
 class CacheWarning(UserWarning):
     """The cache cannot be used; the run goes on without it."""
 
@@ -317,7 +316,7 @@ def keep(path: Path, data: bytes) -> None:
     root = next((above for above in path.parents if os.path.lexists(above / owned.TAG)), None)
     if root is None or owned.marked_by(root, owned.CACHE) != os.geteuid():
         return
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OutputError):
         if path.parent.resolve() != root.resolve() / path.parent.relative_to(root):  # a link leads out of it
             return
         path.parent.mkdir(parents=True, exist_ok=True)

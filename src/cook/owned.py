@@ -51,10 +51,12 @@ def is_own(found: os.stat_result) -> bool:
 
 
 def replace(made: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Rename a file over one that is not there, or is this user's own; an OSError for any other."""
+    """Rename a file to where nothing is, or over one of this user. Raises OutputError for anything else, and OSError."""
     with contextlib.suppress(FileNotFoundError):
         if not is_own(os.lstat(path)):
-            raise FileExistsError(errno.EEXIST, "is there, and no file of this user", os.fspath(path))
+            raise OutputError(
+                f"{os.fspath(path)}: is there, and no file of this user: remove it, or name another place"
+            )
     os.replace(made, path)
 
 
