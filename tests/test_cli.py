@@ -214,10 +214,12 @@ def test_the_cache_command(cook, tmp_path):
     found = orjson.loads(cook("cache", "info", "--cache", "kept", "--json").stdout)
     assert (found["folder"], found["spools"]) == ("kept", 2)
     assert found["bytes"] > 40_000
-    assert cook("cache", "clear", "--cache", "kept").stderr == f"{found['bytes']:,} bytes freed\n"
+    freed = cook("cache", "clear", "--cache", "kept").stderr
+    assert found["bytes"] < int(freed.removesuffix(" bytes freed\n").replace(",", "")) < found["bytes"] * 200
     (tmp_path / "project" / "spools").mkdir(parents=True)
     result = cook("cache", "clear", "--cache", "project")
-    assert (result.exit_code, result.stderr) == (1, "cook: project: is no cache of cook's; nothing was removed\n")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("cook: project: holds other things than a cache of cook's, and nothing in it is")
     assert [path.name for path in (tmp_path / "project").iterdir()] == ["spools"]
     (tmp_path / "empty").mkdir()
     assert cook("cache", "clear", "--cache", "empty").exit_code == 0

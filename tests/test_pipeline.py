@@ -15,10 +15,22 @@ import splintr
 
 import cook
 from conftest import COLLECTION, entry, needs_collection, pair, write_shard
-from cook import BadLines, InputError, OutputExists, Recipe, SeveralFailed, SourceError, TooLong, mix, read_cooked, run
+from cook import (
+    BadLines,
+    InputError,
+    OutputExists,
+    Recipe,
+    SeveralFailed,
+    SourceError,
+    TooLong,
+    mix,
+    owned,
+    read_cooked,
+    run,
+)
 from cook import entries as entries_module
 from cook.recipe import NO_BYTE
-from cook.store import parquet
+from cook.store import parquet, publish
 from cook.store.reader import Sequence
 
 BOS, EOS = 128000, 128001
@@ -364,7 +376,8 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path):
     work = tmp_path / "out" / ".cook"
     (work / "other" / "out").mkdir(parents=True)
     (work / "other" / "out" / "half.parquet").write_bytes(b"x")
-    (work / "other.lock").touch()
+    (work / "other.lock").write_bytes(publish.LOCK)
+    owned.mark(work / "other", owned.STAGING)
     bake(tmp_path, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "set"]
 

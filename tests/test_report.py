@@ -14,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import entry, pair, write_shard
-from cook import CookError, OutputError, Recipe, RecipeError, TokenizerError, mix, read_cooked, report, run
+from cook import (
+    CookError,
+    OutputError,
+    OutputExists,
+    Recipe,
+    RecipeError,
+    TokenizerError,
+    mix,
+    read_cooked,
+    report,
+    run,
+)
 from cook.progress import silent
 from cook.views import tally
 from cook.views.outputs import outputs
@@ -337,12 +348,16 @@ def test_what_cannot_be_reported(root, tmp_path, monkeypatch):
         report(root, tmp_path / "x.html")
 
 
-def test_a_link_is_followed(root, tmp_path):
-    (tmp_path / "link.html").symlink_to(tmp_path / "real.html")
-    report(root / "plain", tmp_path / "link.html", samples=0)
-    assert (tmp_path / "link.html").is_symlink()
-    assert (tmp_path / "real.html").read_bytes().startswith(b"<!DOCTYPE html>")
-    report(root / "plain", tmp_path / "real.html", samples=0)  # there already: replaced
+def test_a_page_is_replaced_and_another_file_only_with_overwrite(root, tmp_path):
+    page = tmp_path / "page.html"
+    report(root / "plain", page, samples=0)
+    report(root / "plain", page, samples=0)
+    page.write_text("mine")
+    with pytest.raises(OutputExists, match=r"page\.html: is there, and is no page of cook's"):
+        report(root / "plain", page, samples=0)
+    assert page.read_text() == "mine"
+    report(root / "plain", page, samples=0, overwrite=True)
+    assert page.read_bytes().startswith(b"<!DOCTYPE html>")
 
 
 def test_without_samples_no_tokenizer_is_needed(root, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ import orjson
 
 from cook import owned, spool
 from cook.entries import Part, unreadable
-from cook.errors import OutputError, RecipeError
+from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.recipe import Recipe
 from cook.sources import sha256_of
 
@@ -70,8 +70,7 @@ def folder(setting: str | None) -> Path | None:
     """
     if setting == OFF:
         return None
-    if setting == "":
-        raise RecipeError("cache: the path is empty; name a folder")
+    refuse_empty(cache=setting)
     if named := setting or os.environ.get("COOK_CACHE"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cook"
@@ -110,6 +109,8 @@ def ready(setting: str | None) -> Path | None:
 def _claimed(found: Path, make: bool = True) -> Path:
     """The folder of this user's cache, or in another user's one of its own. Raises OutputError, and OSError."""
     for place in (found, found / f"user-{os.geteuid()}"):
+        if os.path.lexists(place) and not place.is_dir():
+            raise OutputError(f"{place}: is no folder, as a cache is: name another place")
         vacant = not place.is_dir() or not os.listdir(place) or _is_older(place)
         if vacant and make:
             place.mkdir(parents=True, exist_ok=True)

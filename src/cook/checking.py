@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from cook.auditing import Check
-from cook.errors import OutputError, RecipeError, SourceError, TokenizerError
+from cook.errors import OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
 from cook.recipe import Recipe, hub_address
 from cook.rows import Finding, Findings
 from cook.sources import Shard, Source, open_source, sha256_of
@@ -81,6 +81,7 @@ def verify(
     With `deep` the shards of `source` are read, and every context, question and answer compared; it takes four bytes a
     token of room for temporary files. Raises CookError for what cannot be checked; what is wrong is a finding.
     """
+    refuse_empty(path=path, source=source, tokenizer=tokenizer)
     if deep != (source is not None):
         raise RecipeError("source: names the shards that deep compares with; give both, or neither")
     folders = cooked_folders(Path(path))

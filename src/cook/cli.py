@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from cook import process
-from cook.commands.options import RUN, option, recipe_options
+from cook.commands.options import RUN, Place, option, recipe_options
 from cook.commands.printing import print_json
 from cook.commands.summary import print_preview, print_summary, summary_json
 
@@ -162,7 +162,7 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
 )
 @recipe_options
-@option(RUN, "--config", metavar="FILE", type=click.Path(dir_okay=False), help="YAML recipe; flags win over it.")
+@option(RUN, "--config", metavar="FILE", type=Place(dir_okay=False), help="YAML recipe; flags win over it.")
 @option(RUN, "--dry-run", is_flag=True, help="Print the resolved recipe and its shards; cook nothing.")
 @option(RUN, "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @option(RUN, "-q", "--quiet", is_flag=True, help="No progress, no summary.")

@@ -34,7 +34,7 @@ import orjson
 from cook import lines
 from cook.checking import cooked_folders
 from cook.decoding import Decoder
-from cook.errors import CookError, OutputError
+from cook.errors import CookError, OutputError, refuse_empty
 from cook.kinds import SEQUENCES, refused
 from cook.presets import find_preset
 from cook.recipe import Recipe
@@ -70,6 +70,7 @@ class Difference:
 
 def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The fingerprint of a data set, a mix, or all that is cooked in a ROOT. Raises OutputError."""
+    refuse_empty(path=path)
     found = {}
     for folder in cooked_folders(Path(path)):
         cooked = read_cooked(folder)
@@ -85,6 +86,7 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
 
     Of two outputs the first examples that changed are shown as text, where the tokenizer is a preset.
     """
+    refuse_empty(a=a, b=b)
     prints = [_read(Path(each)) if _is_print(each) else fingerprint(each) for each in (a, b)]
     mine, theirs = (each["data_sets"] for each in prints)
     if len(mine) == len(theirs) == 1 and not _is_print(a) and not _is_print(b):

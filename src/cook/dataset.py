@@ -24,8 +24,6 @@ from cook.entries import parts_of
 from cook.errors import (
     BadLines,
     InputError,
-    OutputError,
-    OutputExists,
     Problem,
     SourceError,
 )
@@ -34,8 +32,8 @@ from cook.progress import Progress
 from cook.recipe import Recipe
 from cook.sources import Shard, Source
 from cook.store import manifest, publish
+from cook.store.older import older
 from cook.store.outcome import Outcome
-from cook.store.reader import read_cooked
 from cook.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -97,7 +95,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
     begun = time.perf_counter()
     folder = kitchen.root / name
     head = _head(kitchen, name, shards)
-    old = _older(kitchen.recipe, folder, head)
+    old = older(folder, head, manifest.DETERMINING, kitchen.recipe.overwrite)
     if old is not None:
         kitchen.progress("tokenize", sum(shard.size for shard in shards))
         accounts.refuse_bad_lines(kitchen.recipe, folder, old)
@@ -174,36 +172,6 @@ def _installed(package: str) -> str:
     from importlib.metadata import version
 
     return version(package)
-
-
-def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of the result that is there already, if it is up to date; None where one may be made.
-
-    Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
-    """
-    if publish.is_vacant(folder):
-        return None
-    if not (folder / manifest.NAME).exists():
-        raise OutputExists(f"{folder}: is there already, and is not cook's: move it away, or cook to another --output")
-    try:
-        old = read_cooked(folder).manifest
-        differing = manifest.differences(old, head)
-    except OutputError as exc:
-        if not recipe.overwrite:
-            raise OutputExists(f"{exc}\n{folder}: is there, and not whole; pass --overwrite to replace it") from exc
-        old, differing = {}, str(exc).splitlines()
-    if not differing:
-        return old
-    if recipe.overwrite:
-        known = {manifest.NAME, accounts.SKIPPED_NAME}
-        others = sorted(path.name for path in folder.iterdir() if path.name not in known and path.suffix != ".parquet")
-        if others:
-            raise OutputExists(f"{folder}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
-        return None
-    raise OutputExists(
-        f"{folder}: another result is there already; pass --overwrite to replace it, or another --output\n  "
-        + "\n  ".join(differing)
-    )
 
 
 def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path, table: gather.Table) -> Dough:

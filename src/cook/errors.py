@@ -81,6 +81,13 @@ def unwritable(path: str | os.PathLike[str], exc: OSError, takes: int = 0) -> Ou
     return OutputError(f"{os.fspath(path)}: cannot be written: {reason}{told}")
 
 
+def refuse_empty(**paths: Any) -> None:
+    """Raise RecipeError for a path that is "", as of a shell's variable that is not set: it would mean this folder."""
+    for name, given in paths.items():
+        if "" in (given if isinstance(given, (list, tuple)) else [given]):
+            raise RecipeError(f"{name}: the path is empty; name a file or a folder")
+
+
 class InputError(CookError):
     """The data is rejected; nothing was written."""
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from cook import catalog, executors
 from cook.dataset import versions
-from cook.errors import OutputError, RecipeError
+from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
 from cook.pack import random_order
 from cook.progress import Progress, silent
@@ -85,6 +85,7 @@ def mix(
 
     Raises RecipeError for settings, OutputError for what cannot be read, agreed on or written, and OutputExists.
     """
+    refuse_empty(root=root, to=to)
     begun = time.perf_counter()
     root, to = Path(root), _folder(to)
     found = _data_sets(root, to)
@@ -228,7 +229,7 @@ def _mix(
     """The mix's manifest, and whether it was there already."""
     sources = [opened for _, opened in results(pool, read_cooked, ((0, folder) for folder in folders))]
     head = _head(sources, settings)
-    old = older(to, head, manifest.MIX_DETERMINING, (".parquet",), overwrite)
+    old = older(to, head, manifest.MIX_DETERMINING, overwrite)
     if old is not None:
         return old, True
     mixing = _Mixing(sources, settings)

@@ -51,7 +51,7 @@ def is_own(found: os.stat_result) -> bool:
 
 
 def replace(made: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Rename a file to where nothing is, or over one of this user. Raises OutputError for anything else, and OSError."""
+    """Rename a file to where nothing is, or over one of this user. Raises OutputError for all else, and OSError."""
     with contextlib.suppress(FileNotFoundError):
         if not is_own(os.lstat(path)):
             raise OutputError(
@@ -60,9 +60,9 @@ def replace(made: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     os.replace(made, path)
 
 
-def write_over(path: Path, data: bytes) -> None:
-    """Put a file in the place of one that may be replaced, whole or not at all. Raises OutputError."""
-    beside = temporary(path.with_name(f".{path.name}"))
+def write_over(path: Path, data: bytes, work: Path | None = None) -> None:
+    """Put a file in the place of one that may be replaced, whole or not, by way of `work`. Raises OutputError."""
+    beside = temporary((work or path.parent) / f".{path.name}")
     try:
         with created(beside) as file:
             try:

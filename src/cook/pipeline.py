@@ -170,6 +170,7 @@ def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
     from cook.store import card
 
     root = _root(recipe, tokenizer)
+    sources.refuse_inside(means.source, root)
     card.refuse_others(root, corpora="way" in more)
     local = recipe.executor == "local"
     with cache.opened(recipe.cache) as folder:

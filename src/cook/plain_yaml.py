@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cook.errors import RecipeError
+from cook.errors import RecipeError, refuse_empty
 
 if TYPE_CHECKING:
     import yaml
@@ -30,6 +30,7 @@ def read(path: str | Path, what: str) -> tuple[Any, dict[Place, int]]:
 
     Raises RecipeError for a file that cannot be read or is no YAML.
     """
+    refuse_empty(path=path)
     import yaml
 
     class Loader(yaml.SafeLoader):

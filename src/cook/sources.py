@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.catalog import COLLECTION, is_safe
 from cook.entries import SUFFIXES, shard_name, unreadable
-from cook.errors import SourceError
+from cook.errors import OutputExists, SourceError, refuse_empty
 from cook.recipe import HUB, hub_address
 
 if TYPE_CHECKING:
@@ -191,6 +191,15 @@ class Folder:
             )
 
 
+def refuse_inside(source: Source, root: Path) -> None:
+    """Raise OutputExists for a place in a data set of the source, where results would be read as shards."""
+    if not isinstance(source, Folder):
+        return
+    real, home = root.resolve(), source.root.resolve()
+    if real != home and real.is_relative_to(home) and real.relative_to(home).parts[0] in source.names():
+        raise OutputExists(f"{root}: lies in a data set that is read, {source.root}: choose another place")
+
+
 def shard_at(path: Path, name: str | None = None) -> Shard:
     """A shard as it lies there now. Raises OSError."""
     found = path.stat()
@@ -208,6 +217,7 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
 
     Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
     """
+    refuse_empty(source=name)
     if name == SAMPLE:
         return Folder(SAMPLE, Path(__file__).with_name(SAMPLE))
     if (address := hub_address(name, revision)) is not None:

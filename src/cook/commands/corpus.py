@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.commands.options import keys
+from cook.commands.options import PLACE, Place, keys
 from cook.commands.printing import print_json, print_table, several
 from cook.commands.summary import summary_json
 
@@ -26,10 +26,10 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
 
 
 @click.command("corpus")
-@click.argument("collection", metavar="COLLECTION")
-@click.option("--to", metavar="DIR", type=click.Path(), required=True, help="Folder that gets a folder a data set.")
+@click.argument("collection", metavar="COLLECTION", type=PLACE)
+@click.option("--to", metavar="DIR", type=PLACE, required=True, help="Folder that gets a folder a data set.")
 @click.option("-d", "--dataset", "datasets", multiple=True, metavar="NAME", help="Only this one; repeatable.  [all]")
-@click.option("--styles", metavar="FILE", type=click.Path(dir_okay=False), help="YAML that replaces or extends styles.")
+@click.option("--styles", metavar="FILE", type=Place(dir_okay=False), help="YAML that replaces or extends styles.")
 @click.option(
     "--print-styles",
     is_flag=True,
@@ -42,7 +42,9 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.option(
     "--format", metavar="NAME", type=click.Choice(["jsonl", "parquet"]), help="Of text: jsonl, parquet.  [jsonl]"
 )
-@click.option("-t", "--tokenizer", metavar="NAME", help="Make packed sequences, not text; as for cooking.  [text]")
+@click.option(
+    "-t", "--tokenizer", metavar="NAME", type=PLACE, help="Make packed sequences, not text; as for cooking.  [text]"
+)
 @click.option("--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]")
 @click.option(
     "--packing",

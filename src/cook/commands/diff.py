@@ -6,12 +6,13 @@ import sys
 
 import click
 
+from cook.commands.options import PLACE
 from cook.commands.printing import print_json, printable
 
 
 @click.command("diff")
-@click.argument("a", type=click.Path())
-@click.argument("b", type=click.Path())
+@click.argument("a", type=PLACE)
+@click.argument("b", type=PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def diff_command(a: str, b: str, as_json: bool) -> None:
     """Say what changed from A to B: each a data set's folder, a ROOT, a mix, or a fingerprint's file.
@@ -37,7 +38,7 @@ def diff_command(a: str, b: str, as_json: bool) -> None:
 
 
 @click.command("fingerprint")
-@click.argument("path", type=click.Path())
+@click.argument("path", type=PLACE)
 def fingerprint_command(path: str) -> None:
     """Print the fingerprint of what is cooked: a small JSON file to commit, which diff compares with."""
     from cook.comparing import fingerprint

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.commands.options import PLACE
 from cook.commands.printing import print_json, print_table, several
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ TARGETS = ("trl", "hf", "llama-factory", "axolotl", "torchtune", "megatron-bridg
 
 
 @click.command("export")
-@click.argument("folder", metavar="DIR", type=click.Path())
+@click.argument("folder", metavar="DIR", type=PLACE)
 @click.option("--for", "target", type=click.Choice(TARGETS), required=True, help="Who reads it; jsonl: people.")
-@click.option("--to", metavar="DIR", type=click.Path(), required=True, help="The export's folder.")
+@click.option("--to", metavar="DIR", type=PLACE, required=True, help="The export's folder.")
 @click.option("--split", default="train", metavar="NAME", help="The split that is exported.  [train]")
 @click.option(
     "--attention",
@@ -27,7 +28,9 @@ TARGETS = ("trl", "hf", "llama-factory", "axolotl", "torchtune", "megatron-bridg
     metavar="HOW",
     help="For hf: examples do not see each other, or see earlier ones.  [isolated]",
 )
-@click.option("--tokenizer", metavar="NAME", help="For jsonl: decodes; must be the manifest's.  [the manifest's]")
+@click.option(
+    "--tokenizer", metavar="NAME", type=PLACE, help="For jsonl: decodes; must be the manifest's.  [the manifest's]"
+)
 @click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
 @click.option("--overwrite", is_flag=True, help="Replace another export.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")

@@ -6,12 +6,15 @@ import sys
 
 import click
 
+from cook.commands.options import PLACE
 from cook.commands.printing import print_json, print_table
 
 
 @click.command("list")
 @click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
-@click.option("-s", "--source", metavar="SOURCE", help="List what this source holds, as for cooking, not the catalog.")
+@click.option(
+    "-s", "--source", metavar="SOURCE", type=PLACE, help="List what this source holds, as for cooking, not the catalog."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(what: str, source: str | None, as_json: bool) -> None:
     """List the data sets of the catalog or of a source, or the tokenizers that work offline."""
@@ -31,7 +34,9 @@ def cache_command() -> None:
     """Tokens that are kept between runs."""
 
 
-CACHE_OPTION = click.option("--cache", metavar="DIR", help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]")
+CACHE_OPTION = click.option(
+    "--cache", metavar="DIR", type=PLACE, help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]"
+)
 
 
 @cache_command.command()

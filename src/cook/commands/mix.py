@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.commands.options import PLACE
 from cook.commands.printing import print_json, print_table, several
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command("mix")
-@click.argument("root", type=click.Path())
-@click.option("--to", metavar="DIR", type=click.Path(), required=True, help="The mix's folder.")
+@click.argument("root", type=PLACE)
+@click.option("--to", metavar="DIR", type=PLACE, required=True, help="The mix's folder.")
 @click.option(
     "--weights",
     "asked",

@@ -41,6 +41,19 @@ def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete:
     return presets or [CompletionItem(incomplete, type="file")]
 
 
+class Place(click.Path):
+    """A path, or what may be one: all options and arguments of that kind are of this type. None is empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        if value == "":
+            self.fail("the path is empty; is it of a variable that is not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PLACE = Place()
+
+
 def option(heading: str, *names: str, **settings: Any) -> Callable[[Any], Any]:
     """An option under this heading."""
     return click.option(*names, cls=GroupedOption, heading=heading, **settings)
@@ -68,16 +81,17 @@ WHAT, SEQUENCES, TEXT, RUN, CLUSTER = "What to cook", "Sequences", "Text", "Run"
 RECIPE_OPTIONS = (
     option(WHAT, "-d", "--dataset", "datasets", multiple=True, metavar="NAME", shell_complete=_complete_datasets,
             help="Data set, any case; repeatable; all: every one that the source holds."),
-    option(WHAT, "-t", "--tokenizer", metavar="NAME", shell_complete=_complete_tokenizers,
+    option(WHAT, "-t", "--tokenizer", metavar="NAME", type=PLACE, shell_complete=_complete_tokenizers,
             help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
-    option(WHAT, "-s", "--source", metavar="SOURCE",
+    option(WHAT, "-s", "--source", metavar="SOURCE", type=PLACE,
             help="hub; hf://datasets/OWNER/NAME[@REV]; modelscope; sample; a folder of DATASET/shard/*.jsonl.  [hub]"),
     option(WHAT, "--revision", metavar="REV", help="Branch, tag or commit of a source on the Hub.  [main]"),
     option(WHAT, "--follow-links", is_flag=True, default=None,
             help="Read what symbolic links lead to outside of the source folder."),
     option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
             help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]"),
-    option(WHAT, "-o", "--output", metavar="ROOT", help="Folder that gets a folder a data set.  [cooked/TOKENIZER]"),
+    option(WHAT, "-o", "--output", metavar="ROOT", type=PLACE,
+            help="Folder that gets a folder a data set.  [cooked/TOKENIZER]"),
     option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
     option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(PACKINGS),
             help="best-fit, best-fit-decreasing, in-order (the published recipe), none.  [best-fit]"),
@@ -102,16 +116,19 @@ RECIPE_OPTIONS = (
     option(RUN, "--engine", metavar="NAME", type=click.Choice(ENGINES),
             help="auto, splintr, fastokens, hf: all give the same ids.  [auto: the faster for the size]"),
     option(RUN, "--jobs", type=int, metavar="N", help="Processes.  [usable cores]"),
-    option(RUN, "--cache", metavar="DIR", help="Folder that keeps tokens between runs.  [$COOK_CACHE, ~/.cache/cook]"),
+    option(RUN, "--cache", metavar="DIR", type=PLACE,
+            help="Folder that keeps tokens between runs.  [$COOK_CACHE, ~/.cache/cook]"),
     option(RUN, "--no-cache", "cache", flag_value="none", help="Keep no tokens, and use none."),
     option(RUN, "--overwrite", is_flag=True, default=None, help="Replace a result of another recipe or other inputs."),
     option(CLUSTER, "--executor", metavar="NAME", type=click.Choice(EXECUTORS),
             help="Where the work runs: local, or dask: on the workers of a cluster.  [local]"),
     option(CLUSTER, "--scheduler", metavar="ADDRESS", help="The cluster's scheduler: tcp://HOST:PORT, tls://HOST:PORT."),
-    option(CLUSTER, "--scheduler-file", metavar="FILE", help="The file that the scheduler put its address into."),
-    option(CLUSTER, "--tls-ca", metavar="FILE", help="For tls://, who signed: PEM.  [as Dask is configured]"),
-    option(CLUSTER, "--tls-cert", metavar="FILE", help="This client's certificate: PEM.  [likewise]"),
-    option(CLUSTER, "--tls-key", metavar="FILE", help="Its key: PEM.  [likewise]"),
+    option(CLUSTER, "--scheduler-file", metavar="FILE", type=PLACE,
+            help="The file that the scheduler put its address into."),
+    option(CLUSTER, "--tls-ca", metavar="FILE", type=PLACE,
+            help="For tls://, who signed: PEM.  [as Dask is configured]"),
+    option(CLUSTER, "--tls-cert", metavar="FILE", type=PLACE, help="This client's certificate: PEM.  [likewise]"),
+    option(CLUSTER, "--tls-key", metavar="FILE", type=PLACE, help="Its key: PEM.  [likewise]"),
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.commands.options import keys
+from cook.commands.options import PLACE, keys
 from cook.commands.printing import print_json, several
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ Examples:
 
 
 @click.command("parse", epilog=EPILOG)
-@click.argument("answers", nargs=-1, required=True, type=click.Path())
-@click.option("--to", metavar="COLLECTION/NAME", type=click.Path(), required=True, help="The data set's folder.")
-@click.option("--prompts", metavar="FILE", type=click.Path(), help="What was answered; what cook prompts wrote.")
+@click.argument("answers", nargs=-1, required=True, type=PLACE)
+@click.option("--to", metavar="COLLECTION/NAME", type=PLACE, required=True, help="The data set's folder.")
+@click.option("--prompts", metavar="FILE", type=PLACE, help="What was answered; what cook prompts wrote.")
 @click.option("--unique-questions", is_flag=True, help="Leave out questions asked before, whatever their case.")
 @click.option("--fields", metavar="NAME=KEY,…", help="Keys that differ from id=custom_id, text=text, context=context.")
 @click.option("--pair-template", metavar="TEXT", help="Without --prompts: as for cooking.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.commands.options import PLACE
 from cook.commands.printing import print_json, several
 
 if TYPE_CHECKING:
@@ -22,14 +23,12 @@ Examples:
 
 
 @click.command("prompts", epilog=EPILOG)
-@click.argument("raw", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--to", metavar="FILE", type=click.Path(), required=True, help="The file of prompts; FILE.cook beside it."
-)
-@click.option("-t", "--tokenizer", metavar="NAME", required=True, help="As for cooking: the synthesizer's.")
+@click.argument("raw", nargs=-1, required=True, type=PLACE)
+@click.option("--to", metavar="FILE", type=PLACE, required=True, help="The file of prompts; FILE.cook beside it.")
+@click.option("-t", "--tokenizer", metavar="NAME", type=PLACE, required=True, help="As for cooking: the synthesizer's.")
 @click.option("--field", default="text", metavar="NAME", help="Key or column of the texts.  [text]")
 @click.option("--rounds", type=int, default=1, metavar="M", help="Rounds that share out the texts: M-shot.  [1]")
-@click.option("--previous", metavar="PARSED", type=click.Path(), help="What the round before was parsed into.")
+@click.option("--previous", metavar="PARSED", type=PLACE, help="What the round before was parsed into.")
 @click.option("--max-length", type=int, default=4096, metavar="N", help="Tokens of prompt and answer.  [4096]")
 @click.option("--max-new-tokens", type=int, default=400, metavar="N", help="Tokens of the answer.  [400]")
 @click.option(
@@ -60,7 +59,7 @@ Examples:
 @click.option("--pair-template", metavar="TEXT", help="As for cooking.")
 @click.option("--delimiter", metavar="TEXT", help="As for cooking.")
 @click.option("--engine", metavar="NAME", help="As for cooking.  [auto]")
-@click.option("--cache", metavar="DIR", help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]")
+@click.option("--cache", metavar="DIR", type=PLACE, help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]")
 @click.option("--overwrite", is_flag=True, help="Replace other prompts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from cook.commands.options import PLACE
+
 
 @click.command("show")
-@click.argument("path", type=click.Path())
+@click.argument("path", type=PLACE)
 @click.option("-d", "--dataset", "data_set", metavar="NAME", help="Of a ROOT or a mix: which data set.  [the first]")
 @click.option("--split", default="train", metavar="NAME", help="The split.  [train]")
 @click.option("--sequence", type=int, metavar="N", help="Which sequence, from 0.  [0]")
@@ -18,7 +20,7 @@ import click
 @click.option("--seed", type=int, metavar="N", help="With --random: the same again.")
 @click.option("--tokens", is_flag=True, help="Each token with its place, id and mask.")
 @click.option("--full", is_flag=True, help="Leave nothing out of what is long.")
-@click.option("-t", "--tokenizer", metavar="NAME", help="The tokenizer's place, where it has moved.")
+@click.option("-t", "--tokenizer", metavar="NAME", type=PLACE, help="The tokenizer's place, where it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(tokens: bool, full: bool, as_json: bool, **asked: Any) -> None:
     """Show a sequence of what is cooked: a data set's folder, a ROOT, or a mix; or a text of a corpus.

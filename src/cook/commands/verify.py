@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.commands.options import PLACE
 from cook.commands.printing import print_json, printable, several
 
 if TYPE_CHECKING:
@@ -17,10 +18,14 @@ MOST_SHOWN = 20  # findings of a file that are printed
 
 
 @click.command("verify")
-@click.argument("path", type=click.Path())
+@click.argument("path", type=PLACE)
 @click.option("--deep", is_flag=True, help="Read the shards, and compare every context, question and answer.")
-@click.option("-s", "--source", metavar="SOURCE", help="What --deep needs: where the shards are; as for cooking.")
-@click.option("-t", "--tokenizer", metavar="NAME", help="With --deep: the tokenizer's place, where it has moved.")
+@click.option(
+    "-s", "--source", metavar="SOURCE", type=PLACE, help="What --deep needs: where the shards are; as for cooking."
+)
+@click.option(
+    "-t", "--tokenizer", metavar="NAME", type=PLACE, help="With --deep: the tokenizer's place, where it has moved."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:
     """Check what is cooked: a data set's folder, all in a ROOT, a mix, a corpus, prompts, or what is parsed.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cook import accounts, pipeline
+from cook import accounts, pipeline, sources
 from cook.accounts import Dough
 from cook.corpora import documents, texts, tokens
 from cook.corpora.recipe import CorpusRecipe
@@ -23,8 +23,6 @@ from cook.sources import Shard
 from cook.store import card, manifest, publish
 from cook.store.older import older
 from cook.tokenize import MAX_PROBLEMS
-
-OURS = (".jsonl", ".parquet")  # what the folder of a corpus holds; see `older`
 
 
 def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summary:
@@ -53,6 +51,7 @@ def _tokens(means: Means) -> contextlib.AbstractContextManager[Ready]:
 @contextlib.contextmanager
 def _texts(means: Means) -> Iterator[Ready]:
     root = Path(means.recipe.output or "")
+    sources.refuse_inside(means.source, root)
     card.refuse_others(root, corpora=True)
     if not means.recipe.limit:
         means.progress("render", 0, means.size)
@@ -72,7 +71,7 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
         "source": means.source.provenance(),
         "inputs": inputs(shards, means.hasher),
     }
-    old = older(root / name, head, manifest.CORPUS_DETERMINING, OURS, recipe.overwrite)
+    old = older(root / name, head, manifest.CORPUS_DETERMINING, recipe.overwrite)
     if old is not None:
         means.progress("render", sum(shard.size for shard in shards))
         accounts.refuse_bad_lines(recipe, root / name, old)

@@ -18,7 +18,7 @@ from typing import Any
 
 from cook import catalog, executors
 from cook._version import __version__
-from cook.errors import OutputError, RecipeError
+from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
 from cook.exports import olmo, reading, tables, use
 from cook.exports.job import COUNTS, Done, Job, Settings
@@ -54,7 +54,6 @@ TARGETS = {
 }
 ATTENTIONS = ("isolated", "few-shot")
 # What the folder of an export holds; see `older`.
-OURS = (".parquet", ".arrow", ".npy", ".gz", ".jsonl", "/", use.NAME, *tables.SAVED)
 
 
 class Exported(Outcome):
@@ -80,6 +79,7 @@ def export(
 
     Raises RecipeError for settings, TokenizerError, OutputError for what cannot be read or written, OutputExists.
     """
+    refuse_empty(folder=folder, to=to, tokenizer=tokenizer)
     begun = time.perf_counter()
     folder, to = Path(folder), _folder(to)
     _check(target, attention, tokenizer, jobs)
@@ -153,7 +153,7 @@ def _export(
 ) -> tuple[dict[str, Any], bool]:
     """The export's manifest, and whether it was there already."""
     head = _head(source, settings)
-    old = older(to, head, manifest.EXPORT_DETERMINING, OURS, overwrite)
+    old = older(to, head, manifest.EXPORT_DETERMINING, overwrite)
     if old is not None:
         return old, True
     target = TARGETS[settings.target]

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from cook import catalog
 from cook._version import __version__
 from cook.entries import BOM, MAX_LINE, Line, LineReader, Part, open_shard, unreadable
-from cook.errors import BadLines, InputError, OutputError, Problem, RecipeError, SourceError
+from cook.errors import BadLines, InputError, OutputError, Problem, RecipeError, SourceError, refuse_empty
 from cook.format import Pair
 from cook.loop.files import line, output, written
 from cook.loop.pairs import LeftOut, Parser
@@ -41,7 +41,6 @@ from cook.store.older import older
 from cook.store.outcome import Outcome
 from cook.store.reader import read_cooked
 
-OURS = (".jsonl", "/")
 SHARD_BYTES = 256 << 20
 MAX_PROBLEMS = 20
 MAX_TEXT = 500  # letters kept of a piece that gave no pair
@@ -73,6 +72,7 @@ def parse(
 
     Raises RecipeError for settings, SourceError, BadLines for lines that are no answers, OutputError, OutputExists.
     """
+    refuse_empty(answers=answers, to=to, prompts=prompts)
     begun = time.perf_counter()
     to = Path(to)
     if not catalog.is_safe(to.name):
@@ -160,7 +160,7 @@ class _Parsing:
 
     def write(self, to: Path, overwrite: bool, progress: Progress) -> tuple[dict[str, Any], bool]:
         """Write the data set's folder; its manifest, and whether it was there already."""
-        old = older(to, self.head, manifest.PARSE_DETERMINING, OURS, overwrite)
+        old = older(to, self.head, manifest.PARSE_DETERMINING, overwrite)
         if old is not None:
             return old, True
         with publish.staging(to.parent, to.name) as staged:

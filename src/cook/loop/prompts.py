@@ -24,7 +24,7 @@ import numpy as np
 
 from cook import catalog, executors
 from cook._version import __version__
-from cook.errors import InputError, OutputExists, RecipeError, SourceError
+from cook.errors import InputError, OutputExists, RecipeError, SourceError, refuse_empty
 from cook.loop import raw as reading
 from cook.loop.build import OVERLONG, Builder, Built, Waiting
 from cook.loop.files import line, output, written
@@ -35,7 +35,7 @@ from cook.recipe import Recipe
 from cook.sources import Shard, sha256_of, shard_at
 from cook.store import manifest, publish
 from cook.store.manifest import SIDE
-from cook.store.older import older
+from cook.store.older import is_file, older
 from cook.store.outcome import Outcome
 from cook.tokenizer import Tokenizer, resolve
 
@@ -43,7 +43,6 @@ Format = Literal["jsonl", "openai-batch"]
 Endpoint = Literal["chat", "completions"]
 Overlong = Literal["drop", "truncate", "error"]
 ENTRIES, SKIPPED = "entries.jsonl", "skipped.jsonl"
-OURS = (ENTRIES, SKIPPED)
 BATCH_LETTERS = 2 << 20  # of text encoded in one call
 MOST_ROUNDS = 1 << 20
 
@@ -90,6 +89,7 @@ def prompts(
     Raises RecipeError for settings, SourceError, TokenizerError, InputError for what is no text, TooLong, OutputError
     and OutputExists.
     """
+    refuse_empty(raw=raw, to=to, previous=previous, tokenizer=tokenizer)
     begun = time.perf_counter()
     recipe = Recipe(datasets=("prompts",), tokenizer=tokenizer, max_length=max_length, **text)
     to = Path(to)
@@ -108,7 +108,9 @@ def prompts(
         "delimiter": recipe.delimiter,
     }
     _refuse(settings, to)
-    files = reading.find([raw] if isinstance(raw, (str, Path)) else raw)
+    given = [raw] if isinstance(raw, (str, Path)) else raw
+    is_file(to, "the prompts", map(Path, given))
+    files = reading.find(given)
     before = Previous(previous) if previous is not None else None
     settings["round"] = before.round + 1 if before else 1
     made, up_to_date = _Round(recipe, resolve(recipe), files, before, settings).write(to, overwrite, progress or silent)
@@ -145,8 +147,6 @@ def _refuse(settings: dict[str, Any], to: Path) -> None:
         problems.append("field: must name the key or column of the texts")
     if not catalog.is_safe(to.name + SIDE):
         problems.append(f"to: {str(to)!r} cannot name a file of prompts")
-    elif to.is_dir():
-        problems.append(f"to: {to} is a folder; name a file in it")
     if problems:
         raise RecipeError("\n".join(problems))
 
@@ -237,10 +237,11 @@ class _Round:
 
     def _older(self, to: Path, side: Path, overwrite: bool) -> dict[str, Any] | None:
         """The manifest of what is there already, if it is up to date. Raises OutputExists."""
-        if to.exists() and not side.exists():
+        there = is_file(to, "the prompts")
+        if there and not side.exists():
             raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or name another file")
-        old = older(side, self.head, manifest.PROMPTS_DETERMINING, OURS, overwrite or not to.exists())
-        if old is None or not to.exists():
+        old = older(side, self.head, manifest.PROMPTS_DETERMINING, overwrite or not there)
+        if old is None or not there:
             return None
         if sha256_of(to) != old["requests"]["sha256"]:
             if overwrite:

@@ -6,14 +6,16 @@ It is made anew, under a lock, from the manifests that are there. A README.md th
 from __future__ import annotations
 
 import json
+import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
-from cook import catalog
+from cook import catalog, owned
 from cook.errors import OutputError, OutputExists, unwritable
 from cook.store import manifest
-from cook.store.publish import WORK, locked, sweep, sync_folder, tidy, write_bytes
+from cook.store.publish import WORK, locked, sweep, sync_folder, tidy
 
 NAME = "README.md"
 MARK = "<!-- written by cook: changes here are lost at the next run -->"
@@ -51,22 +53,28 @@ def refuse_others(root: Path, corpora: bool) -> None:
         raise OutputExists(f"{root}: holds {held}, and takes no {other} beside them: choose another folder")
 
 
+def is_cooks(path: Path) -> bool:
+    """Whether a file is a card that cook wrote; a link to one is not."""
+    try:
+        return not path.is_symlink() and path.is_file() and MARK.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
 def write(root: Path) -> bool:
     """Write the card; whether it is cook's. Warns, and leaves it alone, if it is not. Raises OutputError."""
     path = root / NAME
     try:
         with locked(root / WORK / ".card.lock", f"{path}: another run is writing it", wait=True):
-            if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+            if os.path.lexists(path) and not is_cooks(path):
                 warnings.warn(f"{path}: cook did not write it, so it is left as it is", CardWarning, stacklevel=2)
                 return False
             text = card(cooked(root)).encode()
             if not path.exists() or path.read_bytes() != text:
-                beside = root / WORK / NAME
-                try:
-                    write_bytes(beside, text)
-                    beside.replace(path)
-                finally:
-                    beside.unlink(missing_ok=True)
+                for left in (root / WORK).glob(f".{NAME}.*.tmp"):  # by a run that was killed
+                    if re.fullmatch(re.escape(f".{NAME}") + owned.TEMPORARY, left.name):
+                        left.unlink()
+                owned.write_over(path, text, root / WORK)
                 sync_folder(root)
             return True
     except OSError as exc:

@@ -1,8 +1,14 @@
-"""What lies where a mix or an export would go: up to date, or to be replaced, or in the way."""
+"""What lies where something of cook's would go: up to date, or to be replaced, or in the way.
+
+Replaced is only what cook wrote as the same kind: a folder whose manifest is sealed, and that holds only files which it
+names; a page, by its mark; a file of prompts, by the folder beside it. Nothing is written through a link, nor into a
+result, nor over a source.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +24,87 @@ KINDS = {
     manifest.PROMPTS: "of prompts",
     manifest.PARSE: "a data set that was parsed",
 }
-NOUNS = {manifest.PROMPTS: "file of prompts", manifest.PARSE: "data set"}  # else the kind itself
-VERBS = {manifest.PROMPTS: "write", manifest.CORPUS: "write"}
+NOUNS = {None: "result", manifest.PROMPTS: "file of prompts", manifest.PARSE: "data set"}  # else the kind itself
+VERBS = {None: "cook", manifest.PROMPTS: "write", manifest.CORPUS: "write"}
 
 
-def older(
-    to: Path, head: dict[str, Any], determining: tuple[str, ...], ours: tuple[str, ...], overwrite: bool
-) -> dict[str, Any] | None:
+def refuse_place(to: Path, sources: Iterable[Path] = ()) -> None:
+    """Raise OutputExists for a link, for a place in a result, and for one that is a source's, or in it."""
+    if to.is_symlink():
+        raise OutputExists(f"{to}: is a link, and is not written through; name the place it leads to, or remove it")
+    real = to.resolve()
+    for above in real.parents:
+        if manifest.sealed(above) is not None:
+            raise OutputExists(f"{to}: lies in {above}, a result that holds nothing else: choose another place")
+    for source in sources:
+        if real.is_relative_to(source.resolve()):
+            raise OutputExists(f"{to}: is what is read, or lies in it ({source}): choose another place")
+
+
+def is_file(to: Path, what: str, sources: Iterable[Path] = ()) -> bool:
+    """Whether a file is where one would go. Raises OutputExists for anything else that is there; see `refuse_place`."""
+    refuse_place(to, sources)
+    if os.path.lexists(to) and not to.is_file():
+        raise OutputExists(f"{to}: is there, and is no file; {what} is written to one: name a file")
+    return to.exists()
+
+
+def older(to: Path, head: dict[str, Any], determining: tuple[str, ...], overwrite: bool) -> dict[str, Any] | None:
     """The manifest of what is there already, if it is up to date; None where `head`'s may be made.
 
-    `ours` are names of files, and endings with their dot, that such a folder holds beside its manifest and card; "/"
-    among them says that they may lie in folders of it.
     Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
     """
-    kind = head["kind"]
-    noun, verb = NOUNS.get(kind, kind), VERBS.get(kind, kind)
+    kind = head.get("kind")
+    noun, verb = NOUNS.get(kind, kind), VERBS.get(kind, str(kind))
+    refuse_place(to)
     if publish.is_vacant(to):
         return None
-    if not (to / manifest.NAME).exists() and manifest.holds(to):
-        raise OutputExists(f"{to}: is a folder of several results; {verb} into a new folder, in it or elsewhere")
-    if not (to / manifest.NAME).exists():
-        raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or {verb} into another folder")
+    made = manifest.sealed(to)
+    if made is None:
+        raise OutputExists(_not_cooks(to, verb))
+    if made.get("kind") != kind:
+        raise OutputExists(f"{to}: is {KINDS.get(made.get('kind'), 'another thing')}; {verb} into another folder")
     try:
         old = read_cooked(to).manifest
     except OutputError as exc:
         if not overwrite:
             raise OutputExists(f"{exc}\n{to}: is there, and not whole; pass --overwrite to replace it") from exc
-        old, differing = {}, str(exc).splitlines()
+        differing = str(exc).splitlines()
     else:
-        if old.get("kind") != kind:
-            raise OutputExists(f"{to}: is {KINDS[old.get('kind')]}; {verb} into another folder")
         differing = manifest.differences(old, head, determining)
-    if not differing:
-        return old
+        if not differing:
+            return old
     if not overwrite:
         told = f"another {noun} is there already; pass --overwrite to replace it, or {verb} into another folder"
         raise OutputExists(f"{to}: {told}\n  " + "\n  ".join(differing))
-    others = sorted(str(path.relative_to(to)) for path in _entries(to, "/" in ours) if not _ours(path, ours))
-    if others:
+    if others := sorted(_others(to, made)):
         raise OutputExists(f"{to}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
     return None
 
 
-def _entries(folder: Path, deep: bool) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if deep and path.is_dir() and not path.is_symlink():
-            yield from _entries(path, deep=False)
-        else:
-            yield path
+def _not_cooks(to: Path, verb: str) -> str:
+    if not os.path.lexists(to / manifest.NAME):
+        if manifest.holds(to):
+            return f"{to}: is a folder of several results; {verb} into a new folder, in it or elsewhere"
+        return f"{to}: is there already, and is not cook's: move it away, or {verb} into another folder"
+    try:
+        manifest.read(to)
+        why = "changed"
+    except OutputError as exc:
+        why = str(exc)
+    return f"{why}\n{to}: cannot be told to be cook's, and is not replaced: move it away, or {verb} into another folder"
 
 
-def _ours(path: Path, ours: tuple[str, ...]) -> bool:
-    if path.name == card.NAME:
-        return card.MARK in path.read_text(encoding="utf-8", errors="replace")
-    return path.is_file() and (path.name == manifest.NAME or path.name in ours or path.suffix in ours)
+def _others(to: Path, made: dict[str, Any]) -> Iterator[str]:
+    """What is in a result's folder beside the files that its manifest names, the manifest, and cook's card."""
+    rows = made["outputs"] if isinstance(made.get("outputs"), list) else []
+    ours = {row["name"] for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)}
+    inside = {str(above) for name in ours for above in Path(name).parents}
+    for path, folders, files in os.walk(to):
+        for name in (*folders, *files):
+            below = os.path.relpath(os.path.join(path, name), to)
+            if below == manifest.NAME or below in (inside if name in folders else ours):
+                continue
+            if below != card.NAME or not card.is_cooks(to / card.NAME):
+                yield below
+        folders[:] = [name for name in folders if os.path.relpath(os.path.join(path, name), to) in inside]

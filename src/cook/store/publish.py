@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from cook import owned
 from cook.errors import OutputError, unwritable
 from cook.store import manifest
 
@@ -32,6 +33,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     if (root / manifest.NAME).exists():
         raise OutputError(f"{root}: is a result itself, and takes no other into it: choose another folder")
     work = root / WORK
+    owned.refuse_link(work, "its work")
     try:
         _ensure(work)
     except OSError as exc:
@@ -41,15 +43,34 @@ def staging(root: Path, name: str) -> Iterator[Path]:
             folder = work / name
             try:
                 recover(root, name)
-                shutil.rmtree(folder, ignore_errors=True)
+                _discard(folder)
                 folder.mkdir()
-                yield folder
+                owned.mark(folder, owned.STAGING)
+                try:
+                    yield folder
+                finally:
+                    _discard(folder)
             except OSError as exc:
                 raise unwritable(exc.filename or folder, exc) from exc
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
     finally:
         tidy(root)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a staging folder, its mark last. Raises OutputError for anything else that has its name."""
+    if not os.path.lexists(folder):
+        return
+    if not owned.plain_folder(folder) or (any(folder.iterdir()) and owned.marked_by(folder, owned.STAGING) is None):
+        raise OutputError(f"{folder}: is there, and is no staging folder of this cook: move it away")
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if owned.plain_folder(path):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != owned.TAG:
+                path.unlink()
+        if [path.name for path in folder.iterdir()] == [owned.TAG]:
+            (folder / owned.TAG).unlink()
+        folder.rmdir()
 
 
 def _ensure(folder: Path) -> None:
@@ -71,15 +92,18 @@ def tidy(root: Path) -> None:
 def sweep(root: Path) -> None:
     """Clear what killed runs left of any data set."""
     left_behind = list[Path]()
+    if not owned.plain_folder(root / WORK):
+        return
     with contextlib.suppress(FileNotFoundError):  # another run may remove the folder while it is read
         left_behind = list((root / WORK).glob("*.lock"))
     for left in left_behind:
         with contextlib.suppress(OutputError, OSError), locked(left, ""):
             name = left.name.removesuffix(".lock")
             recover(root, name)
-            shutil.rmtree(root / WORK / name, ignore_errors=True)
+            _discard(root / WORK / name)
 
 
+LOCK = b"a lock of cook's\n"
 PATIENCE = 1.0  # seconds: another run's `sweep` may hold a lock for a moment
 
 
@@ -91,13 +115,7 @@ def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
     """
     begun = time.monotonic()
     while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
-            _ensure(path.parent)  # another run removed it, empty, just now
-            continue
-        except OSError as exc:
-            raise unwritable(path, exc) from exc
+        handle, new = _lock_file(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as exc:
@@ -107,15 +125,40 @@ def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
                 continue
             raise OutputError(busy) from exc
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
+            if os.path.samestat(os.fstat(handle), os.lstat(path)):
                 break
         os.close(handle)  # its owner removed the file between our open and our lock: what we locked is nobody's
     try:
-        yield
+        if new:
+            os.write(handle, LOCK)
+        held = os.pread(handle, len(LOCK) + 1, 0)
+        if held not in (b"", LOCK):
+            raise OutputError(f"{path}: is there, and is no lock of cook's: move it away")
+        try:
+            yield
+        finally:
+            if held:  # one that is empty may be anybody's
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
         os.close(handle)
+
+
+def _lock_file(path: Path) -> tuple[int, bool]:
+    """A lock's file, open, and whether it was made for that. Raises OutputError."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    while True:
+        for place in (path.parent, path):
+            owned.refuse_link(place, "its locks")
+        try:
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):  # its owner removed it just now
+                return os.open(path, flags), False
+        except FileNotFoundError:
+            _ensure(path.parent)  # another run removed it, empty, just now
+        except OSError as exc:
+            raise unwritable(path, exc) from exc
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -169,7 +212,7 @@ def aside(root: Path, name: str) -> Path:
 def recover(root: Path, name: str) -> None:
     """Put an older result back that a kill between two renames left aside; drop it if its successor is in place."""
     older = aside(root, name)
-    if not older.exists():
+    if not owned.plain_folder(older) or manifest.sealed(older) is None:  # no result, and so none of cook's
         return
     if os.path.lexists(root / name):
         shutil.rmtree(older, ignore_errors=True)

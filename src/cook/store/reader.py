@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.errors import OutputError, SourceError
+from cook.errors import OutputError, SourceError, refuse_empty
 from cook.sources import sha256_of
 from cook.store import manifest
 from cook.store.parquet import COLUMNS, read_columns, read_data_sets
@@ -66,6 +66,7 @@ def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
 
     Raises OutputError, naming what is missing or damaged.
     """
+    refuse_empty(folder=folder)
     folder = Path(folder)
     if not folder.exists() and aside(folder.parent, folder.name).exists():
         folder = aside(folder.parent, folder.name)  # a kill between two renames left the older result there

@@ -18,10 +18,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from cook import owned
 from cook.accounts import REASONS, SKIPPED_NAME
 from cook.checking import cooked_folders
-from cook.errors import OutputError, RecipeError, unwritable
+from cook.entries import SUFFIXES
+from cook.errors import OutputError, OutputExists, RecipeError, refuse_empty
 from cook.progress import Progress, silent
+from cook.store import manifest
+from cook.store.card import is_cooks
+from cook.store.older import is_file
 from cook.store.reader import read_cooked
 from cook.views import plots
 from cook.views.outputs import Output, outputs
@@ -30,6 +35,7 @@ from cook.views.tally import Lengths, Sampled, Tally, tally
 from cook.views.visible import Piece, folded, one_line, pieces
 
 SAMPLE_BYTES = 1_200_000  # of the text of all samples of a page, about
+MARK = "cook report"  # in the page's <meta name="generator">: by it a page is known, and may be replaced
 HEAD, TAIL = 4_500, 1_000  # letters that stay of a part that has more
 ROWS = 10  # of skipped.jsonl that are shown
 
@@ -122,19 +128,24 @@ def report(
     samples: int = 12,
     seed: int = 0,
     tokenizer: str | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Reported:
-    """Write a page on a data set, a mix, or the data sets of a ROOT; a file that is there is replaced.
+    """Write a page on a data set, a mix, or the data sets of a ROOT; a page that is there is replaced.
+
+    Any other file is with `overwrite`, but none of a source or of an output, and no link.
 
     `samples` sequences of each are drawn by `seed` to be looked at. With none, no tokenizer is needed, and pairs per
     entry are not counted. All files are checked by their sha256.
 
-    Raises RecipeError for settings, OutputError for what cannot be read or written, TokenizerError, and CookError
-    where the libraries of the extra `report` are missing.
+    Raises RecipeError for settings, OutputError for what cannot be read or written, OutputExists, TokenizerError, and
+    CookError where the libraries of the extra `report` are missing.
     """
+    refuse_empty(path=path, to=to, tokenizer=tokenizer)
     plots.require()
     if samples < 0:
         raise RecipeError(f"samples: must be 0 or more (it is {samples})")
+    _refuse_place(Path(to), overwrite)
     found = outputs(Path(path))
     shown = [each for each in found if not each.mixed] or found  # a ROOT's mixes are the same sequences once more
     readers: dict[str, Reader] = {}
@@ -152,24 +163,32 @@ def report(
     read = {each.folder for each in found}
     others = [folder.name for folder in cooked_folders(Path(path)) if folder not in read]
     document = _document(Path(path).resolve().name, sections, also, others).encode("utf-8", "xmlcharrefreplace")
-    _write(Path(to), document)
+    _refuse_place(Path(to), overwrite)  # the page took a while
+    owned.write_over(Path(to), document)
     return Reported(
         Path(to), len(document), tuple(each.name for each in sections), sum(len(s.samples) for s in sections)
     )
 
 
-def _write(to: Path, document: bytes) -> None:
-    """Put the page where it belongs, whole or not at all; a link is followed, not replaced."""
-    to = to.resolve()
-    if to.exists() and not to.is_file():
-        raise OutputError(f"{to}: is there and is no file; a page is written to one")
-    beside = to.with_name(f".{to.name}.{os.getpid()}")
+def _refuse_place(to: Path, overwrite: bool) -> None:
+    """Raise OutputExists for what is there and is not replaced by a page."""
+    if not is_file(to, "a page") or _is_page(to):
+        return
+    if to.name.endswith((*SUFFIXES, ".parquet")) or manifest.sealed(to.with_name(to.name + manifest.SIDE)) is not None:
+        raise OutputExists(f"{to}: is data, which no page replaces: name another file")
+    if is_cooks(to):
+        raise OutputExists(f"{to}: is the card of an output, which no page replaces: name another file")
+    if not overwrite:
+        raise OutputExists(f"{to}: is there, and is no page of cook's: name another file, or pass --overwrite")
+
+
+def _is_page(to: Path) -> bool:
     try:
-        beside.write_bytes(document)
-        beside.replace(to)
+        with to.open("rb") as file:
+            head = file.read(1000)
     except OSError as exc:
-        beside.unlink(missing_ok=True)
-        raise unwritable(to, exc, len(document)) from exc
+        raise OutputError(f"{to}: cannot be read: {exc.strerror or exc}") from exc
+    return f'<meta name="generator" content="{MARK}">'.encode() in head
 
 
 def _section(output: Output, tallied: Tally, reader: Reader | None, room: int) -> Section:
@@ -371,6 +390,7 @@ def _document(title: str, sections: list[Section], also: list[str], others: list
     }
     made: str = environment.from_string(template).render(
         title=title,
+        mark=MARK,
         policy=f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
         "img-src data:; base-uri 'none'; form-action 'none'",
         style=Markup(style),  # noqa: S704 - the package's own

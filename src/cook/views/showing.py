@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from cook.errors import RecipeError
+from cook.errors import RecipeError, refuse_empty
 from cook.kinds import SEQUENCES
 from cook.store import manifest
 from cook.store.reader import Sequence
@@ -94,6 +94,7 @@ def show(
 
     Raises RecipeError for what is asked and is not there, OutputError for what cannot be read, TokenizerError.
     """
+    refuse_empty(path=path, tokenizer=tokenizer)
     found = _asked(outputs(Path(path), (*SEQUENCES, manifest.CORPUS)), Path(path), data_set, sequence is not None)
     if draw:
         seed = secrets.randbelow(1 << 31) if seed is None else seed
