@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -308,6 +309,44 @@ def test_a_worker_that_does_not_see_the_folders(tmp_path, large):
     assert "on storage that all of them share" in told
     assert list(hidden["out"].iterdir()) == []
     assert left_over(hidden["out"], hidden["cache"]) == []
+
+
+def test_workers_that_are_paused_for_memory_are_waited_for_so_long_and_no_longer(tmp_path, monkeypatch):
+    """As a worker pauses whose memory is too little: it takes no job, and stays. One that goes on again is enough."""
+    from cook import cluster
+
+    write_shard(tmp_path / "in", "one", [entry()])
+    recipe = {"datasets": "one", "tokenizer": "llama3", "source": tmp_path / "in", "cache": "none", "executor": "dask"}
+    for name, seconds in (("LOOKS", 0.1), ("TOLD", 0.5), ("ENDS", 3.0)):
+        monkeypatch.setattr(cluster, f"PAUSE_{name}", seconds)
+
+    def limit(share, dask_worker):
+        dask_worker.memory_manager.memory_pause_fraction = share
+
+    with ClusterServer(tmp_path / "cluster") as running:
+        running.add(1)
+        with running.client() as client:
+            client.run(limit, 1e-9)
+            end = time.monotonic() + 30
+            while {of["status"] for of in client.scheduler_info()["workers"].values()} != {"paused"}:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            begun = time.monotonic()
+            with (
+                pytest.warns(
+                    cluster.ClusterWarning, match=r"tcp://\S+: paused by Dask for lack of memory.* waiting for"
+                ),
+                pytest.raises(errors.ClusterError, match=r"tcp://\S+: paused by Dask .* No job ended within \d+ s"),
+            ):
+                run(Recipe(**recipe, output=tmp_path / "out", scheduler=running.address))
+            assert time.monotonic() - begun < 20
+            assert left_over(tmp_path / "out") == []
+            later = threading.Timer(1.5, client.run, (limit, False))
+            later.start()
+            with pytest.warns(cluster.ClusterWarning, match="paused by Dask"):
+                made = run(Recipe(**recipe, output=tmp_path / "out", scheduler=running.address))
+            later.join()
+    assert made.results[0].counts["examples"] == 1
 
 
 def test_one_that_joins_later_is_looked_at_too(tmp_path, running):

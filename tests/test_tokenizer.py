@@ -1,13 +1,16 @@
 """Which tokenizer: names, folders and files; BOS and EOS as exactly one special id each."""
 
+import base64
 import shutil
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
 import pytest
 
 from cook import tokenizer as module
+from cook.engines import growth
 from cook.errors import TokenizerError
 from cook.recipe import Recipe
 from cook.tokenizer import EngineWarning, load_engine, resolve
@@ -168,3 +171,53 @@ def test_a_file_that_changes_in_use(models, tmp_path):
     module._engines.clear()
     with pytest.raises(TokenizerError, match="changed while it was in use"):
         load_engine(found)
+
+
+def replaced(pattern: dict[str, str], content: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def steps(*normalizers: dict[str, object]) -> dict[str, object]:
+    return {"type": "Sequence", "normalizers": list(normalizers)}
+
+
+GROWING = {
+    "a letter by many": {"normalizer": replaced({"String": "a"}, "b" * 65)},
+    "in steps": {"normalizer": steps(*(replaced({"String": one}, more * 4) for one, more in pairwise("abcdef")))},
+    "nested": {"normalizer": steps(*[steps(replaced({"String": "a"}, "aaa"))] * 4)},
+    "a pattern of nothing": {"normalizer": steps(*[replaced({"Regex": "(?=[a])"}, "a")] * 7)},
+    "a prefix": {"normalizer": {"type": "Prepend", "prepend": "a" * 65}},
+    "a table": {
+        "normalizer": {
+            "type": "Precompiled",
+            "precompiled_charsmap": base64.b64encode(b"\4\0\0\0" + b"0000" + b"b" * 65 + b"\0").decode(),
+        }
+    },
+    "bytes of bytes": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}] * 7}},
+    "what is decoded": {"decoder": replaced({"String": "a"}, "b" * 65)},
+    "a suffix": {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "end_of_word_suffix": "b" * 65}},
+}
+
+
+@pytest.mark.parametrize("what", GROWING)
+def test_a_tokenizer_that_makes_texts_much_longer_is_refused(tmp_path, models, what):
+    document = orjson.loads((models["llama3"] / "tokenizer.json").read_bytes()) | GROWING[what]
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(orjson.dumps(document))
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: its (normalizer|pre_tok|decoder|end_of_word)\w* .*64"):
+        make(path, bos="none", eos="x")
+
+
+def test_a_tokenizer_that_replaces_letters_as_those_of_models_do_is_not():
+    forms = ({"type": kind} for kind in ("NFKD", "StripAccents", "Lowercase", "NFC"))
+    letters = (replaced({"String": one}, other) for one, other in (("``", '"'), ("\u2581", " "), (" ", "\u2581")))
+    patterns = (r"\s+", " {2,}", r"[\u0300-\u036f]+", r"\p{Mn}", r"\r\n")
+    spaces = (replaced({"Regex": pattern}, " ") for pattern in patterns * 5)
+    growth.refuse(Path("x"), {"normalizer": steps(*forms, *letters, *spaces, {"type": "Prepend", "prepend": "\u2581"})})
+
+
+def test_a_tokenizer_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    (tmp_path / "tokenizer.json").write_bytes(b" " * 1001)
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: has more than 1,000 bytes"):
+        make(tmp_path, bos="none", eos="x")

@@ -26,6 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cook import owned
 from cook.errors import ClusterError, CookError, unwritable
 from cook.executors import Lost
 from cook.sources import Shard
@@ -44,6 +45,7 @@ PACKAGES = (
     "instruct-cook", "numpy", "orjson", "pyarrow", "zstandard", "splintr-rs", "tokenizers", "fastokens", "distributed",
 )  # fmt: skip
 PATIENCE = 60.0  # seconds that a worker is waited for, and storage to show what another machine wrote
+PAUSE_LOOKS, PAUSE_TOLD, PAUSE_ENDS = 2.0, 30.0, 300.0  # seconds in which all workers are paused and no job ends
 A_THREAD = 4  # jobs of a data set submitted ahead for each thread of the cluster, so that none waits for the client
 MOST = 3000  # of a data set, three of which are at work: the scheduler never knows of 10,000
 
@@ -80,6 +82,7 @@ class Cluster(Executor):
         self._tasks: dict[Future[Any], distributed.Future] = {}
         self._lock = threading.Lock()
         self._threads, self._looked = 0, -60.0
+        self._done, self._ended = 0, ""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See Executor."""
@@ -99,6 +102,7 @@ class Cluster(Executor):
         """Dask keeps a result for as long as someone here has its future."""
         with self._lock:
             task = self._tasks.pop(outcome)
+            self._done += 1
         if outcome.cancelled() and task.status == "pending":
             with contextlib.suppress(Exception):  # lost, and so cancelled
                 task.cancel()
@@ -116,8 +120,41 @@ class Cluster(Executor):
         else:
             outcome.set_exception(error)
 
+    def watch(self, stop: threading.Event) -> None:
+        """Until `stop`, end work that cannot go on: every worker is paused, and for long none ended a job."""
+        since, done, told = time.monotonic(), -1, False
+        while not stop.wait(PAUSE_LOOKS):
+            paused = self._paused()
+            if not paused or done != self._done:
+                since, done, told = time.monotonic(), self._done, False
+                continue
+            waited = time.monotonic() - since
+            more = f" and {len(paused) - 5} more" if len(paused) > 5 else ""
+            says = f"{', '.join(paused[:5])}{more}: paused by Dask for lack of memory, and no other worker runs: give "
+            says += "workers more (--memory-limit), or start others"
+            if waited > PAUSE_ENDS:
+                self._ended = f"{says}. No job ended within {waited:.0f} s; run again to go on where it was"
+                with self._lock:
+                    tasks = list(self._tasks.values())
+                with contextlib.suppress(Exception):  # lost, and so cancelled
+                    self.client.cancel(tasks, force=True)
+                return
+            if waited > PAUSE_TOLD and not told:
+                told = True
+                warnings.warn(f"{says}; waiting for {PAUSE_ENDS - waited:.0f} s more", ClusterWarning, stacklevel=2)
+
+    def _paused(self) -> list[str]:
+        """The workers, if work waits and each of them is paused."""
+        if not self._tasks:
+            return []
+        with contextlib.suppress(Exception):  # what is lost is told of where work is
+            workers = self.client.sync(self.client.scheduler.identity)["workers"]
+            if workers and all(worker["status"] == "paused" for worker in workers.values()):
+                return sorted(workers)
+        return []
+
     def _gone(self) -> str:
-        return (
+        return self._ended or (
             f"{self.address}: the scheduler was lost, or it dropped the work; run again, once it is there, to go on "
             "where it was"
         )
@@ -161,6 +198,7 @@ class Cluster(Executor):
         marks = [folder / f"check-{token}.tmp" for folder in written]
         try:
             for mark in marks:
+                owned.refuse_link(mark.parent, "its work")
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.write_text(token)
             self._ask(token, marks, sizes)
@@ -251,7 +289,14 @@ def connected(recipe: Recipe) -> Iterator[Cluster]:
                 raise ClusterError(
                     f"{where}: no worker has joined the scheduler within {PATIENCE:.0f} s; start some"
                 ) from exc
-            yield Cluster(client)
+            cluster, stop = Cluster(client), threading.Event()
+            watcher = threading.Thread(target=cluster.watch, args=(stop,), name="cook-watch", daemon=True)
+            watcher.start()
+            try:
+                yield cluster
+            finally:
+                stop.set()
+                watcher.join()
         finally:
             with contextlib.suppress(Exception):  # what goes wrong at the end undoes nothing
                 client.close(timeout=2)

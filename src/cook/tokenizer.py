@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from cook import cache
-from cook.engines import Engine, Offsets
+from cook.engines import Engine, Offsets, growth
 from cook.engines.bundled import tokenizer_json
 from cook.engines.hf import HfEngine
 from cook.errors import TokenizerError
@@ -123,6 +123,7 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
 
 REFERENCE = "hf"
 SLOW_TO_LOAD = "fastokens"
+MAX_BYTES = 256 << 20  # of a tokenizer.json; those of models have up to 40 MB
 MAX_VOCAB = 1 << 24  # ids; a table of this many is made
 FAST_WORK = 108 << 20  # bytes a process from which fastokens, 1.5 s slower to load, is done sooner than splintr
 
@@ -308,6 +309,7 @@ def _from_file(name: str, path: Path, config_path: Path | None) -> _Source:
         ids, specials, unk = _vocabulary(document)
     except (TypeError, KeyError, ValueError, AttributeError) as exc:
         raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary") from exc
+    growth.refuse(path, document)
     config = _parse(config_path, _read(config_path)) if config_path and config_path.exists() else None
     return _Source(
         name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, specials, max(ids.values()) + 1, unk,
@@ -355,9 +357,13 @@ def _one_id(source: _Source, which: str, token: str) -> int:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as exc:
         raise TokenizerError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    if len(data) > MAX_BYTES:
+        raise TokenizerError(f"{path}: has more than {MAX_BYTES:,} bytes, which no tokenizer.json of a model has")
+    return data
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
