@@ -197,7 +197,7 @@ def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
         else:
             problems.append(_unknown(name, held))
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError(*problems)
     return list(chosen)
 
 

@@ -190,7 +190,7 @@ class Cluster(Executor):
                         f"{place}: what it writes into {mark.parent} does not appear on {socket.gethostname()}"
                     )
         if problems:
-            raise ClusterError("\n".join([*problems[:20], *_more(problems), FITTING]))
+            raise ClusterError(*problems[:20], *_more(problems), FITTING)
         if crowded:
             warnings.warn(
                 f"{crowded[0]}{f', and {len(crowded) - 1} more have several' if len(crowded) > 1 else ''}: half of the "
@@ -385,4 +385,4 @@ def _ready(need: Need) -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     unseen = [f"does not see {folder}" for folder in need.folders if not Path(folder).is_dir()]
     if problems := [*_differing(need), *unseen]:
-        raise ClusterError("\n".join([f"worker on {socket.gethostname()}: {said}" for said in problems] + [FITTING]))
+        raise ClusterError(*(f"worker on {socket.gethostname()}: {said}" for said in problems), FITTING)

@@ -190,8 +190,10 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
         differing = manifest.differences(old, head)
     except OutputError as exc:
         if not recipe.overwrite:
-            raise OutputExists(f"{exc}\n{folder}: is there, and not whole; pass --overwrite to replace it") from exc
-        old, differing = {}, str(exc).splitlines()
+            raise OutputExists(
+                *exc.lines, f"{folder}: is there, and not whole; pass --overwrite to replace it"
+            ) from exc
+        old, differing = {}, exc.lines
     if not differing:
         return old
     if recipe.overwrite:
@@ -201,8 +203,8 @@ def _older(recipe: Recipe, folder: Path, head: dict[str, Any]) -> dict[str, Any]
             raise OutputExists(f"{folder}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
         return None
     raise OutputExists(
-        f"{folder}: another result is there already; pass --overwrite to replace it, or another --output\n  "
-        + "\n  ".join(differing)
+        f"{folder}: another result is there already; pass --overwrite to replace it, or another --output",
+        *(f"  {what}" for what in differing),
     )
 
 

@@ -141,7 +141,7 @@ class Recipe:
         if not problems:
             problems = _of_revision(self.source, self.revision) + _of_cluster(self)
         if problems:
-            raise RecipeError("\n".join(problems))
+            raise RecipeError(*problems)
 
     def determining(self) -> dict[str, Any]:
         """The settings that determine a data set's bytes, as the manifest keeps them.
@@ -345,5 +345,5 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS"
         )
     if problems:
-        raise RecipeError("\n".join([*problems, f"keys: {', '.join(CHECKS)}"]))
+        raise RecipeError(*problems, f"keys: {', '.join(CHECKS)}")
     return dict(settings)

@@ -148,7 +148,7 @@ def _refuse(settings: dict[str, Any], to: Path) -> None:
     elif to.is_dir():
         problems.append(f"to: {to} is a folder; name a file in it")
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError(*problems)
 
 
 class _Round:

@@ -91,7 +91,7 @@ class Previous:
         if self.round >= self.asked["prompts"]["rounds"]:
             wrong.append(f"it was round {self.round}, the last of {self.asked['prompts']['rounds']}")
         if wrong:
-            raise RecipeError("\n".join(f"previous: {self.folder}: {what}" for what in wrong))
+            raise RecipeError(*(f"previous: {self.folder}: {what}" for what in wrong))
         unanswered = self.manifest["counts"]["failed"] + self.manifest["counts"]["missing"]
         if unanswered:
             told = f"{self.folder}: {unanswered:,} of its prompts have no answer, and their chains break here"

@@ -43,8 +43,8 @@ def older(
         old = read_cooked(to).manifest
     except OutputError as exc:
         if not overwrite:
-            raise OutputExists(f"{exc}\n{to}: is there, and not whole; pass --overwrite to replace it") from exc
-        old, differing = {}, str(exc).splitlines()
+            raise OutputExists(*exc.lines, f"{to}: is there, and not whole; pass --overwrite to replace it") from exc
+        old, differing = {}, exc.lines
     else:
         if old.get("kind") != kind:
             raise OutputExists(f"{to}: is {KINDS[old.get('kind')]}; {verb} into another folder")
@@ -53,7 +53,7 @@ def older(
         return old
     if not overwrite:
         told = f"another {noun} is there already; pass --overwrite to replace it, or {verb} into another folder"
-        raise OutputExists(f"{to}: {told}\n  " + "\n  ".join(differing))
+        raise OutputExists(f"{to}: {told}", *(f"  {what}" for what in differing))
     others = sorted(str(path.relative_to(to)) for path in _entries(to, "/" in ours) if not _ours(path, ours))
     if others:
         raise OutputExists(f"{to}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
