@@ -30,7 +30,7 @@ import orjson
 
 from cook import spool
 from cook.entries import Part, unreadable
-from cook.errors import OutputError, RecipeError
+from cook.errors import CookWarning, OutputError, RecipeError
 from cook.recipe import Recipe
 from cook.sources import sha256_of
 from cook.store.publish import is_vacant
@@ -44,7 +44,7 @@ DIGEST_DAYS = 90  # for so long a shard's hash is kept
 REST = 2 * 10**9  # nanoseconds: a file that changed just now could change again and show the same times
 
 
-class CacheWarning(UserWarning):
+class CacheWarning(CookWarning):
     """The cache cannot be used; the run goes on without it."""
 
 

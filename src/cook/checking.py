@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from cook.auditing import Check
-from cook.errors import OutputError, RecipeError, SourceError, TokenizerError
+from cook.errors import CookWarning, OutputError, RecipeError, SourceError, TokenizerError
 from cook.escapes import escaped
 from cook.recipe import Recipe, hub_address
 from cook.rows import Finding, Findings
@@ -91,7 +91,7 @@ def verify(
     return Verified(done)
 
 
-class DepthWarning(UserWarning):
+class DepthWarning(CookWarning):
     """Results lie deeper than is looked at."""
 
 

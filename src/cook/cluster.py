@@ -26,7 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cook.errors import ClusterError, CookError, unwritable
+from cook.errors import ClusterError, CookError, CookWarning, unwritable
 from cook.executors import Lost
 from cook.sources import Shard
 
@@ -48,7 +48,7 @@ A_THREAD = 4  # jobs of a data set submitted ahead for each thread of the cluste
 MOST = 3000  # of a data set, three of which are at work: the scheduler never knows of 10,000
 
 
-class ClusterWarning(UserWarning):
+class ClusterWarning(CookWarning):
     """A cluster works, but not as it should."""
 
 

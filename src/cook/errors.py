@@ -61,6 +61,13 @@ def _made_again(kind: type[CookError], args: tuple[Any, ...], state: dict[str, A
     return error
 
 
+class CookWarning(UserWarning):
+    """Base of every warning that cook gives on purpose; it is one line, escaped as an error's."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__())
+
+
 class RecipeError(CookError):
     """One or more settings are wrong; the message lists all of them."""
 

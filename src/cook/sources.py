@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.catalog import COLLECTION, is_safe
 from cook.entries import SUFFIXES, shard_name, unreadable
-from cook.errors import SourceError
+from cook.errors import CookWarning, SourceError
 from cook.recipe import HUB, hub_address
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LAID_OUT = "a source is laid out DATASET/shard/*.jsonl"
 MODELSCOPE = "modelscope"
 
 
-class SourceWarning(UserWarning):
+class SourceWarning(CookWarning):
     """A source holds what is not read, or its copy on this machine had to be mended or may be old."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cook import catalog
-from cook.errors import OutputError, OutputExists, unwritable
+from cook.errors import CookWarning, OutputError, OutputExists, unwritable
 from cook.store import manifest
 from cook.store.publish import WORK, locked, sweep, sync_folder, tidy, write_bytes
 
@@ -27,7 +27,7 @@ TEXT_COLUMNS = (
 )
 
 
-class CardWarning(UserWarning):
+class CardWarning(CookWarning):
     """The card was not written."""
 
 
