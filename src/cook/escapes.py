@@ -45,3 +45,12 @@ def escaped_json(document: str) -> str:
     import json
 
     return document.translate({ord(sign): json.dumps(sign)[1:-1] for sign in unseen(document) - {"\n"}})
+
+
+def encodable(text: str) -> bool:
+    """Whether a text has a UTF-8 form: a name of bytes that are none has not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from cook import plain_yaml
 from cook.catalog import COLLECTION
 from cook.errors import RecipeError
+from cook.escapes import encodable
 from cook.plain_yaml import shown
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none", "wrap"]  # the last for a corpus alone
@@ -223,7 +224,7 @@ def _text(optional: bool = False, empty: bool = False) -> Callable[[Any], str | 
             return "must be text"
         if not value and not empty:
             return "must not be empty"
-        return None if _encodable(value) else "holds a lone surrogate, which has no UTF-8 form"
+        return None if encodable(value) else "holds a lone surrogate, which has no UTF-8 form"
 
     return check
 
@@ -236,14 +237,6 @@ def _folder(value: Any) -> str | None:
             "does not have; name a folder, and copy what is whole"
         )
     return _text(optional=True)(value)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _template(*placeholders: str) -> Callable[[Any], str | None]:
