@@ -31,7 +31,7 @@ import orjson
 
 from cook import owned, spool
 from cook.entries import Part, unreadable
-from cook.errors import OutputError, RecipeError, refuse_empty
+from cook.errors import CookWarning, OutputError, RecipeError, refuse_empty
 from cook.recipe import Recipe
 from cook.sources import sha256_of
 
@@ -59,7 +59,7 @@ LEFT = re.compile(
 ALL = re.compile(f"{KEPT.pattern}|{LEFT.pattern}")
 
 
-class CacheWarning(UserWarning):
+class CacheWarning(CookWarning):
     """The cache cannot be used; the run goes on without it."""
 
 

@@ -158,7 +158,7 @@ BY_NAME = {data_set.name: data_set for data_set in CATALOG}
 ALIASES = {"AQUA_RAT": "AQUA_RAT_yes_opt"}  # the Hub's own alias
 ALL = "all"
 # What a folder, a configuration of `datasets` and a glob can all be named.
-_UNSAFE = re.compile(r"""[\x00-\x1f\x7f<>:"/\\|?*\[\]{}]|^[.\s-]|[.\s]$""")
+_UNSAFE = re.compile(r"""[\x00-\x1f\x7f\ud800-\udfff<>:"/\\|?*\[\]{}]|^[.\s-]|[.\s]$""")
 
 
 def is_safe(name: str) -> bool:
@@ -197,7 +197,7 @@ def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
         else:
             problems.append(_unknown(name, held))
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError(*problems)
     return list(chosen)
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import orjson
 
 from cook.auditing import Check
-from cook.errors import OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
+from cook.errors import CookWarning, OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
+from cook.escapes import escaped
 from cook.recipe import Recipe, hub_address
 from cook.rows import Finding, Findings
 from cook.sources import Shard, Source, open_source, sha256_of
@@ -91,7 +92,7 @@ def verify(
     return Verified(done)
 
 
-class DepthWarning(UserWarning):
+class DepthWarning(CookWarning):
     """Results lie deeper than is looked at."""
 
 
@@ -180,7 +181,7 @@ def _read(check: Check) -> bool:
     except OutputError as exc:
         if _of_another_cook(check.folder):
             raise
-        check.wrong(str(exc).removeprefix(f"{check.folder / manifest.NAME}: "))
+        check.wrong(str(exc).removeprefix(escaped(f"{check.folder / manifest.NAME}: ")))
         return False
     if check.fields.get("kind") == manifest.EXPORT:
         raise OutputError(
@@ -237,11 +238,11 @@ def _tokenizer(check: Check, recipe: Recipe, name: str | None) -> Tokenizer:
     try:
         found = resolve(recipe)
     except TokenizerError as exc:
-        raise TokenizerError(f"{exc}\n{where} says where it lies") from exc
+        raise TokenizerError(*exc.lines, f"{where} says where it lies") from exc
     if found.fingerprint != told["fingerprint"]:
         raise TokenizerError(
-            f"{name or told['name']}: is another tokenizer, of fingerprint {found.fingerprint}\n{where} says where "
-            "it lies"
+            f"{name or told['name']}: is another tokenizer, of fingerprint {found.fingerprint}",
+            f"{where} says where it lies",
         )
     check.same_tokenizer(found)
     return found

@@ -7,11 +7,13 @@ Exit codes: 0 done; 1 a CookError; 2 usage; 3 input rejected; 4 verify or diff f
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,10 +21,13 @@ import click
 
 from cook import process
 from cook.commands.options import RUN, Place, option, recipe_options
-from cook.commands.printing import print_json
+from cook.commands.printing import echo, print_json, print_own
 from cook.commands.summary import print_preview, print_summary, summary_json
+from cook.escapes import escaped
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from cook.errors import CookError
     from cook.recipe import Recipe
 
@@ -58,6 +63,11 @@ class CookGroup(click.Group):
         command: click.Command = getattr(import_module(f"cook.commands.{module}"), name)
         return command
 
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        """See click."""
+        with _usage():
+            return super().make_context(*args, **settings)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -91,7 +101,7 @@ class CookGroup(click.Group):
         for ending in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, _terminated)
         try:
-            with warnings.catch_warnings():
+            with _usage(), warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except CookError as exc:
@@ -99,12 +109,23 @@ class CookGroup(click.Group):
         except OSError as exc:
             if exc.filename or exc.errno == errno.EPIPE:
                 raise
-            click.echo(f"cook: standard output: cannot be written: {exc.strerror}", err=True)
+            echo(f"cook: standard output: cannot be written: {exc.strerror}", err=True)
             sys.stdout = sys.__stdout__ = None  # type: ignore[misc] # what it still holds is lost
             sys.exit(1)
         except KeyboardInterrupt:
-            click.echo(f"cook: interrupted{_again()}", err=True)
+            echo(f"cook: interrupted{_again()}", err=True)
             sys.exit(130)
+
+
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """What click says of arguments repeats them: they are escaped, and its own help, where that is said, is not."""
+    try:
+        yield
+    except click.ClickException as exc:
+        if not isinstance(exc, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            exc.message = escaped(exc.message)  # type: ignore[misc] # nothing else of it is as free
+        raise
 
 
 READING = ("verify", "diff", "fingerprint", "show", "report", "list", "cache")  # commands that make no folder
@@ -117,12 +138,12 @@ def _again() -> str:
 
 
 def _terminated(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal handler's signature
-    click.echo(f"cook: ended by {signal.Signals(signum).name}{_again()}", err=True)
+    echo(f"cook: ended by {signal.Signals(signum).name}{_again()}", err=True)
     sys.exit(128 + signum)
 
 
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG001 - warnings.showwarning's
-    click.echo(f"cook: warning: {message}", err=True)
+    echo(f"cook: warning: {message}", err=True)
 
 
 def _fail(error: CookError, as_json: bool, quiet: bool, cooking: bool) -> NoReturn:
@@ -141,8 +162,7 @@ def _fail(error: CookError, as_json: bool, quiet: bool, cooking: bool) -> NoRetu
         elif cooking:
             made = {"root": None, "tokenizer": None, "seconds": None, "data_sets": []}
         print_json(made | {"failures": told})
-    for line in str(error).splitlines():
-        click.echo(f"cook: {line}", err=True)
+    echo(*(f"cook: {line}" for line in error.lines), err=True)
     sys.exit(error.exit_code)
 
 
@@ -181,7 +201,7 @@ def main(ctx: click.Context, /, config: str | None, dry_run: bool, as_json: bool
             raise click.UsageError(f"these options are for cooking, not for `cook {ctx.invoked_subcommand}`")
         return
     if not given and not config:
-        click.echo(ctx.get_help())
+        print_own(ctx.get_help())
         return
     settings = _settings(config, given)
     if not dry_run and settings.get("executor", "local") == "local":
@@ -216,7 +236,7 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
 
 
 def _tell(notice: str) -> None:
-    click.echo(f"cook: {notice}", err=True)
+    echo(f"cook: {notice}", err=True)
 
 
 def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
@@ -235,11 +255,19 @@ def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quie
         print_json(summary_json(summary))
 
 
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As Python tells of an error that nothing took; its words may be of data."""
+    import traceback
+
+    echo(*"".join(traceback.format_exception(kind, error, trace)).rstrip().split("\n"), err=True)
+
+
 def start() -> None:
     """`main` as a process of its own, which ends at once where all went well: Python takes 0.1 s to free what it holds.
 
     What cannot be written then is told as Python tells it.
     """
+    sys.excepthook = _crashed
     try:
         main(prog_name="cook")
     except SystemExit as ended:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook import owned
-from cook.errors import ClusterError, CookError, unwritable
+from cook.errors import ClusterError, CookError, CookWarning, unwritable
 from cook.executors import Lost
 from cook.sources import Shard
 
@@ -50,7 +50,7 @@ A_THREAD = 4  # jobs of a data set submitted ahead for each thread of the cluste
 MOST = 3000  # of a data set, three of which are at work: the scheduler never knows of 10,000
 
 
-class ClusterWarning(UserWarning):
+class ClusterWarning(CookWarning):
     """A cluster works, but not as it should."""
 
 
@@ -228,7 +228,7 @@ class Cluster(Executor):
                         f"{place}: what it writes into {mark.parent} does not appear on {socket.gethostname()}"
                     )
         if problems:
-            raise ClusterError("\n".join([*problems[:20], *_more(problems), FITTING]))
+            raise ClusterError(*problems[:20], *_more(problems), FITTING)
         if crowded:
             warnings.warn(
                 f"{crowded[0]}{f', and {len(crowded) - 1} more have several' if len(crowded) > 1 else ''}: half of the "
@@ -430,4 +430,4 @@ def _ready(need: Need) -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     unseen = [f"does not see {folder}" for folder in need.folders if not Path(folder).is_dir()]
     if problems := [*_differing(need), *unseen]:
-        raise ClusterError("\n".join([f"worker on {socket.gethostname()}: {said}" for said in problems] + [FITTING]))
+        raise ClusterError(*(f"worker on {socket.gethostname()}: {said}" for said in problems), FITTING)

@@ -23,6 +23,7 @@ from cook.accounts import Dough
 from cook.entries import parts_of
 from cook.errors import (
     BadLines,
+    CookWarning,
     InputError,
     Problem,
     SourceError,
@@ -39,7 +40,7 @@ from cook.tokenizer import Tokenizer
 T = TypeVar("T")
 
 
-class SplitWarning(UserWarning):
+class SplitWarning(CookWarning):
     """A split that was asked for has no entry."""
 
 

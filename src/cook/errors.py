@@ -24,6 +24,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cook.escapes import escaped
+
 if TYPE_CHECKING:
     from cook.pipeline import Summary
 
@@ -31,9 +33,21 @@ FOUND = 4  # what the command returns where verify or diff found something
 
 
 class CookError(Exception):
-    """Base of every error that cook raises on purpose. `exit_code` is what the command returns for it."""
+    """Base of every error that cook raises on purpose. `exit_code` is what the command returns for it.
+
+    Each argument is a line of the message. A line break in one is of a name or of another's words: it is escaped, with
+    all that could steer a terminal, where the message is asked for.
+    """
 
     exit_code = 1
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its message, as they are printed."""
+        return [escaped(str(line)) for line in self.args]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """From a worker to whoever waits for it, whatever its constructor takes."""
@@ -45,6 +59,13 @@ def _made_again(kind: type[CookError], args: tuple[Any, ...], state: dict[str, A
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+class CookWarning(UserWarning):
+    """Base of every warning that cook gives on purpose; it is one line, escaped as an error's."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__())
 
 
 class RecipeError(CookError):
@@ -132,7 +153,7 @@ class BadLines(InputError):
             lines.append(JSON_LINES)
         elif skippable:
             lines.append(SKIPPABLE)
-        super().__init__("\n".join(lines))
+        super().__init__(*lines)
 
 
 class TooLong(InputError):
@@ -145,5 +166,5 @@ class SeveralFailed(CookError):
     def __init__(self, failures: Mapping[str, CookError], summary: Summary) -> None:
         self.failures, self.summary = dict(failures), summary
         self.exit_code = max(error.exit_code for error in failures.values())
-        lines = ((f"{name}:", line) for name, error in failures.items() for line in str(error).splitlines())
-        super().__init__("\n".join(line if line.startswith(name) else f"{name} {line}" for name, line in lines))
+        lines = ((f"{name}:", line) for name, error in failures.items() for line in error.lines)
+        super().__init__(*(line if line.startswith(escaped(name)) else f"{name} {line}" for name, line in lines))

@@ -175,7 +175,7 @@ def checked_settings(
     if wrong := CHECKS["jobs"](jobs):
         problems.append(f"jobs: {wrong} (it is {jobs!r})")
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError(*problems)
     return Settings(known, sequences, seed, split)
 
 
@@ -258,7 +258,7 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
             told = f"{source.folder}: is of tokenizer {theirs['name']}, {sources[0].folder} of {ours['name']}: "
             problems.append(told + ", ".join(f"{field} {theirs[field]!r} and {ours[field]!r}" for field in differing))
     if problems:
-        raise OutputError("\n".join([*problems, "data sets of one mix must agree in these; weight 0 leaves one out"]))
+        raise OutputError(*problems, "data sets of one mix must agree in these; weight 0 leaves one out")
     return {
         "format_version": manifest.FORMAT_VERSION,
         "kind": manifest.MIX,

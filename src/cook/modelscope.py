@@ -96,7 +96,8 @@ class ModelScopeSource:
             download: Any = import_module("modelscope_hub._download")
         except ImportError as exc:
             raise SourceError(
-                f"source modelscope: needs ModelScope's client, which is not installed ({exc}):\n  {INSTALL}"
+                f"source modelscope: needs ModelScope's client, which is not installed ({exc}):",
+                f"  {INSTALL}",
             ) from exc
         # Its bars are shown on a terminal alone; it has no setting for that.
         if not isinstance(download.tqdm, functools.partial):

@@ -86,7 +86,7 @@ def _open(recipe: Recipe) -> tuple[Source, list[str]]:
         wanted = [name.lower() for name in recipe.datasets]
         for above in (folder, folder.parent):  # a data set's own folder, or its shards', was named
             if isinstance(source, sources.Folder) and above.name.lower() in wanted:
-                raise RecipeError(f"{exc}\nsource: the folder that holds {above.name} is {above.parent}") from exc
+                raise RecipeError(*exc.lines, f"source: the folder that holds {above.name} is {above.parent}") from exc
         raise
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from cook import plain_yaml
 from cook.catalog import COLLECTION
 from cook.errors import RecipeError
+from cook.escapes import encodable
 from cook.plain_yaml import shown
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none", "wrap"]  # the last for a corpus alone
@@ -141,7 +142,7 @@ class Recipe:
         if not problems:
             problems = _of_revision(self.source, self.revision) + _of_cluster(self)
         if problems:
-            raise RecipeError("\n".join(problems))
+            raise RecipeError(*problems)
 
     def determining(self) -> dict[str, Any]:
         """The settings that determine a data set's bytes, as the manifest keeps them.
@@ -223,7 +224,7 @@ def _text(optional: bool = False, empty: bool = False) -> Callable[[Any], str | 
             return "must be text"
         if not value and not empty:
             return "must not be empty"
-        return None if _encodable(value) else "holds a lone surrogate, which has no UTF-8 form"
+        return None if encodable(value) else "holds a lone surrogate, which has no UTF-8 form"
 
     return check
 
@@ -236,14 +237,6 @@ def _folder(value: Any) -> str | None:
             "does not have; name a folder, and copy what is whole"
         )
     return _text(optional=True)(value)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _template(*placeholders: str) -> Callable[[Any], str | None]:
@@ -345,5 +338,5 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS"
         )
     if problems:
-        raise RecipeError("\n".join([*problems, f"keys: {', '.join(CHECKS)}"]))
+        raise RecipeError(*problems, f"keys: {', '.join(CHECKS)}")
     return dict(settings)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.catalog import COLLECTION, is_safe
 from cook.entries import SUFFIXES, shard_name, unreadable
-from cook.errors import OutputExists, SourceError, refuse_empty
+from cook.errors import CookWarning, OutputExists, SourceError, refuse_empty
+from cook.escapes import encodable
 from cook.recipe import HUB, hub_address
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ LAID_OUT = "a source is laid out DATASET/shard/*.jsonl"
 MODELSCOPE = "modelscope"
 
 
-class SourceWarning(UserWarning):
+class SourceWarning(CookWarning):
     """A source holds what is not read, or its copy on this machine had to be mended or may be old."""
 
 
@@ -113,6 +114,8 @@ def in_order(data_set: str, paths: Iterable[str]) -> list[str]:
     ordered = sorted(paths, key=lambda path: (os.fsencode(shard_name(path)), path))
     if not ordered:
         raise SourceError(f"{data_set}: holds no shard; a shard's name ends in {', '.join(SUFFIXES)}")
+    if odd := next((path for path in ordered if not encodable(path)), None):
+        raise SourceError(f"{data_set}: {odd}: the shard's name is not UTF-8; rename it")
     if len({path.rpartition("/")[0] for path in ordered}) > 1:
         raise SourceError(f"{data_set}: its shards lie in two places, {ordered[0]} and {ordered[-1]}; remove one")
     for one, other in itertools.pairwise(ordered):

@@ -24,7 +24,7 @@ from cook import cache
 from cook.engines import Engine, Offsets, growth
 from cook.engines.bundled import tokenizer_json
 from cook.engines.hf import HfEngine
-from cook.errors import TokenizerError
+from cook.errors import CookWarning, TokenizerError
 from cook.presets import PRESETS, Preset, find_preset
 from cook.recipe import NO_TOKEN, Recipe
 
@@ -66,7 +66,7 @@ class Tokenizer(NamedTuple):
         return self.name.replace("/", "--")
 
 
-class EngineWarning(UserWarning):
+class EngineWarning(CookWarning):
     """The fast engine stepped aside."""
 
 

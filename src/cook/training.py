@@ -109,7 +109,7 @@ class Collator:
         if self.mask_dtype not in ("float16", "bfloat16", "float32", "float64"):
             wrong.append(f"mask_dtype: {self.mask_dtype!r} is none of float16, bfloat16, float32, float64")
         if wrong:
-            raise RecipeError("\n".join(wrong))
+            raise RecipeError(*wrong)
 
     def __call__(self, rows: list[Mapping[str, Any] | Sequence]) -> dict[str, Any]:
         """The batch of some rows."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cook.commands.options import PLACE, Place, keys
-from cook.commands.printing import print_json, print_table, several
+from cook.commands.printing import echo, print_json, print_own, print_table, several
 from cook.commands.summary import summary_json
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
     if value:
         from cook.corpora.styles import bundled
 
-        click.echo(bundled().read_text(encoding="utf-8"), nl=False)
+        print_own(bundled().read_text(encoding="utf-8"), nl=False)
         ctx.exit()
 
 
@@ -124,12 +124,11 @@ def print_texts(summary: Summary) -> None:
         rows.append(row)
     print_table(rows, sys.stderr)
     for result in summary.results:
-        for line in _told(result.counts):
-            click.echo(f"{result.name}: {line}", err=True)
-    click.echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+        echo(*(f"{result.name}: {line}" for line in _told(result.counts)), err=True)
+    echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
-        click.echo(f'load_dataset({place}, split="train")', err=True)
+        echo(f'load_dataset({place}, split="train")', err=True)
 
 
 def _told(counts: dict[str, Any]) -> list[str]:

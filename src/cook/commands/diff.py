@@ -7,7 +7,7 @@ import sys
 import click
 
 from cook.commands.options import PLACE
-from cook.commands.printing import print_json, printable
+from cook.commands.printing import echo, print_json
 
 
 @click.command("diff")
@@ -29,10 +29,9 @@ def diff_command(a: str, b: str, as_json: bool) -> None:
         print_json({"same": found.same, "data_sets": found.data_sets})
     else:
         for name, told in found.data_sets.items():
-            for line in told:
-                click.echo(printable(f"{name}: {line}"))
+            echo(*(f"{name}: {line}" for line in told))
         if found.same:
-            click.echo("same", err=True)
+            echo("same", err=True)
     if not found.same:
         sys.exit(FOUND)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cook.commands.options import PLACE
-from cook.commands.printing import print_json, print_table, several
+from cook.commands.printing import echo, print_json, print_table, several
 
 if TYPE_CHECKING:
     from cook.exports.exporting import Exported
@@ -59,5 +59,5 @@ def _print_exported(exported: Exported) -> None:
     row = {"target": settings["target"], "split": settings["split"]} | {name: counts[name] for name in COUNTS}
     print_table([row], sys.stderr)
     told = "up to date" if exported.up_to_date else f"{exported.seconds:.2f} s"
-    click.echo(f"{several(counts['rows'], 'row')}: {told}: {exported.folder}", err=True)
-    click.echo(f"how to use it: {exported.folder / 'USE.md'}", err=True)
+    echo(f"{several(counts['rows'], 'row')}: {told}: {exported.folder}", err=True)
+    echo(f"how to use it: {exported.folder / 'USE.md'}", err=True)

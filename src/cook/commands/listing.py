@@ -7,7 +7,7 @@ import sys
 import click
 
 from cook.commands.options import PLACE
-from cook.commands.printing import print_json, print_table
+from cook.commands.printing import echo, print_json, print_table
 
 
 @click.command("list")
@@ -51,7 +51,7 @@ def info(cache: str | None, as_json: bool) -> None:
         print_json(found)
     else:
         for name, value in found.items():
-            click.echo(f"{name:8} {value:,}" if isinstance(value, int) else f"{name:8} {value}")
+            echo(f"{name:8} {value:,}" if isinstance(value, int) else f"{name:8} {value}")
 
 
 @cache_command.command()
@@ -60,4 +60,4 @@ def clear(cache: str | None) -> None:
     """Remove all that the cache holds."""
     from cook.cache import clear as empty
 
-    click.echo(f"{empty(cache):,} bytes freed", err=True)
+    echo(f"{empty(cache):,} bytes freed", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cook.commands.options import PLACE
-from cook.commands.printing import print_json, print_table, several
+from cook.commands.printing import echo, print_json, print_table, several
 
 if TYPE_CHECKING:
     from cook.mixing import Mixed
@@ -77,7 +77,5 @@ def _print_mixed(mixed: Mixed) -> None:
     ]
     print_table(rows, sys.stderr)
     told = "up to date" if mixed.up_to_date else f"{mixed.seconds:.2f} s"
-    click.echo(
-        f"{several(total['sequences'], 'sequence')}, {total['tokens']:,} tokens: {told}: {mixed.folder}", err=True
-    )
-    click.echo(f'load_dataset({str(mixed.folder)!r}, split="{mixed.manifest["mix"]["split"]}")', err=True)
+    echo(f"{several(total['sequences'], 'sequence')}, {total['tokens']:,} tokens: {told}: {mixed.folder}", err=True)
+    echo(f'load_dataset({str(mixed.folder)!r}, split="{mixed.manifest["mix"]["split"]}")', err=True)

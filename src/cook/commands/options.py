@@ -38,7 +38,8 @@ def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete:
     from click.shell_completion import CompletionItem
 
     presets = [CompletionItem(name) for name in PRESET_NAMES if name.startswith(incomplete)]
-    return presets or [CompletionItem(incomplete, type="file")]
+    # One that is printed is a line of what the shell reads.
+    return presets or [CompletionItem(incomplete, type="file")] * incomplete.isprintable()
 
 
 class Place(click.Path):

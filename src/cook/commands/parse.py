@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cook.commands.options import PLACE, keys
-from cook.commands.printing import print_json, several
+from cook.commands.printing import echo, print_json, several
 
 if TYPE_CHECKING:
     from cook.loop.parsing import Parsed
@@ -76,5 +76,4 @@ def _print(made: Parsed) -> None:
             f"{made.folder / 'left-out' / 'rerun.jsonl'}, and parse again with both files of answers"
         )
     told.append(f"{'up to date' if made.up_to_date else f'{made.seconds:.2f} s'}: {made.folder}")
-    for line in told:
-        click.echo(line, err=True)
+    echo(*told, err=True)

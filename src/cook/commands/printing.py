@@ -1,4 +1,4 @@
-"""What commands print: JSON, tables, counts with their nouns."""
+"""All that commands print goes through here: lines, JSON, YAML, tables. What data puts into them is escaped."""
 
 from __future__ import annotations
 
@@ -6,17 +6,41 @@ from typing import Any
 
 import click
 
+from cook.escapes import escaped, escaped_json, unseen
+
+
+def echo(*lines: str, err: bool = False) -> None:
+    """Print lines, each of them as one: a line break in it is the data's, and escaped with all that is unseen."""
+    for line in lines:
+        click.echo(escaped(line), err=err)
+
+
+def print_own(text: str, nl: bool = True) -> None:
+    """Print text of several lines that holds nothing but cook's own words, on standard output."""
+    click.echo(text, nl=nl)
+
 
 def print_json(value: Any) -> None:
     """A value as JSON, on standard output."""
     import orjson
 
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    try:
+        document = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:  # a name that is no UTF-8
+        import json
+
+        document = json.dumps(value, indent=2, ensure_ascii=False)
+    print_own(escaped_json(document))
 
 
-def printable(text: str) -> str:
-    """A line that holds text of the data, with what could steer a terminal escaped."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+def print_yaml(value: Any) -> None:
+    """A mapping as YAML, on standard output."""
+    import yaml
+
+    document = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    if unseen(document) - {"\n"}:
+        document = yaml.safe_dump(value, sort_keys=False)
+    print_own(document.rstrip())
 
 
 def print_table(rows: list[dict[str, Any]], file: Any) -> None:
@@ -30,8 +54,8 @@ def print_table(rows: list[dict[str, Any]], file: Any) -> None:
         numbers = all(isinstance(row[name], int) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numbers else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row.values()))
-    console = Console(file=file, highlight=False, soft_wrap=True, width=500)
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else escaped(str(cell)) for cell in row.values()))
+    console = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=500)
     console.print(table)
 
 

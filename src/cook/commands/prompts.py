@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cook.commands.options import PLACE
-from cook.commands.printing import print_json, several
+from cook.commands.printing import echo, print_json, several
 
 if TYPE_CHECKING:
     from cook.loop.prompts import Prompted
@@ -108,5 +108,4 @@ def _print(made: Prompted) -> None:
     if counts["blank"]:
         lines.append(f"{several(counts['blank'], 'text')} passed over: empty or white space")
     lines.append(f"{'up to date' if made.up_to_date else f'{made.seconds:.2f} s'}: {made.file}")
-    for line in lines:
-        click.echo(line, err=True)
+    echo(*lines, err=True)

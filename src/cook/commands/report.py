@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cook.commands.options import PLACE, Place
+from cook.commands.printing import echo, print_json, several
 
 
 @click.command("report")
@@ -33,17 +34,12 @@ def command(path: str, to: str, as_json: bool, quiet: bool, **settings: Any) -> 
     with bars(shown=not quiet and sys.stderr.isatty()) as progress:
         made = report(path, to, progress=progress, **settings)
     if not quiet:
-        count = len(made.data_sets)
-        click.echo(
-            f"{count:,} {'data set' if count == 1 else 'data sets'}, {made.bytes:,} bytes: {made.page}", err=True
-        )
+        echo(f"{several(len(made.data_sets), 'data set')}, {made.bytes:,} bytes: {made.page}", err=True)
     if as_json:
-        import orjson
-
         told = {
             "page": str(made.page),
             "bytes": made.bytes,
             "data_sets": list(made.data_sets),
             "samples": made.samples,
         }
-        click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+        print_json(told)

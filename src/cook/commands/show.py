@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Any
 
 import click
 
 from cook.commands.options import PLACE
+from cook.commands.printing import print_json
 
 
 @click.command("show")
@@ -38,20 +38,10 @@ def command(tokens: bool, full: bool, as_json: bool, **asked: Any) -> None:
         raise click.UsageError("--seed goes with --random")
     shown = show(asked.pop("path"), **asked)
     if as_json:
-        import orjson
-
-        click.echo(harmless(orjson.dumps(shown.as_dict(tokens), option=orjson.OPT_INDENT_2).decode()))
+        print_json(shown.as_dict(tokens))
     elif isinstance(shown, ShownText):
         shown.write(sys.stdout, full)
     else:
         from cook.views.terminal import write
 
         write(shown, sys.stdout, tokens=tokens, full=full)
-
-
-UNSEEN = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-
-
-def harmless(document: str) -> str:
-    """JSON whose strings write out, as JSON may, what could command a terminal or mislead who reads it there."""
-    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from cook.commands.printing import print_json, print_table, several
+from cook.commands.printing import echo, print_json, print_table, print_yaml, several
 
 if TYPE_CHECKING:
     from cook.pipeline import Preview, Summary
@@ -27,15 +25,12 @@ def print_preview(ready: Preview, as_json: bool) -> None:
     if as_json:
         print_json({"recipe": settings, "shards": shards})
         return
-    import yaml
-
     recipe = {key: value for key, value in settings.items() if value is not None}
-    click.echo(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True).rstrip())
+    print_yaml(recipe)
     for name, found in ready.shards.items():
         size = sum(shard.size for shard in found)
-        click.echo(f"# {name}: {len(found)} shards, {size:,} bytes")
-        for path in shards[name]:
-            click.echo(f"#   {path}")
+        echo(f"# {name}: {len(found)} shards, {size:,} bytes")
+        echo(*(f"#   {path}" for path in shards[name]))
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -77,13 +72,12 @@ def print_summary(summary: Summary) -> None:
         )
     print_table(rows, sys.stderr)
     for result in summary.results:
-        for line in _told(result.counts):
-            click.echo(f"{result.name}: {line}", err=True)
-    click.echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+        echo(*(f"{result.name}: {line}" for line in _told(result.counts)), err=True)
+    echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
         for split in result.counts.get("splits", ("train",)):
-            click.echo(f'load_dataset({place}, split="{split}")', err=True)
+            echo(f'load_dataset({place}, split="{split}")', err=True)
 
 
 def _told(counts: dict[str, Any]) -> list[str]:

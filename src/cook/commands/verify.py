@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cook.commands.options import PLACE
-from cook.commands.printing import print_json, printable, several
+from cook.commands.printing import echo, print_json, several
 
 if TYPE_CHECKING:
     from cook.checking import Verified
@@ -74,13 +74,13 @@ def _print_verified(verified: Verified) -> None:
     for each in verified.data_sets:
         shown = list(by_file(each.findings, MOST_SHOWN))
         for finding in shown:
-            click.echo(printable(f"{each.folder}/{finding}"))
+            echo(f"{each.folder}/{finding}")
         if rest := each.found - len(shown):
-            click.echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
+            echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
         made = ", ".join(several(count, _singular(noun)) for noun, count in each.holds.items())
         done = "; equal to its shards" if each.compared else ""
         verdict = f"{several(each.found, 'finding')}" if each.found else f"right: {made}{done}"
-        click.echo(f"{each.folder}: {verdict}", err=True)
+        echo(f"{each.folder}: {verdict}", err=True)
 
 
 def _singular(noun: str) -> str:

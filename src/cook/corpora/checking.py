@@ -26,6 +26,7 @@ from cook.corpora.styles import MODES, Styles
 from cook.decoding import Decoder
 from cook.entries import Part
 from cook.errors import OutputError, RecipeError
+from cook.escapes import escaped
 from cook.marks import Marks
 from cook.recipe import Recipe
 from cook.sources import Shard
@@ -190,7 +191,7 @@ class TextCheck(CorpusCheck):
         try:
             yield from texts.read_rows(self.folder / name)
         except OutputError as exc:
-            self.findings.note(name, None, str(exc).removeprefix(f"{self.folder / name}: "))
+            self.findings.note(name, None, str(exc).removeprefix(escaped(f"{self.folder / name}: ")))
             self.whole = False
 
     def _wrong(self, row: Any) -> Iterator[str]:

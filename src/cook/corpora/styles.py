@@ -127,7 +127,7 @@ def read_styles(path: str | Path | None = None) -> Styles:
         made = Styles(_merged(own.data, value or {}))
         problems = [f"{path}: {what}" for what in _disagreements(made.data)]
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError(*problems)
     return made
 
 

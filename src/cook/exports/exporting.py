@@ -124,7 +124,7 @@ def _check(target: str, attention: str | None, tokenizer: str | None, jobs: int 
     if wrong := CHECKS["jobs"](jobs):
         problems.append(f"jobs: {wrong} (it is {jobs!r})")
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError(*problems)
 
 
 def _settings(source: Cooked, target: str, split: str, attention: str | None, tokenizer: str | None) -> Settings:

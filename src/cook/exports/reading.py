@@ -26,7 +26,7 @@ def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | 
         found = resolve(Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings))
     except TokenizerError as exc:
         told = f"the data was cooked with {cooked_with['name']}; pass --tokenizer with its folder or file"
-        raise TokenizerError(f"{told}\n{exc}") from exc
+        raise TokenizerError(told, *exc.lines) from exc
     if found.fingerprint != cooked_with["fingerprint"]:
         raise TokenizerError(
             f"{name}: is not the tokenizer that the data was cooked with: its fingerprint is "

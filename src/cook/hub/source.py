@@ -83,9 +83,9 @@ class HubSource:
             pattern = f"{paths[0].rpartition('/')[0]}/*" if "/" in paths[0] else paths[0]
             raise SourceError(
                 f"{data_set}: {missing} of its {len(paths)} shards of commit {snapshot.commit} are not in the "
-                f"local cache, and {snapshot.away}; once online this fetches them:\n"
+                f"local cache, and {snapshot.away}; once online this fetches them:",
                 f"  hf download {snapshot.repo} --repo-type dataset --revision {snapshot.commit} "
-                f"--include {shlex.quote(pattern)}"
+                f"--include {shlex.quote(pattern)}",
             )
         return shards
 

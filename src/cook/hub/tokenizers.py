@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from cook.errors import TokenizerError
+from cook.errors import CookWarning, TokenizerError
 from cook.hub.client import MISSING, UNCACHED, Trouble, call, hashes, is_offline, remove
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-class HubWarning(UserWarning):
+class HubWarning(CookWarning):
     """A file in the client's cache had to be mended."""
 
 

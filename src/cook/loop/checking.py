@@ -13,6 +13,7 @@ import orjson
 from cook.auditing import Check
 from cook.entries import LineReader, Part, parse
 from cook.errors import OutputError, Problem, SourceError
+from cook.escapes import escaped
 from cook.loop.parsing import FAILED, LEFT_OUT, RERUN, SKIPPED
 from cook.loop.prompts import ENTRIES
 from cook.loop.rounds import read_rows
@@ -66,7 +67,7 @@ class LoopCheck(Check):
         try:
             yield from read_rows(self.folder / name)
         except OutputError as exc:
-            self.wrong(str(exc).removeprefix(f"{self.folder}/"))
+            self.wrong(str(exc).removeprefix(escaped(f"{self.folder}/")))
             self.whole = False
 
 

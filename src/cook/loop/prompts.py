@@ -148,7 +148,7 @@ def _refuse(settings: dict[str, Any], to: Path) -> None:
     if not catalog.is_safe(to.name + SIDE):
         problems.append(f"to: {str(to)!r} cannot name a file of prompts")
     if problems:
-        raise RecipeError("\n".join(problems))
+        raise RecipeError(*problems)
 
 
 class _Round:

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from cook.errors import OutputError, RecipeError
+from cook.errors import CookWarning, OutputError, RecipeError
 from cook.format import Pair
 from cook.recipe import FIELDS
 from cook.store import manifest
@@ -46,7 +46,7 @@ def span(texts: int, rounds: int, number: int) -> range:
     return range(min((number - 1) * size, texts), min(number * size, texts))
 
 
-class UnansweredWarning(UserWarning):
+class UnansweredWarning(CookWarning):
     """A round goes on from one that lacks answers."""
 
 
@@ -91,7 +91,7 @@ class Previous:
         if self.round >= self.asked["prompts"]["rounds"]:
             wrong.append(f"it was round {self.round}, the last of {self.asked['prompts']['rounds']}")
         if wrong:
-            raise RecipeError("\n".join(f"previous: {self.folder}: {what}" for what in wrong))
+            raise RecipeError(*(f"previous: {self.folder}: {what}" for what in wrong))
         unanswered = self.manifest["counts"]["failed"] + self.manifest["counts"]["missing"]
         if unanswered:
             told = f"{self.folder}: {unanswered:,} of its prompts have no answer, and their chains break here"

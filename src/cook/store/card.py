@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cook import catalog, owned
-from cook.errors import OutputError, OutputExists, unwritable
+from cook.errors import CookWarning, OutputError, OutputExists, unwritable
 from cook.store import manifest
 from cook.store.publish import WORK, locked, sweep, sync_folder, tidy
 
@@ -29,7 +29,7 @@ TEXT_COLUMNS = (
 )
 
 
-class CardWarning(UserWarning):
+class CardWarning(CookWarning):
     """The card was not written."""
 
 

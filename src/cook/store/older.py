@@ -61,38 +61,38 @@ def older(to: Path, head: dict[str, Any], determining: tuple[str, ...], overwrit
         return None
     made = manifest.sealed(to)
     if made is None:
-        raise OutputExists(_not_cooks(to, verb))
+        raise OutputExists(*_not_cooks(to, verb))
     if made.get("kind") != kind:
         raise OutputExists(f"{to}: is {KINDS.get(made.get('kind'), 'another thing')}; {verb} into another folder")
     try:
         old = read_cooked(to).manifest
     except OutputError as exc:
         if not overwrite:
-            raise OutputExists(f"{exc}\n{to}: is there, and not whole; pass --overwrite to replace it") from exc
-        differing = str(exc).splitlines()
+            raise OutputExists(*exc.lines, f"{to}: is there, and not whole; pass --overwrite to replace it") from exc
+        differing = exc.lines
     else:
         differing = manifest.differences(old, head, determining)
         if not differing:
             return old
     if not overwrite:
         told = f"another {noun} is there already; pass --overwrite to replace it, or {verb} into another folder"
-        raise OutputExists(f"{to}: {told}\n  " + "\n  ".join(differing))
+        raise OutputExists(f"{to}: {told}", *(f"  {what}" for what in differing))
     if others := sorted(_others(to, made)):
         raise OutputExists(f"{to}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
     return None
 
 
-def _not_cooks(to: Path, verb: str) -> str:
+def _not_cooks(to: Path, verb: str) -> list[str]:
     if not os.path.lexists(to / manifest.NAME):
         if manifest.holds(to):
-            return f"{to}: is a folder of several results; {verb} into a new folder, in it or elsewhere"
-        return f"{to}: is there already, and is not cook's: move it away, or {verb} into another folder"
+            return [f"{to}: is a folder of several results; {verb} into a new folder, in it or elsewhere"]
+        return [f"{to}: is there already, and is not cook's: move it away, or {verb} into another folder"]
     try:
         manifest.read(to)
-        why = "changed"
+        why = ["changed"]
     except OutputError as exc:
-        why = str(exc)
-    return f"{why}\n{to}: cannot be told to be cook's, and is not replaced: move it away, or {verb} into another folder"
+        why = exc.lines
+    return [*why, f"{to}: cannot be told to be cook's, and is not replaced: move it away, or {verb} into another folder"]
 
 
 def _others(to: Path, made: dict[str, Any]) -> Iterator[str]:

@@ -85,5 +85,5 @@ def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
         except (OSError, SourceError) as exc:
             wrong.append(f"{path}: cannot be read: {exc}")
     if wrong:
-        raise OutputError("\n".join(wrong))
+        raise OutputError(*wrong)
     return Cooked(folder, found)

@@ -16,19 +16,11 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cook.escapes import unseen
+
 OPEN, CLOSE = "⟦⟧"
 SPACE, TAB, NEWLINE = "␣⇥↵"
 SIGNS = frozenset((OPEN, CLOSE, SPACE, TAB, NEWLINE))
-# Marks and letters that show nothing: they pass for printable, but are to be ignored by who draws (Unicode's
-# Default_Ignorable_Code_Point, less those that are not printable anyway).
-IGNORABLE = frozenset(
-    chr(code)
-    for first, last in (
-        (0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164), (0xFE00, 0xFE0F),
-        (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF),
-    )
-    for code in range(first, last + 1)
-)  # fmt: skip
 
 
 class Piece(NamedTuple):
@@ -41,7 +33,7 @@ class Piece(NamedTuple):
 
 def pieces(text: str) -> Iterator[Piece]:
     """A text, decoded with "surrogateescape", as pieces; a newline's mark is followed by the newline."""
-    odd = sorted(c for c in set(text) if not c.isprintable() or c in IGNORABLE or c in SIGNS)
+    odd = sorted(unseen(text) | (SIGNS & set(text)))
     pattern = r"^ +| +$| {2,}" + (f"|[{''.join(map(re.escape, odd))}]" if odd else "")
     end = 0
     for found in re.finditer(pattern, text, re.MULTILINE):
