@@ -331,7 +331,7 @@ def test_all_that_is_printed_goes_through_one_place():
     allowed = {"commands/printing.py", "views/terminal.py", "views/texts.py", "progress.py", "__main__.py"}
     root = Path(cli.__file__).parent
     prints = re.compile(
-        r"\bclick\.(?:echo|secho|style)\b|(?<![\w.])print\(|\.std(?:out|err)\.write|console\.print|os\.write\("
+        r"\bclick\.(?:echo|secho|style)\b|(?<![\w.])print\(|\.std(?:out|err)\.write|console\.print|os\.write\([12]\b"
     )
     found = {
         str(p.relative_to(root))

@@ -121,9 +121,10 @@ def named_files(folder: Path, names: re.Pattern[str], folders: re.Pattern[str]) 
     """(path below the folder, descriptor of the folder it is in, its name) of this user's files that have such names.
 
     Only folders with such names are looked into, and no link is followed: the descriptor is of what was looked into.
+    A folder that is not there has none.
     """
     top = os.path.realpath(folder)
-    for path, inside, files, at in os.fwalk(top):
+    for path, inside, files, at in os.fwalk(top) if os.path.isdir(top) else ():
         below = os.path.relpath(path, top).removeprefix(".").lstrip("/")
         below = below and below + "/"
         inside[:] = [name for name in inside if folders.fullmatch(below + name)]
