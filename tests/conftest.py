@@ -46,7 +46,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub on the loopback, the one that this process's client knows, with a cache of its own; no wait takes time."""
-    from huggingface_hub import constants, utils
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _http
 
     with HubServer() as running:
         point_at(running.url, monkeypatch)
@@ -55,7 +56,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
         monkeypatch.setattr("time.sleep", lambda seconds: None)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield running
-        (getattr(utils, "close_session", None) or utils.reset_sessions)()  # versions before 1 have the other
+        (getattr(_http, "close_session", None) or _http.reset_sessions)()  # versions before 1 have the other
 
 
 class Told:

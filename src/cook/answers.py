@@ -80,6 +80,7 @@ class Asked:
     etag: str | None = None
     etags: bool = True  # whether the client makes a path of them
     refusal: Refused | None = None
+    stopped: bool = False
     requests: int = 0
     got: int = 0
 
@@ -88,10 +89,13 @@ class Asked:
         self.refusal = Refused(told, temporary)
         return self.refusal
 
+    def stop(self) -> None:
+        """Nobody waits for the answer any more."""
+        self.stopped = True
+
     def on_request(self, url: str, headers: MutableMapping[str, str]) -> None:
         """Hold a request against the limits; a token goes to no other place than the endpoint. Raises Refused."""
-        if self.refusal:
-            raise self.refusal
+        self._go_on()
         self.requests += 1
         if self.requests > REQUESTS:
             raise self.refuse(f"{host(self.endpoint)} has not answered the question after {REQUESTS:,} requests")
@@ -123,8 +127,13 @@ class Asked:
 
     def on_bytes(self, url: str, got: int, limit: int) -> None:
         """Hold what has come of a body against its limit. Raises Refused."""
+        self._go_on()
         if got > limit:
             raise self.refuse(f"{host(url)} sends more than {limit:,} bytes, the most that cook takes of this answer")
+
+    def _go_on(self) -> None:
+        if self.refusal or self.stopped or self.watch.stopped:
+            raise self.refusal or Refused("is asked no more")
 
     def _check_forms(self, method: str, url: str, found: Mapping[str, str]) -> None:
         for name, (form, words) in FORMS.items():

@@ -121,11 +121,10 @@ class ModelScopeSource:
             watch = self._watch
             asked = self._asked["now"] = Asked(watch, self._endpoint, limit, is_file=bool(path), etags=False)
             try:
-                return watch.ask(question, lambda: None, lambda: asked.refusal is not None)
+                return watch.ask(question, asked.stop, lambda: asked.refusal is not None)
             except Exception as exc:
                 if asked.refusal and not isinstance(exc, CookError):
                     raise asked.refusal from exc
-                asked.refuse("is asked no more")
                 raise
             finally:
                 watch.waits_no_more(asked)

@@ -34,6 +34,8 @@ class Watch:
         self.patience = PATIENCE_S if patience is None else patience
         self.category = category
         self.endpoint = ""
+        self.stopped = False
+        """Whether nobody waits any more; threads left alone end at their next request or piece of an answer."""
         self._word = ""  # the last error that the server answered
         self._due: set[int] = set()  # of whom an answer is due
         self._used, self._since, self._got, self._told = 0.0, time.monotonic(), 0, False
@@ -123,11 +125,10 @@ class Watch:
             except BaseException as exc:
                 failed.append(exc)
 
-        self.run(work, [question], 1, stop, refused)
+        if not self.run(work, [question], 1, stop, refused):
+            raise GaveUp(self.told())
         if failed:
             raise failed[0]
-        if not found:
-            raise GaveUp(self.told())
         return found[0]
 
     def told(self) -> str:

@@ -81,7 +81,7 @@ def call(ask: Callable[[], T], asked: Asked, repo: str, file: str = "", revision
 def in_time(question: Callable[[], T], watch: Watch, name: str) -> T:
     """What `question`, a call or several, returns or raises; a Trouble if the Hub takes too long."""
     try:
-        return watch.ask(question, sever)
+        return watch.ask(question, lambda: sever(watch))
     except GaveUp as exc:
         raise Trouble(f"{name}: {exc}; try again later", temporary=True, final=True) from exc
 
@@ -93,10 +93,11 @@ def endpoint() -> str:
     return str(constants.ENDPOINT)
 
 
-def sever() -> None:
-    """Close the client's connections, where it has a way to: its downloads fail, and remove what they wrote."""
+def sever(watch: Watch) -> None:
+    """End what the client does, and close its connections where it has a way to: downloads remove what they wrote."""
     from huggingface_hub import utils
 
+    watch.stopped = True
     with contextlib.suppress(Exception):
         getattr(utils, "close_session", lambda: None)()
 
@@ -161,11 +162,12 @@ def explained(exc: BaseException, repo: str, file: str = "", revision: str | Non
         errors.RepositoryNotFoundError: f"{repo}: {MISSING}: check its name, or {LOG_IN}",
         errors.RevisionNotFoundError: f"{repo}: has no revision {revision}: check the branch, tag or commit",
         errors.DisabledRepoError: f"{repo}: has been disabled on the Hub",
-        errors.RemoteEntryNotFoundError: f"{name}: the Hub has no such file in this revision",
+        errors.EntryNotFoundError: f"{name}: the Hub has no such file in this revision",
         errors.HFValidationError: f"{name}: cannot be a repository and a revision: {_one_line(exc)}",
     }
+    unasked = errors.LocalEntryNotFoundError  # of EntryNotFoundError, and what is said wherever nothing else is known
     for kind, told in known.items():
-        if any(isinstance(cause, kind) for cause in causes):
+        if any(isinstance(cause, kind) and not isinstance(cause, unasked) for cause in causes):
             return Trouble(told)
     if answered := next((r for cause in causes if (r := getattr(cause, "response", None)) is not None), None):
         return _of_status(Answer(answered.status_code, answered.headers, str(answered.url)), name)

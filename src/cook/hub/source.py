@@ -116,8 +116,7 @@ class HubSource:
                 except SourceError as exc:
                     self._brought[file.path] = _Brought(error=exc)
 
-        if not self._watch.run(bring, list(groups.values()), THREADS, self._stop):
-            self._gave_up = f"{self._watch.told()}; try again later: what is fetched is kept"
+        self._watch.run(bring, list(groups.values()), THREADS, self._stop)
         needed = [file.path for files in groups.values() for file in files]
         for path in needed:
             if path not in self._brought:
@@ -127,8 +126,9 @@ class HubSource:
                 warnings.warn(brought.mended, SourceWarning, stacklevel=3)
 
     def _stop(self) -> None:
+        self._gave_up = f"{self._watch.told()}; try again later: what is fetched is kept"
         self._stopped.set()
-        sever()
+        sever(self._watch)
 
     def _paths(self, data_set: str) -> list[str]:
         return in_order(data_set, self._data_sets.get(data_set, ()))
@@ -142,7 +142,7 @@ class HubSource:
         try:
             return self._cached_or_fetched(name, file, count)
         except Trouble as exc:
-            raise SourceError(str(exc)) from exc
+            raise SourceError(f"{name}: {self._gave_up}" if self._gave_up else str(exc)) from exc
         except OSError as exc:
             raise SourceError(f"{name}: in the client's cache: {exc}") from exc
 
