@@ -80,10 +80,15 @@ NOBODY = "http://127.0.0.1:9"  # where no Hub listens
 
 def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the client in this process ask another Hub; it reads the environment at import."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    for module in (constants, file_download):  # versions before 1 have the names in both
+        for name, value in {
+            "ENDPOINT": url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
+        }.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
 
 
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ class Served(NamedTuple):
     path: str
     token: str
     start: int
+    cookie: str = ""
 
 
 class _Reply(NamedTuple):
@@ -179,7 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub, path = self.server.hub, unquote(self.path.replace("+", " "))
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        hub.requests.append(Served(path, token, int(wanted[1]) if wanted else 0))
+        start = int(wanted[1]) if wanted else 0
+        hub.requests.append(Served(path, token, start, self.headers.get("Cookie", "")))
         fault = hub.take_fault(path)
         self.close_connection = True
         if fault == "drop":
