@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import threading
@@ -18,8 +19,10 @@ from hostile.ground import LINE, Ground, some
 from hostile.values import BODIES, CODINGS, HEADER, KINDS, NUMBERS, PATHS, PLACE, PLACES, SIZES, TEXTS, TYPES, WAITS
 from modelscope_server import ModelScopeServer, _Reply
 
-pytest.importorskip("modelscope_hub")
-pytestmark = pytest.mark.filterwarnings("always::UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("always::UserWarning"),
+    pytest.mark.skipif(importlib.util.find_spec("modelscope_hub") is None, reason="the extra modelscope is not here"),
+]
 FILES = {"d/shard/0.jsonl": LINE * 20, "d/shard/1.jsonl": LINE * 30}
 SOURCE = ("-s", "modelscope://datasets/o/n")
 LIST, FILE = "/repo/tree", "FilePath="

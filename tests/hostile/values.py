@@ -14,8 +14,8 @@ TEXTS: list[Any] = [
 PATHS: list[Any] = [
     PLACE, "../../precious/rc.jsonl", "d/../../../precious/rc.jsonl", "/d/shard/0.jsonl", "d//shard/0.jsonl", "",
     "d\\shard\\0.jsonl", "d/shard/\x1b]0;pwn\x07.jsonl", "d/shard/\u202e.jsonl", "d/shard/a\0.jsonl",
-    "d/shard/\n.jsonl", "d/shard/\ud800.jsonl", "d/shard/" + "n" * 300 + ".jsonl", "d/" * 600 + "0.jsonl", 5, None, [], {},
-    True, "d/shard/0.jsonl\u2028", "~/d/shard/0.jsonl", "d/shard/$(touch x).jsonl",
+    "d/shard/\n.jsonl", "d/shard/\ud800.jsonl", "d/shard/" + "n" * 300 + ".jsonl", "d/" * 600 + "0.jsonl", 5, None,
+    [], {}, True, "d/shard/0.jsonl\u2028", "~/d/shard/0.jsonl", "d/shard/$(touch x).jsonl",
 ]  # fmt: skip
 KINDS: list[Any] = [None, 5, "", "symlink", [], PLACE]
 LFS: list[Any] = [

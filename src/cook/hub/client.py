@@ -25,6 +25,7 @@ T = TypeVar("T")
 WAITS = (1.0, 3.0)  # seconds before each further try
 READ_BYTES = 1 << 20
 UNREACHED = ("ConnectError", "ConnectTimeout")  # of the client's HTTP library, which is another one by version
+UNMADE = "NewConnectionError"  # in the words of requests, which has no class for it
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # what a client makes of odd answers
 MISSING = "no such repository on the Hub, or a private one"
 UNCACHED = "is not in the local cache"
@@ -169,7 +170,8 @@ def explained(exc: BaseException, repo: str, file: str = "", revision: str | Non
     for kind, told in known.items():
         if any(isinstance(cause, kind) and not isinstance(cause, unasked) for cause in causes):
             return Trouble(told)
-    if answered := next((r for cause in causes if (r := getattr(cause, "response", None)) is not None), None):
+    answered = next((r for cause in causes if (r := getattr(cause, "response", None)) is not None), None)
+    if answered is not None:  # an answer of requests that is an error is false
         return _of_status(Answer(answered.status_code, answered.headers, str(answered.url)), name)
     if local := next((cause for cause in causes if _is_local(cause)), None):
         return Trouble(f"{name}: cannot be kept in the client's cache: {_one_line(local)}")
@@ -187,7 +189,7 @@ def _of_cause(causes: list[BaseException], name: str) -> Trouble:
         return Trouble(told, temporary=True, final=True)
     if isinstance(causes[-1], errors.LocalEntryNotFoundError):  # no request was made
         return Trouble(f"{name}: {UNCACHED}")
-    if cause := next((cause for cause in causes if type(cause).__name__ in UNREACHED), None):
+    if cause := next((cause for cause in causes if type(cause).__name__ in UNREACHED or UNMADE in str(cause)), None):
         told, unreached = f"{who} cannot be reached: {_one_line(cause)}; try again", True
     elif isinstance(causes[-1], MALFORMED):
         odd = f"{type(causes[-1]).__name__}: {_one_line(causes[-1])}"
