@@ -93,7 +93,7 @@ class ModelScopeSource:
         """The client. Raises SourceError if it is not installed."""
         # A handler that is there before the client is keeps it from writing its log to standard error.
         log = logging.getLogger("modelscope_hub")
-        if not log.handlers:
+        if not any(isinstance(handler, _Told) for handler in log.handlers):
             log.addHandler(_Told(logging.WARNING))
         try:
             import modelscope_hub
