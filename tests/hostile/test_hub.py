@@ -245,6 +245,12 @@ def test_the_user_is_told_what_is_waited_for(ground, server, monkeypatch):
     ground.run("list", *SOURCE, code=1, told=told)
 
 
+@pytest.mark.parametrize("kind", ["list", "dry run", "cook"])
+def test_a_name_that_is_no_path_is_left_out(ground, server, kind):
+    server.twist("/tree/", field("/tree/", "path", value="d/shard/\x1b]0;pwn\x07\n\u202e.jsonl"))
+    ground.run(kind, *SOURCE, code=0, told=r"left out, as a name could .*: 'd/shard/\\x1b\]0;pwn\\x07\\n\\u202e.jsonl'")
+
+
 def test_a_portal_in_the_way_does_not_hide_what_is_cached(ground, server):
     ground.run("cook", *SOURCE, code=0)
     server.twist("/revision/", body(b"<html>", "text/html"))
