@@ -46,8 +46,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub on the loopback, the one that this process's client knows, with a cache of its own; no wait takes time."""
-    import huggingface_hub
     from huggingface_hub import constants
+    from huggingface_hub.utils import _http
 
     with HubServer() as running:
         point_at(running.url, monkeypatch)
@@ -56,7 +56,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
         monkeypatch.setattr("time.sleep", lambda seconds: None)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield running
-        huggingface_hub.utils.close_session()
+        (getattr(_http, "close_session", None) or _http.reset_sessions)()  # versions before 1 have the other
 
 
 class Told:
@@ -80,10 +80,15 @@ NOBODY = "http://127.0.0.1:9"  # where no Hub listens
 
 def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the client in this process ask another Hub; it reads the environment at import."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    for module in (constants, file_download):  # versions before 1 have the names in both
+        for name, value in {
+            "ENDPOINT": url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
+        }.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
 
 
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,6 +60,7 @@ class _Reply(NamedTuple):
     status: int
     body: bytes
     headers: Mapping[str, str]
+    pieces: Iterator[bytes] | None = None  # in place of the body, of no stated length
 
 
 class _Blob(NamedTuple):
@@ -125,6 +126,8 @@ class HubServer:
         self._commits: dict[tuple[str, str], dict[str, dict[str, _Blob]]] = {}
         self._branches: dict[tuple[str, str, str], str] = {}
         self._orders: list[_Order] = []
+        self._twists: list[tuple[str, str | None, Callable[[_Reply], _Reply]]] = []
+        self.tokens: list[str] = []  # of the requests that carried one, in the order of arrival
         self._requests: list[Served] = []
 
     def __enter__(self) -> Self:
@@ -177,6 +180,17 @@ class HubServer:
         methods = [method] if method else ["GET"] if kind in ("cut", "slow", "corrupt") else ["HEAD", "GET"]
         with self._lock:
             self._orders.append(_Order(kind, path_part, times, methods))
+
+    def twist(self, path_part: str, change: Callable[[_Reply], _Reply], method: Method | None = None) -> None:
+        """Have `change` make something else of the replies to requests whose path contains path_part."""
+        self._twists.append((path_part, method, change))
+
+    def twisted(self, method: str, path: str, reply: _Reply) -> _Reply:
+        """A reply as the twists make it."""
+        for path_part, only, change in self._twists:
+            if path_part in path and only in (None, method):
+                reply = change(reply)
+        return reply
 
     def clear_faults(self) -> None:
         """Answer properly again."""
@@ -336,6 +350,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.server.hub, unquote(self.path)
+        hub.tokens += [token] if (token := self.headers.get("Authorization")) else []
         if path == _HARNESSES:
             self._send(_json({"standardEnvVars": [], "harnesses": {}}), None, None)
         elif (fault := hub.take_fault(self.command, path)) == "drop":
@@ -346,7 +361,7 @@ class _Handler(BaseHTTPRequestHandler):
             hub.closing.wait(30)
             self.close_connection = True
         else:
-            self._send(_ERRORS.get(fault or "") or hub.answer(self.path), fault, path)
+            self._send(hub.twisted(self.command, path, _ERRORS.get(fault or "") or hub.answer(self.path)), fault, path)
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -375,8 +390,11 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(body)}" if status == 206 else f"bytes */{end}"
             start = min(start, end)
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(end - start)}.items():
+        for key, value in (headers if reply.pieces else {"Content-Length": str(end - start)} | headers).items():
             self.send_header(key, value)
+        if reply.pieces:
+            self._pour(reply)
+            return
         if fault == "cut":  # nothing that lies past the middle of a file ever comes
             end = max(start, middle)
             self.close_connection = True
@@ -395,6 +413,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             if path:
                 hub.record(Served(self.command, path, status, sent), place)
+
+    def _pour(self, reply: _Reply) -> None:
+        """Headers, then pieces until there are no more, or nobody reads them."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.end_headers()
+            for piece in reply.pieces or ():
+                if self.server.hub.closing.is_set():
+                    return
+                self.wfile.write(piece)
 
 
 class _Server(ThreadingHTTPServer):

@@ -12,11 +12,12 @@ store, as there), and whether the cloud has a faster way (it has none). Any othe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, NamedTuple, Self
@@ -41,12 +42,14 @@ class Served(NamedTuple):
     path: str
     token: str
     start: int
+    cookie: str = ""
 
 
 class _Reply(NamedTuple):
     status: int
     body: bytes
     headers: Mapping[str, str] = {}
+    pieces: Iterator[bytes] | None = None  # in place of the body, of no stated length
 
 
 class ModelScopeServer:
@@ -59,6 +62,7 @@ class ModelScopeServer:
         self._lfs: set[str] = set()
         self._without: set[str] = set()
         self._orders: list[list[Any]] = []
+        self._twists: list[tuple[str, Callable[[_Reply], _Reply]]] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -97,6 +101,16 @@ class ModelScopeServer:
         """Fail requests whose path (unquoted, with its query) contains path_part: the first `times`, or all."""
         assert kind in FAULTS, kind
         self._orders.append([kind, path_part, times])
+
+    def twist(self, path_part: str, change: Callable[[_Reply], _Reply]) -> None:
+        """Have `change` make something else of the replies to requests whose path contains path_part."""
+        self._twists.append((path_part, change))
+
+    def twisted(self, path: str, reply: _Reply) -> _Reply:
+        """A reply as the twists make it."""
+        for path_part, change in self._twists:
+            reply = change(reply) if path_part in path else reply
+        return reply
 
     def take_fault(self, path: str) -> str:
         """The fault of this request, counted."""
@@ -166,27 +180,32 @@ class _Handler(BaseHTTPRequestHandler):
         hub, path = self.server.hub, unquote(self.path.replace("+", " "))
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        hub.requests.append(Served(path, token, int(wanted[1]) if wanted else 0))
+        start = int(wanted[1]) if wanted else 0
+        hub.requests.append(Served(path, token, start, self.headers.get("Cookie", "")))
         fault = hub.take_fault(path)
         self.close_connection = True
         if fault == "drop":
             return
         reply = _json(None, *_ERRORS[fault]) if fault in _ERRORS else hub.answer(self.path)
+        reply = hub.twisted(path, reply)
         body, status, headers = reply.body, reply.status, dict(reply.headers)
         middle = len(body) // 2
         if fault == "short":
             body = body[:middle]
         elif fault == "corrupt" and body:
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-        if wanted and status == 200 and headers["Content-Type"] != "application/json":
+        if wanted and status == 200 and headers.get("Content-Type") != "application/json":
             status, total = 206, len(body)
             body = body[int(wanted[1]) :]
             headers["Content-Range"] = f"bytes {wanted[1]}-{total - 1}/{total}"
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(body)), "Connection": "close"}.items():
+        length = {} if reply.pieces else {"Content-Length": str(len(body))}
+        for key, value in {**length, **headers, "Connection": "close"}.items():
             self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(body[:middle] if fault == "cut" else body)
+        with contextlib.suppress(OSError):
+            self.end_headers()
+            for piece in reply.pieces or [body[:middle] if fault == "cut" else body]:
+                self.wfile.write(piece)
 
     def log_message(self, *_: object) -> None:
         """Nothing: the tests read `ModelScopeServer.requests`."""

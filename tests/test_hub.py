@@ -83,7 +83,7 @@ def test_nobody_there_is_found_out_once_and_told_once(server, monkeypatch, caplo
     waits = []
     monkeypatch.setattr(client.time, "sleep", waits.append)
     monkeypatch.setattr(client, "WAITS", (0.123, 0.123))
-    monkeypatch.setattr(client, "PATIENCE", 0)
+    monkeypatch.setattr(client, "UNREACHED_S", 0)
     point_at(NOBODY, monkeypatch)
     with pytest.raises(TokenizerError, match=rf"tokenizer\.json: {NOBODY} cannot be reached: .*refused.*; try again"):
         hub.tokenizer_file("owner/model", "tokenizer.json")

@@ -33,7 +33,8 @@
 Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine) and
 `presets` (tokenizers that need no network), `spool` (the tokens of a part on disk) and `cache` (what keeps them between
 runs), `catalog` (the 35 data sets), `hub` (files from the Hugging Face Hub, checked), `modelscope` (collections there),
-`listing`, `progress` and `commands` (for the command), `process` (what is set in the command's and its workers' own),
+`answers`, `transport` and `waiting` (what servers say, held against its forms, and how long they may take), `listing`,
+`progress` and `commands` (for the command), `process` (what is set in the command's and its workers' own),
 `errors` (all under CookError).
 
     >>> from cook import Recipe, run

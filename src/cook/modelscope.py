@@ -15,13 +15,16 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cook import transport
+from cook.answers import LEAST_BYTES, LIST_BYTES, Asked, Refused, Row, host, shown, sound
 from cook.errors import CookError, SourceError
 from cook.sources import Listed, Shard, SourceWarning, in_order, layout, sha256_of, shard_at
+from cook.waiting import GaveUp, Watch
 
 if TYPE_CHECKING:
     from cook.progress import Progress
@@ -31,6 +34,7 @@ COLLECTION = "AI-ModelScope/ft-instruction-synthesizer-collection"
 REVISION = "master"  # the default branch of every repository there
 INSTALL = "pip install 'instruct-cook[modelscope]'"
 LISTING_WAITS = (2.0, 8.0)  # seconds before a listing that failed is asked for again, after the client's own attempts
+T = TypeVar("T")
 _ADDRESS = re.compile(r"modelscope://datasets/(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w.-]*(?:/\w[\w.-]*)*))?")
 
 
@@ -49,6 +53,7 @@ class ModelScopeSource:
     repo: str  # OWNER/NAME
     revision: str = REVISION  # branch, tag or commit
     _brought: dict[str, Shard] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    _asked: dict[str, Asked] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def provenance(self) -> dict[str, Any]:
         """See Source. The server names no commit for a branch: the sha256 of each shard is the manifest's to say."""
@@ -88,7 +93,7 @@ class ModelScopeSource:
         """The client. Raises SourceError if it is not installed."""
         # A handler that is there before the client is keeps it from writing its log to standard error.
         log = logging.getLogger("modelscope_hub")
-        if not log.handlers:
+        if not any(isinstance(handler, _Told) for handler in log.handlers):
             log.addHandler(_Told(logging.WARNING))
         try:
             import modelscope_hub
@@ -103,31 +108,63 @@ class ModelScopeSource:
         if not isinstance(download.tqdm, functools.partial):
             download.tqdm = functools.partial(download.tqdm, disable=None)
         with self._told():
-            return modelscope_hub.HubApi()
+            api = modelscope_hub.HubApi()
+        for session in (api.legacy._session, api.legacy._read_session):
+            transport.guard(session, lambda: self._asked.get("now"))
+        return api
+
+    def _ask(self, question: Callable[[], T], path: str = "", limit: int = LIST_BYTES) -> T:
+        """What the client answers: in time, and held against the forms of `answers`. Raises SourceError.
+
+        It asks in a thread that is left alone where it takes too long; what that asks then is refused.
+        """
+        with self._told(path):
+            watch = self._watch
+            asked = self._asked["now"] = Asked(watch, self._endpoint, limit, is_file=bool(path), etags=False)
+            try:
+                return watch.ask(question, asked.stop, lambda: asked.refusal is not None)
+            except Exception as exc:
+                if asked.refusal and not isinstance(exc, CookError):
+                    raise asked.refusal from exc
+                raise
+            finally:
+                watch.waits_no_more(asked)
+
+    @functools.cached_property
+    def _watch(self) -> Watch:
+        return Watch(SourceWarning)
 
     @functools.cached_property
     def _files(self) -> dict[str, _File]:
         """The files of the repository at the revision, by path."""
         for wait in (*LISTING_WAITS, None):
-            found: dict[str, _File] = {}
             try:
-                with self._told():
-                    # Not `list_repo_files`: it takes a page that failed with status 200 for the end of the listing.
-                    for _, rows, failure in self._api.legacy.iter_dataset_file_pages(self.repo, self.revision):
-                        if failure is not None:
-                            raise failure
-                        found |= dict(_file(row) for row in rows if row.get("Type") != "tree")
+                found, left_out = self._ask(self._listing)
             except SourceError as exc:
-                if wait is None or not getattr(exc.__cause__, "retryable", False):
+                if wait is None or wait > self._watch.left() or not getattr(exc.__cause__, "retryable", False):
                     raise
                 time.sleep(wait)
             else:
                 break
+        if left_out:
+            warnings.warn(f"{self}: {left_out}", SourceWarning, stacklevel=3)
         if not found:
             raise SourceError(
                 f"{self}: lists no file: the repository is empty, or has no such revision; see {self._page}"
             )
         return found
+
+    def _listing(self) -> tuple[dict[str, _File], str]:
+        """The files as the server lists them now, and which were left out, in words."""
+        found: list[tuple[Row, _File]] = []
+        # Not `list_repo_files`: it takes a page that failed with status 200 for the end of the listing.
+        for _, rows, failure in self._api.legacy.iter_dataset_file_pages(self.repo, self.revision):
+            if failure is not None:
+                raise failure
+            if odd := next((row for row in rows if not isinstance(row, dict)), None):
+                raise Refused(f"{host(self._endpoint)} lists {shown(repr(odd), 80)}, which is no file")
+            found += [_file(row) for row in rows if row.get("Type") != "tree"]
+        return sound(found, host(self._endpoint))
 
     @functools.cached_property
     def _data_sets(self) -> dict[str, list[str]]:
@@ -144,24 +181,29 @@ class ModelScopeSource:
         with self._told(path):
             cached = self._cached(path)
             if cached is not None and not _is_whole(cached, file):
+                self._own(cached)
                 told = f"{cached}: is damaged, or older than the repository; fetched again"
                 warnings.warn(told, SourceWarning, stacklevel=3)
                 cached = None  # the client removes it, as it knows size and sha256 too
             if cached is None:
-                cached = Path(
-                    self._api.download_file(
-                        self.repo,
-                        "dataset",
-                        path,
-                        revision=self.revision,
-                        expected_sha256=file.sha256,
-                        file_size=file.size,
-                    )
-                )
+                cached = self._ask(lambda: self._download(path, file), path, max(file.size, LEAST_BYTES))
+                self._watch.progress()
                 if not _is_whole(cached, file):
-                    cached.unlink(missing_ok=True)
+                    self._own(cached).unlink(missing_ok=True)
                     raise SourceError(f"{cached}: is not what was fetched into it; is the disk sound? Run again")
             return shard_at(cached)
+
+    def _download(self, path: str, file: _File) -> Path:
+        return Path(
+            self._api.download_file(
+                self.repo,
+                "dataset",
+                path,
+                revision=self.revision,
+                expected_sha256=file.sha256,
+                file_size=file.size,
+            )
+        )
 
     def _cached(self, path: str) -> Path | None:
         from modelscope_hub.errors import CacheNotFound
@@ -171,6 +213,13 @@ class ModelScopeSource:
         except CacheNotFound:
             return None
         return Path(found)
+
+    def _own(self, path: Path) -> Path:
+        """A path of the client's cache, which may be written and removed; raises SourceError for one that leads out."""
+        cache = Path(self._api._config.cache_dir).resolve()
+        if not path.resolve().is_relative_to(cache):
+            raise SourceError(f"{path}: leads out of ModelScope's cache; remove the link, or set MODELSCOPE_CACHE")
+        return path
 
     @contextlib.contextmanager
     def _told(self, path: str = "") -> Iterator[None]:
@@ -212,6 +261,10 @@ class ModelScopeSource:
                     f"ModelScope cannot be reached at {self._endpoint} ({_reason(exc)}); check the network and "
                     f"MODELSCOPE_ENDPOINT, and run again: {KEPT}{self._instead()}"
                 )
+            case GaveUp():
+                told = f"{exc}; run again later: {KEPT}"
+            case Refused():
+                told = str(exc)
             case errors.CacheError() | OSError():
                 told = f"cannot be stored ({_reason(exc)}); MODELSCOPE_CACHE and MODELSCOPE_HOME name other folders"
             case _:
@@ -260,13 +313,17 @@ class _Told(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging."""
-        warnings.warn(f"ModelScope: {record.getMessage().splitlines()[0]}", SourceWarning, stacklevel=2)
+        warnings.warn(
+            f"ModelScope: {shown((record.getMessage().splitlines() or [''])[0])}", SourceWarning, stacklevel=2
+        )
 
 
-def _file(row: dict[str, Any]) -> tuple[str, _File]:
+def _file(row: dict[str, Any]) -> tuple[Row, _File]:
     """A row of a listing. The server leaves the sha256 empty where it has none."""
-    sha256 = str(row.get("Sha256") or "").lower()
-    return str(row["Path"]), _File(int(row["Size"]), sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else None)
+    path, size, sha256 = row.get("Path"), row.get("Size"), row.get("Sha256") or None
+    if isinstance(sha256, str):
+        sha256 = sha256.lower()
+    return Row(path, size, (sha256,)), _File(size, sha256)  # type: ignore[arg-type] # `sound` sees to it
 
 
 def _is_whole(path: Path, file: _File) -> bool:
@@ -288,4 +345,4 @@ def _reason(exc: Exception) -> str:
             if getattr(cause, "status_code", None):  # the server's own words
                 break
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    return found
+    return shown(found)

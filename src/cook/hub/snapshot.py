@@ -14,15 +14,17 @@ import datetime
 import re
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
 
 from cook import cache
+from cook.answers import Asked, Refused, Row, host, is_commit, is_path, is_size, shown, sound
 from cook.errors import SourceError
-from cook.hub.client import Trouble, call, is_offline
+from cook.hub.client import Trouble, call, endpoint, in_time, is_offline
 from cook.sources import SourceWarning
+from cook.waiting import Watch
 
 MAIN = "main"
 
@@ -52,7 +54,7 @@ class Snapshot:
     """Why the Hub is not to be asked; empty if it can be."""
 
 
-def resolve(repo: str, revision: str | None, kept: Path | None) -> Snapshot:
+def resolve(repo: str, revision: str | None, kept: Path | None, watch: Watch) -> Snapshot:
     """The snapshot that a revision is now: from the Hub, or as `kept`, cook's cache, has it if that cannot be asked.
 
     A commit whose list is kept needs no request. Raises SourceError.
@@ -60,7 +62,7 @@ def resolve(repo: str, revision: str | None, kept: Path | None) -> Snapshot:
     records = _Records(kept and kept / "hub" / f"datasets--{repo.replace('/', '--')}")
     name = revision or MAIN
     offline = "HF_HUB_OFFLINE is set" if is_offline() else ""
-    if re.fullmatch(r"[0-9a-f]{40}", name) and (files := records.tree(name)) is not None:
+    if is_commit(name) and (files := records.tree(name)) is not None:
         return Snapshot(repo, name, files, offline)
     if offline:
         _, found = records.last(repo, name, offline)
@@ -76,7 +78,7 @@ def resolve(repo: str, revision: str | None, kept: Path | None) -> Snapshot:
             )
         return found
     try:
-        return _ask(repo, name, records)
+        return in_time(lambda: _ask(repo, name, records, watch), watch, repo)
     except Trouble as exc:
         when, found = records.last(repo, name, "the Hub cannot be asked") if exc.temporary else ("", None)
         if found is None:
@@ -92,26 +94,37 @@ def address(repo: str, revision: str | None) -> str:
     return f"hf://datasets/{repo}" + (f"@{revision}" if revision else "")
 
 
-def _ask(repo: str, name: str, records: _Records) -> Snapshot:
+def _ask(repo: str, name: str, records: _Records, watch: Watch) -> Snapshot:
     """The commit of a revision and its files, from the Hub. Raises Trouble."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.hf_api import RepoFile
 
-    api = HfApi()
+    api, who = HfApi(), host(endpoint())
 
     def commit_of() -> str:
-        # With no timeout the client would wait for an answer for ever.
-        return str(api.dataset_info(repo, revision=name, timeout=constants.HF_HUB_ETAG_TIMEOUT).sha)
+        found = api.dataset_info(repo, revision=name, timeout=constants.HF_HUB_ETAG_TIMEOUT).sha
+        if not isinstance(found, str) or not is_commit(found):
+            raise Refused(f"{who} says that {name} is the commit {shown(repr(found), 80)}, which is none")
+        if is_commit(name) and found != name:
+            raise Refused(f"{who} answers of commit {found}, where {name} was asked for")
+        return found
 
-    def list_files() -> dict[str, File]:
+    def list_files() -> tuple[dict[str, File], str]:
         listed = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
-        rows = [row for row in listed if isinstance(row, RepoFile)]
-        return {row.path: File(row.path, row.size, row.blob_id, row.lfs.sha256 if row.lfs else None) for row in rows}
+        files = (
+            File(row.path, row.size, row.blob_id, row.lfs.sha256 if row.lfs else None)
+            for row in listed
+            if isinstance(row, RepoFile)
+        )
+        rows = ((Row(file.path, file.size, (file.sha1 or "", file.sha256)), file) for file in files)
+        return sound(rows, who)
 
-    commit = call(commit_of, repo, revision=name)
+    commit = call(commit_of, Asked(watch, endpoint()), repo, revision=name)
     files = records.tree(commit)
     if files is None:
-        files = call(list_files, repo, revision=commit)
+        files, left_out = call(list_files, Asked(watch, endpoint()), repo, revision=commit)
+        if left_out:
+            warnings.warn(f"{repo}: {left_out}", SourceWarning, stacklevel=2)
         records.keep_tree(commit, files)
     records.keep_last(name, commit)  # after its tree: a name that is kept leads to a list that is
     return Snapshot(repo, commit, files, "")
@@ -119,14 +132,17 @@ def _ask(repo: str, name: str, records: _Records) -> Snapshot:
 
 @dataclasses.dataclass(frozen=True)
 class _Records:
-    """What is kept of one repository; nothing where there is no cache."""
+    """What is kept of one repository; nothing where there is no cache. What is read is held against the same forms."""
 
     folder: Path | None
 
     def tree(self, commit: str) -> dict[str, File] | None:
         """The files of a commit; None if they are not known."""
-        data = cache.look(self.folder / "trees" / f"{commit}.json") if self.folder else None
-        return None if data is None else {row[0]: File(*row) for row in orjson.loads(data)}
+        data = cache.look(self.folder / "trees" / f"{commit}.json") if self.folder and is_commit(commit) else None
+        rows = None if data is None else _loaded(data)
+        if not isinstance(rows, list) or not all(map(_is_file, rows)):
+            return None
+        return {row[0]: File(*row) for row in rows}
 
     def keep_tree(self, commit: str, files: dict[str, File]) -> None:
         """Keep the files of a commit."""
@@ -138,8 +154,10 @@ class _Records:
         data = cache.look(self._ref(name)) if self.folder else None
         if data is None:
             return "", None
-        ref = orjson.loads(data)
-        files = self.tree(ref["commit"])
+        ref = _loaded(data)
+        if not isinstance(ref, dict) or not re.fullmatch(r"\d{4}-\d\d-\d\d", str(ref.get("day"))):
+            return "", None
+        files = self.tree(str(ref.get("commit")))
         return ref["day"], None if files is None else Snapshot(repo, ref["commit"], files, away)
 
     def keep_last(self, name: str, commit: str) -> None:
@@ -151,3 +169,19 @@ class _Records:
     def _ref(self, name: str) -> Path:
         assert self.folder
         return self.folder / "refs" / f"{quote(name, safe='')}.json"
+
+
+def _loaded(data: bytes) -> Any:
+    """A record; None if it is none."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _is_file(row: Any) -> bool:
+    """Whether a row of a record is a File."""
+    if not isinstance(row, list) or len(row) != len(File._fields):
+        return False
+    path, size, sha1, sha256 = row
+    return is_path(path) and is_size(size) and is_commit(sha1) and (sha256 is None or is_commit(sha256))

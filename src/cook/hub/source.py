@@ -9,26 +9,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-import queue
 import shlex
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cook.answers import LEAST_BYTES, Asked
 from cook.errors import SourceError
-from cook.hub.client import Trouble, call, hashes, remove
+from cook.hub.client import Trouble, call, endpoint, hashes, remove, sever
 from cook.hub.snapshot import File, Snapshot, resolve
 from cook.sources import LAID_OUT, Listed, Shard, SourceWarning, in_order, layout, shard_at
+from cook.waiting import Watch
 
 if TYPE_CHECKING:
     from cook.progress import Progress
 
 THREADS = 8  # files fetched at a time
-LEAVE_S = 2.0  # seconds that an interrupt gives the client to remove what is half-fetched
-T = TypeVar("T")
 
 
 class _Brought(NamedTuple):
@@ -41,7 +39,8 @@ class _Brought(NamedTuple):
 
 def open_hub(repo: str, revision: str | None, kept: Path | None) -> HubSource:
     """The collection in a repository, its revision resolved now. Raises SourceError."""
-    source = HubSource(resolve(repo, revision, kept))
+    watch = Watch(SourceWarning)
+    source = HubSource(resolve(repo, revision, kept, watch), watch)
     if not source.names():
         raise SourceError(f"{repo}: holds no data set; {LAID_OUT}")
     return source
@@ -50,8 +49,10 @@ def open_hub(repo: str, revision: str | None, kept: Path | None) -> HubSource:
 class HubSource:
     """A collection in a data set repository of the Hub, at one commit."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, watch: Watch) -> None:
         self.snapshot = snapshot
+        self._watch = watch
+        self._gave_up = ""  # why, in words
         self._data_sets = layout(snapshot.files)
         self._stopped = threading.Event()
         self._brought: dict[str, _Brought] = {}  # by path
@@ -115,10 +116,19 @@ class HubSource:
                 except SourceError as exc:
                     self._brought[file.path] = _Brought(error=exc)
 
-        _in_threads(bring, list(groups.values()), self._stopped)
-        for brought in [self._brought[file.path] for files in groups.values() for file in files]:
+        self._watch.run(bring, list(groups.values()), THREADS, self._stop)
+        needed = [file.path for files in groups.values() for file in files]
+        for path in needed:
+            if path not in self._brought:
+                self._brought[path] = _Brought(error=SourceError(f"{self.snapshot.repo}: {path}: {self._gave_up}"))
+        for brought in [self._brought[path] for path in needed]:
             if brought.mended:
                 warnings.warn(brought.mended, SourceWarning, stacklevel=3)
+
+    def _stop(self) -> None:
+        self._gave_up = f"{self._watch.told()}; try again later: what is fetched is kept"
+        self._stopped.set()
+        sever(self._watch)
 
     def _paths(self, data_set: str) -> list[str]:
         return in_order(data_set, self._data_sets.get(data_set, ()))
@@ -132,7 +142,7 @@ class HubSource:
         try:
             return self._cached_or_fetched(name, file, count)
         except Trouble as exc:
-            raise SourceError(str(exc)) from exc
+            raise SourceError(f"{name}: {self._gave_up}" if self._gave_up else str(exc)) from exc
         except OSError as exc:
             raise SourceError(f"{name}: in the client's cache: {exc}") from exc
 
@@ -156,34 +166,43 @@ class HubSource:
         if away:
             return _Brought(None)
         for _ in range(2):
-            path = Path(call(lambda: self._download(file, bool(mended), count), self.snapshot.repo, file.path))
+            path = self._fetched(file, bool(mended), count)
             found = checked(path, file)
             if isinstance(found, Shard):
+                self._watch.progress()
                 return _Brought(found, mended)
             remove(path)
         raise SourceError(
             f"{name}: twice the Hub sent what is not the file that it lists ({found}); removed; try again later"
         )
 
-    def _download(self, file: File, force: bool, count: Callable[[int], None]) -> str:
+    def _fetched(self, file: File, force: bool, count: Callable[[int], None]) -> Path:
+        """A file as the client has fetched it. Raises Trouble."""
+        limit, commit = max(file.size, LEAST_BYTES), self.snapshot.commit
+        asked = Asked(self._watch, endpoint(), limit, is_file=True, commit=commit, etag=file.blob)
+        return Path(call(lambda: self._download(file, force, count, asked), asked, self.snapshot.repo, file.path))
+
+    def _download(self, file: File, force: bool, count: Callable[[int], None], asked: Asked) -> str:
         """Have the client fetch a file; `count` gets the bytes that came, and back those of a try that failed."""
         import huggingface_hub as hf
         from huggingface_hub.utils.tqdm import disable_progress_bars
         from tqdm import tqdm
 
         if self._stopped.is_set():
-            raise Trouble("interrupted")
-        got = 0
+            raise Trouble(self._gave_up or "interrupted")
+        got, watch = 0, self._watch
 
         class Counter(tqdm):  # type: ignore[type-arg]
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 kwargs.pop("name", None)
                 super().__init__(*args, **kwargs | {"disable": True})
+                watch.waits(asked)  # a transfer begins, by which way ever
 
             def update(self, n: float | None = 1) -> None:
                 nonlocal got
                 got += int(n or 0)
                 count(int(n or 0))
+                watch.gets(int(n or 0))
 
         more: dict[str, Any] = {"tqdm_class": Counter}
         if "tqdm_class" not in inspect.signature(hf.hf_hub_download).parameters:  # of older clients
@@ -214,46 +233,3 @@ def checked(path: Path, file: File) -> Shard | str:
     if (sha1 == file.sha1) if file.sha256 is None else (sha256 == file.sha256):
         return dataclasses.replace(shard, sha256=sha256)
     return "other bytes than the Hub lists"
-
-
-def _in_threads(work: Callable[[T], None], items: list[T], stopped: threading.Event) -> None:
-    """Do work for each item by a few threads. An interrupt sets `stopped`, and waits for none of them long."""
-    todo: queue.SimpleQueue[tuple[Future[None], T]] = queue.SimpleQueue()
-    futures: list[Future[None]] = []
-    for item in items:
-        futures.append(Future())
-        todo.put((futures[-1], item))
-
-    def run() -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                future, item = todo.get_nowait()
-                if future.set_running_or_notify_cancel():
-                    try:
-                        work(item)
-                        future.set_result(None)
-                    except BaseException as exc:
-                        future.set_exception(exc)
-
-    threads = [threading.Thread(target=run, daemon=True, name="cook-fetch") for _ in items[:THREADS]]
-    for thread in threads:
-        thread.start()
-    try:
-        for future in futures:
-            future.result()
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        stopped.set()
-        _sever()
-        for thread in threads:
-            thread.join(LEAVE_S / len(threads))
-        raise
-
-
-def _sever() -> None:
-    """Close the client's connections, where it has a way to: its downloads fail, and remove what they wrote."""
-    from huggingface_hub import utils
-
-    with contextlib.suppress(Exception):
-        getattr(utils, "close_session", lambda: None)()

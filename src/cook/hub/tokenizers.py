@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from cook.answers import TOKENIZER_BYTES, Asked, is_commit
 from cook.errors import CookWarning, TokenizerError
-from cook.hub.client import MISSING, UNCACHED, Trouble, call, hashes, is_offline, remove
+from cook.hub.client import MISSING, UNCACHED, Trouble, blob_of, call, endpoint, hashes, in_time, is_offline, remove
+from cook.waiting import Watch
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -46,8 +48,11 @@ def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | 
         except errors.EntryNotFoundError:
             return None
 
+    watch = Watch(HubWarning)
+    commit = revision if is_commit(revision) else None
+    asked = Asked(watch, endpoint(), TOKENIZER_BYTES, is_file=True, commit=commit)
     try:
-        return call(ask, repo, file, revision)
+        return in_time(lambda: call(ask, asked, repo, file, revision), watch, f"{repo}: {file}")
     except Trouble as exc:
         told = str(exc)
         if MISSING in told:
@@ -61,9 +66,9 @@ def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | 
 
 def is_whole(path: Path) -> bool:
     """Whether a file of the client's cache is what it was fetched as: its content is named for its hash."""
-    content = path.resolve()
+    content = blob_of(path)
     try:
-        return len(content.name) not in (40, 64) or content.name in hashes(content, content.stat().st_size)
+        return not is_commit(content.name) or content.name in hashes(content, content.stat().st_size)
     except OSError as exc:
         raise TokenizerError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
 

@@ -92,7 +92,10 @@ def _not_cooks(to: Path, verb: str) -> list[str]:
         why = ["changed"]
     except OutputError as exc:
         why = exc.lines
-    return [*why, f"{to}: cannot be told to be cook's, and is not replaced: move it away, or {verb} into another folder"]
+    return [
+        *why,
+        f"{to}: cannot be told to be cook's, and is not replaced: move it away, or {verb} into another folder",
+    ]
 
 
 def _others(to: Path, made: dict[str, Any]) -> Iterator[str]:
