@@ -287,7 +287,8 @@ def connected(recipe: Recipe) -> Iterator[Cluster]:
                 client.wait_for_workers(1, timeout=PATIENCE)
             except Exception as exc:
                 raise ClusterError(
-                    f"{where}: no worker has joined the scheduler within {PATIENCE:.0f} s; start some"
+                    f"{where}: no worker has joined the scheduler within {PATIENCE:.0f} s, or all are paused for "
+                    "memory; start some"
                 ) from exc
             cluster, stop = Cluster(client), threading.Event()
             watcher = threading.Thread(target=cluster.watch, args=(stop,), name="cook-watch", daemon=True)

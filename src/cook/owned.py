@@ -80,8 +80,14 @@ def write_over(path: Path, data: bytes, work: Path | None = None) -> None:
 def mark(folder: Path, what: str) -> None:
     """Mark a folder as cook's own, for CACHE or STAGING; an OSError where that cannot be."""
     text = f"{SIGNATURE}{what}: all that cook made in it can be removed.\n# See https://bford.info/cachedir/\n"
-    with contextlib.suppress(FileExistsError), created(folder / TAG) as file:  # another run was first
-        file.write(text.encode())
+    with contextlib.suppress(FileExistsError):  # another run was first
+        file = created(folder / TAG)
+        try:
+            with file:
+                file.write(text.encode())
+        except OSError:
+            os.unlink(folder / TAG)
+            raise
 
 
 def marked_by(folder: Path, what: str) -> int | None:

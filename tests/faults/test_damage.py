@@ -87,7 +87,11 @@ def test_a_damaged_output_is_noticed_by_the_next_cook(tmp_path, server, tokenize
         refused = server.run(*arguments(tokenizer, source, tmp_path))
         assert refused.code == 1
         assert str(path) in refused.printed
-        assert "pass --overwrite" in refused.printed
+        assert ("cannot be told to be cook's" if name == "cook.json" else "pass --overwrite") in refused.printed
+        if name == "cook.json":  # moved away, as it says
+            shutil.rmtree(path.parent)
+            assert server.run(*arguments(tokenizer, source, tmp_path)).code == 0
+            continue
         assert tree(tmp_path / "root" / "one") == kept
         assert server.run(*arguments(tokenizer, source, tmp_path), "--overwrite").code == 0
         assert tree(tmp_path / "root") == right
@@ -141,10 +145,10 @@ def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
 
 def test_what_is_kept_behind_a_hash(tmp_path):
     for worse in damaged(Path(__file__).read_bytes()[:500]):
-        path = tmp_path / "kept"
+        path = cache.ready(str(tmp_path)) / "kept"
         right = cache.kept(path, lambda: b"right" * 100)
         kept = path.read_bytes()
         path.write_bytes(worse)
         assert cache.kept(path, lambda: b"right" * 100) == right
         assert path.read_bytes() == kept
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert {path.name for path in tmp_path.iterdir()} == {"CACHEDIR.TAG", "kept"}

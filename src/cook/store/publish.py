@@ -45,8 +45,8 @@ def staging(root: Path, name: str) -> Iterator[Path]:
                 recover(root, name)
                 _discard(folder)
                 folder.mkdir()
-                owned.mark(folder, owned.STAGING)
                 try:
+                    owned.mark(folder, owned.STAGING)
                     yield folder
                 finally:
                     _discard(folder)
@@ -60,16 +60,22 @@ def _discard(folder: Path) -> None:
     """Remove a staging folder, its mark last. Raises OutputError for anything else that has its name."""
     if not os.path.lexists(folder):
         return
-    if not owned.plain_folder(folder) or (any(folder.iterdir()) and owned.marked_by(folder, owned.STAGING) is None):
+    begun = owned.plain_folder(folder) and {path.name for path in folder.iterdir()} <= {owned.TAG}  # killed at its mark
+    if not begun and (not owned.plain_folder(folder) or owned.marked_by(folder, owned.STAGING) is None):
         raise OutputError(f"{folder}: is there, and is no staging folder of this cook: move it away")
+    _remove(folder, owned.TAG)
+
+
+def _remove(folder: Path, last: str) -> None:
+    """Remove a folder, and last the file that says whose it is: what a kill leaves is still known."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if owned.plain_folder(path):
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name != owned.TAG:
+            elif path.name != last:
                 path.unlink()
-        if [path.name for path in folder.iterdir()] == [owned.TAG]:
-            (folder / owned.TAG).unlink()
+        if [path.name for path in folder.iterdir()] == [last]:
+            (folder / last).unlink()
         folder.rmdir()
 
 
@@ -132,14 +138,13 @@ def locked(path: Path, busy: str, wait: bool = False) -> Iterator[None]:
         if new:
             os.write(handle, LOCK)
         held = os.pread(handle, len(LOCK) + 1, 0)
-        if held not in (b"", LOCK):
+        if held not in (b"", LOCK):  # a kill leaves one that is empty
             raise OutputError(f"{path}: is there, and is no lock of cook's: move it away")
         try:
             yield
         finally:
-            if held:  # one that is empty may be anybody's
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
     finally:
         os.close(handle)
 
@@ -190,7 +195,7 @@ def publish(folder: Path, root: Path, name: str) -> None:
     elif not exchange(folder, target):
         os.rename(target, aside(root, name))
         os.rename(folder, target)
-        shutil.rmtree(aside(root, name), ignore_errors=True)
+        _remove(aside(root, name), manifest.NAME)
     sync_folder(root)
 
 
@@ -212,10 +217,12 @@ def aside(root: Path, name: str) -> Path:
 def recover(root: Path, name: str) -> None:
     """Put an older result back that a kill between two renames left aside; drop it if its successor is in place."""
     older = aside(root, name)
+    if owned.plain_folder(older) and not any(older.iterdir()):
+        older.rmdir()
     if not owned.plain_folder(older) or manifest.sealed(older) is None:  # no result, and so none of cook's
         return
     if os.path.lexists(root / name):
-        shutil.rmtree(older, ignore_errors=True)
+        _remove(older, manifest.NAME)
     else:
         os.rename(older, root / name)
 
