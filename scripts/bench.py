@@ -467,16 +467,16 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
                         tables.append(made)
             examples = np.concatenate(tables)
             done.append(spool.Index(examples, np.empty(0, spool.SKIPPED)))
-        fits = examples[examples["input"] + examples["output"] <= recipe.max_length]
+        fits = examples[examples["tokens"] <= recipe.max_length]
         with counted("plan"):
-            planned = plan(fits["input"].astype(np.int64) + fits["output"], recipe.max_length, recipe.packing)
+            planned = plan(fits["tokens"].astype(np.int64), recipe.max_length, recipe.packing)
         placed = np.zeros(len(fits), parquet.PLACED)
-        for field in ("at", "input", "output", "line"):
+        for field in ("at", "tokens", "trained", "line"):
             placed[field] = fits[field]
         job = parquet.FileJob(
             str(scratch / "stage.parquet"), (spool.ids_path(path),), placed[planned.order], planned.starts
         )
-        lengths = job.examples["input"].astype(np.int64) + job.examples["output"]
+        lengths = job.examples["tokens"].astype(np.int64)
         with open(job.path, "wb") as file, parquet._mapped(job.spools) as maps:
             out = pages.Writer(file, parquet.COLUMNS)
             for rows in parquet.split_rows(parquet.row_tokens(job.starts, lengths), parquet.ROW_GROUP_TOKENS):

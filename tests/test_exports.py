@@ -30,6 +30,7 @@ from cook.exports import rows, use
 from cook.exports.exporting import TARGETS
 from cook.exports.olmo import dtype
 from cook.exports.tables import llama_factory_length
+from cook.spool import join
 from cook.store import manifest, parquet
 from test_mixing import contents
 
@@ -52,12 +53,12 @@ def write_cooked(folder: Path, files, max_length: int = 10, tokenizer=TOKENIZER,
     for name, sequences in zip(parquet.file_names(len(files), split), files, strict=True):
         examples = [example for sequence in sequences for example in sequence]
         ids = [token for inputs, outputs_ in examples for token in (*inputs, *outputs_)]
-        np.array(ids, np.int32).tofile(folder / "spool")
         table = np.zeros(len(examples), parquet.PLACED)
-        table["input"] = [len(inputs) for inputs, _ in examples]
-        table["output"] = [len(outputs_) for _, outputs_ in examples]
-        lengths = table["input"] + table["output"]
-        table["at"] = np.cumsum(lengths) - lengths
+        mask = [bit for inputs, outputs_ in examples for bit in [False] * len(inputs) + [True] * len(outputs_)]
+        join(np.array(ids), np.array(mask, bool)).tofile(folder / "spool")
+        table["trained"] = [len(outputs_) for _, outputs_ in examples]
+        table["tokens"] = [len(inputs) + len(outputs_) for inputs, outputs_ in examples]
+        table["at"] = np.cumsum(table["tokens"]) - table["tokens"]
         table["line"] = np.arange(len(examples)) + 1
         starts = np.cumsum([0, *map(len, sequences)])
         done = parquet.write_file(parquet.FileJob(str(folder / name), (str(folder / "spool"),), table, starts))

@@ -54,9 +54,10 @@ def test_windows_come_to_the_plan_of_all(lengths, window, chosen):
     """Also of a split that has only every other example."""
     rows = np.arange(0, len(lengths), 2) if chosen else slice(0, len(lengths))
     placed = np.zeros(len(lengths), parquet.PLACED)
-    placed["input"], placed["output"] = np.array(lengths).T
+    inputs, placed["trained"] = np.array(lengths).T
+    placed["tokens"] = inputs + placed["trained"]
     recipe = Recipe(datasets="x", tokenizer="x", max_length=20)
-    totals = (placed["input"] + placed["output"])[rows].astype(np.int64)
+    totals = placed["tokens"][rows].astype(np.int64)
     with tempfile.TemporaryDirectory() as name, _set(pack, "WINDOW", window):
         folder = Path(name)
         placed.tofile(folder / "placed")
@@ -71,7 +72,7 @@ def test_windows_come_to_the_plan_of_all(lengths, window, chosen):
         "examples": len(totals),
         "sequences": len(whole),
         "tokens": int(totals.sum()),
-        "trained_tokens": int(placed["output"][rows].sum()),
+        "trained_tokens": int(placed["trained"][rows].sum()),
     }
 
 
@@ -81,7 +82,7 @@ def test_windows_of_texts_in_pieces_come_to_the_plan_of_all(lengths, window):
     recipe = CorpusRecipe(source="x", tokenizer="x", output="x", max_length=20, packing="wrap")
     pieces = pack.cut(np.array(lengths), 20, 0).length
     placed = np.zeros(len(pieces), parquet.PLACED)
-    placed["output"] = pieces
+    placed["tokens"] = placed["trained"] = pieces
     with tempfile.TemporaryDirectory() as name, _set(pack, "WINDOW", window):
         folder = Path(name)
         placed.tofile(folder / "placed")

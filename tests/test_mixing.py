@@ -292,7 +292,7 @@ def test_rows_that_are_not_as_cook_writes_them_are_refused(tmp_path):
         data = file.read_bytes()
         fields["outputs"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         (folder / "cook.json").write_bytes(manifest.seal(fields))
-        with pytest.raises(OutputError, match="not examples of an input and an output, as cook writes them"):
+        with pytest.raises(OutputError, match="of its rows do not agree, as cook writes them"):
             mix(tmp_path / "root", tmp_path / "mixed")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]
 

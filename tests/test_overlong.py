@@ -180,7 +180,7 @@ def test_entries_that_are_lost_whole_are_told_as_if_each_were_looked_at(made):
         one = Entry(line, 0, "", [("q", "a")] * flags.count(False), blanks)
         blank += [(line, at, BLANK_ANSWER, 1, 0) for at, _ in blanks]
         if gap < 3 and one.pairs:  # else it is not among those lost
-            rows.append((tokens, 5, line, len(one.pairs), 0, 0, 0, 0))
+            rows.append((tokens + 5, 5, line, len(one.pairs), 0, 0, 0, 0))
             expected += [(line, one.place(kept), OVERLONG, 1, tokens + 5) for kept in range(len(one.pairs))]
             expected.append((line, -1, OVERLONG, 0, tokens + 5))
     lost = tokenize._lost(np.array(rows, EXAMPLE), np.array([(1, 0, BAD_LINE, 0, 0), *blank], SKIPPED))

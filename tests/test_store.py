@@ -16,29 +16,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import entry, write_shard
-from cook import OutputError, Recipe, read_cooked, run
+from cook import OutputError, Recipe, read_cooked, run, spool
 from cook.store import card, manifest, pages, parquet, publish
 from cook.store.card import CardWarning
 
 EXAMPLES = st.lists(
-    st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=9), st.integers(1, 9), st.integers(0, 3)),
+    st.tuples(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans()), min_size=1, max_size=9), st.integers(0, 3)),
     min_size=1,
     max_size=30,
 )
 
 
+@given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans())))
+def test_a_token_and_its_mask_are_one_value(tokens):
+    ids, mask = (np.array([token[at] for token in tokens], kind) for at, kind in enumerate((np.int32, bool)))
+    raw = spool.join(ids, mask)
+    assert raw.dtype == np.uint32
+    assert spool.trained(raw).tolist() == mask.tolist()
+    found = spool.token_ids(raw)
+    assert found.dtype == np.int32
+    assert found.tolist() == ids.tolist()
+
+
 @given(EXAMPLES, st.data())
 def test_what_is_gathered_is_what_was_spooled(tmp_path_factory, made, data):
-    """Examples of any ids in several spool files, in any order and grouping, come back as they were."""
+    """Examples of any ids and masks in several spool files, in any order and grouping, come back as they were."""
     folder = tmp_path_factory.mktemp("store")
-    spools: list[list[int]] = [[], [], [], []]
+    spools: list[list[tuple[int, bool]]] = [[], [], [], []]
     table = np.zeros(len(made), parquet.PLACED)
-    for index, (ids, outputs, file) in enumerate(made):
-        outputs = min(outputs, len(ids))  # noqa: PLW2901
-        table[index] = (file, len(spools[file]), len(ids) - outputs, outputs, index % 3, index + 1)
-        spools[file] += ids
-    for file, ids in enumerate(spools):
-        np.array(ids, np.int32).tofile(folder / f"{file}.spool")
+    for index, (tokens, file) in enumerate(made):
+        trained = sum(bit for _, bit in tokens)
+        table[index] = (file, len(spools[file]), len(tokens), trained, index % 3, index + 1)
+        spools[file] += tokens
+    for file, tokens in enumerate(spools):
+        ids, mask = np.array(tokens, np.int64).reshape(-1, 2).T
+        spool.join(ids, mask == 1).tofile(folder / f"{file}.spool")
     order = data.draw(st.permutations(range(len(made))))
     ends = sorted({*data.draw(st.lists(st.integers(1, len(made)))), len(made)})
     starts = np.array([0, *ends])
@@ -47,15 +59,15 @@ def test_what_is_gathered_is_what_was_spooled(tmp_path_factory, made, data):
     done = parquet.write_file(parquet.FileJob(str(path), paths, table[list(order)], starts))
     assert done.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     found = pq.read_table(path).to_pylist()
-    assert (done.rows, done.tokens) == (len(found), sum(len(ids) for ids, _, _ in made))
+    assert (done.rows, done.tokens) == (len(found), sum(len(tokens) for tokens, _ in made))
     for row, begin, end in zip(found, starts[:-1], starts[1:], strict=True):
-        examples = [(made[i][0], min(made[i][1], len(made[i][0])), i) for i in order[begin:end]]
-        assert row["input_ids"] == [token for ids, _, _ in examples for token in ids]
-        assert row["loss_mask"] == [int(at >= len(ids) - out) for ids, out, _ in examples for at in range(len(ids))]
+        examples = [(made[i][0], i) for i in order[begin:end]]
+        assert row["input_ids"] == [token for tokens, _ in examples for token, _ in tokens]
+        assert row["loss_mask"] == [bit for tokens, _ in examples for _, bit in tokens]
         assert row["labels"] == [t if m else -100 for t, m in zip(row["input_ids"], row["loss_mask"], strict=True)]
-        assert row["seq_lengths"] == [len(ids) for ids, _, _ in examples]
-        assert row["source_shard"] == [i % 3 for _, _, i in examples]
-        assert row["source_line"] == [i + 1 for _, _, i in examples]
+        assert row["seq_lengths"] == [len(tokens) for tokens, _ in examples]
+        assert row["source_shard"] == [i % 3 for _, i in examples]
+        assert row["source_line"] == [i + 1 for _, i in examples]
 
 
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 60))
@@ -98,20 +110,20 @@ def test_columns_and_types(cooked):
 def test_what_is_laid_out_of_ids_is_what_is_read(tmp_path_factory, lengths, highest):
     """Of small vocabularies and large ones, by a dictionary and, where the ids of a row group are too many, without."""
     path = tmp_path_factory.mktemp("rows") / "file.parquet"
-    spool, many = path.with_suffix(".ids"), pages.MOST + 1 if highest == pages.BELOW - 1 else 0
+    ids_file, many = path.with_suffix(".ids"), pages.MOST + 1 if highest == pages.BELOW - 1 else 0
     inputs, outputs = (np.array(part, np.int32) for part in zip(*lengths, strict=True))
     inputs[-1] += many
     ids = np.linspace(0, highest, int((inputs + outputs).sum())).astype(np.int32)
-    spool.write_bytes(ids.tobytes())
-    examples = np.zeros(len(lengths), parquet.PLACED)
-    examples["input"], examples["output"], examples["line"] = inputs, outputs, np.arange(len(lengths)) + 1
-    examples["at"] = np.cumsum(inputs + outputs) - (inputs + outputs)
-    done = parquet.write_file(
-        parquet.FileJob(str(path), (str(spool),), examples, np.arange(len(lengths) + 1, dtype=np.int64))
-    )
     mask = [
         bit for of_input, of_output in zip(inputs, outputs, strict=True) for bit in [0] * of_input + [1] * of_output
     ]
+    ids_file.write_bytes(spool.join(ids, np.array(mask) == 1).tobytes())
+    examples = np.zeros(len(lengths), parquet.PLACED)
+    examples["tokens"], examples["trained"], examples["line"] = inputs + outputs, outputs, np.arange(len(lengths)) + 1
+    examples["at"] = np.cumsum(inputs + outputs) - (inputs + outputs)
+    done = parquet.write_file(
+        parquet.FileJob(str(path), (str(ids_file),), examples, np.arange(len(lengths) + 1, dtype=np.int64))
+    )
     table = pq.read_table(path)
     assert [i for row in table["input_ids"].to_pylist() for i in row] == ids.tolist()
     assert [bit for row in table["loss_mask"].to_pylist() for bit in row] == mask

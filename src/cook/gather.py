@@ -169,7 +169,7 @@ def windows(folder: Path, split: str, chosen: Chosen, recipe: Recipe) -> Iterato
 
 
 def _lengths(examples: Rows) -> npt.NDArray[np.int64]:
-    lengths: npt.NDArray[np.int64] = examples["input"].astype(np.int64) + examples["output"]
+    lengths: npt.NDArray[np.int64] = examples["tokens"].astype(np.int64)
     return lengths
 
 
@@ -188,7 +188,7 @@ def plan_window(window: Window) -> Made:
     _keep(folder / f"{window.name}.order", order)
     _keep(folder / f"{window.name}.starts", planned.starts)
     _keep(folder / f"{window.name}.tokens", tokens)
-    return Made(int(examples["output"].sum(dtype=np.int64)), Tally.of(lengths), Tally.of(tokens))
+    return Made(int(examples["trained"].sum(dtype=np.int64)), Tally.of(lengths), Tally.of(tokens))
 
 
 class FileWork(NamedTuple):

@@ -1,6 +1,7 @@
 """A part's tokens on disk, between the stages and, in the cache, between runs.
 
-    NAME.ids   the examples' token ids, one after the other, int32, BOS and EOS in place
+    NAME.ids   the examples' tokens, one after the other, uint32, BOS and EOS in place: bit 31 says that a token is
+               trained, bits 0 to 30 are its id (see `join`)
     NAME.index what is known of them: a line of JSON (counts, texts, and the check of NAME.ids), EXAMPLE rows, SKIPPED
                rows of what was left out, and a check of all this
 
@@ -26,19 +27,19 @@ import orjson
 from cook import owned
 from cook.errors import OutputError, unwritable
 
-VERSION = 3  # part of every name: raise it when the files or the rules that they follow change
+VERSION = 4  # part of every name: raise it when the files or the rules that they follow change
 
-# One row an example: tokens of its input and output (BOS and EOS counted), its line (from the start of the part), its
+# One row an example: its tokens (BOS and EOS counted), how many are trained, its line (from the start of the part), its
 # pairs, at which token of the file it lies, the byte of the shard that its line starts at, and, where the recipe asks
 # for them, hashes of its context and of context and pairs.
 EXAMPLE = np.dtype(
     {
-        "names": ["input", "output", "line", "pairs", "at", "start", "context", "content"],
+        "names": ["tokens", "trained", "line", "pairs", "at", "start", "context", "content"],
         "formats": ["i4", "i4", "i4", "i4", "i8", "i8", "u8", "u8"],
     }
 )
 # What the plan needs of them, with fewer bytes.
-PLACE = np.dtype([("input", "i4"), ("output", "i4"), ("line", "i4"), ("at", "i8")])
+PLACE = np.dtype([("tokens", "i4"), ("trained", "i4"), ("line", "i4"), ("at", "i8")])
 # What tells splits and repeats, where the recipe asks for them.
 HASHED = np.dtype([("pairs", "i4"), ("context", "u8"), ("content", "u8")])
 # One row an entry or pair left out: its line, the pair (from 0; -1: the entry), REASONS[reason], how many pairs go with
@@ -48,6 +49,8 @@ REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line",
 NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE, REPEAT = range(len(REASONS))
 
 Rows = npt.NDArray[np.void]
+Raw = npt.NDArray[np.uint32]
+TRAINED = np.uint32(1 << 31)
 
 
 @dataclasses.dataclass
@@ -81,7 +84,22 @@ CHECK = 4  # bytes of a CRC-32
 
 def total(examples: Rows) -> int:
     """The tokens of examples."""
-    return int(examples["input"].sum(dtype=np.int64) + examples["output"].sum(dtype=np.int64))
+    return int(examples["tokens"].sum(dtype=np.int64))
+
+
+def join(ids: npt.NDArray[np.integer], trained: npt.NDArray[np.bool_]) -> Raw:
+    """Tokens as a spool holds them: each id, and whether it is trained, as one uint32. ids: 0 to 2^31 - 1."""
+    return ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
+
+
+def token_ids(raw: Raw) -> npt.NDArray[np.int32]:
+    """The ids of tokens that a spool holds, in their place: `raw` loses what `trained` tells of it."""
+    return np.bitwise_and(raw, ~TRAINED, out=raw).view(np.int32)
+
+
+def trained(raw: Raw) -> npt.NDArray[np.bool_]:
+    """Whether each token that a spool holds is trained."""
+    return raw >= TRAINED
 
 
 def ids_path(name: str) -> str:
@@ -95,23 +113,23 @@ def index_path(name: str) -> str:
 
 
 class Writer:
-    """Writes ids as they come; keeps their count and check."""
+    """Writes tokens as they come; keeps their count and check."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.tokens = 0
         self.check = 0
 
-    def write(self, ids: npt.NDArray[np.int32]) -> None:
-        """Append ids."""
-        self._file.write(ids.data)
-        self.check = zlib.crc32(ids.data, self.check)
-        self.tokens += len(ids)
+    def write(self, raw: Raw) -> None:
+        """Append tokens (see `join`)."""
+        self._file.write(raw.data)
+        self.check = zlib.crc32(raw.data, self.check)
+        self.tokens += len(raw)
 
 
 @contextlib.contextmanager
 def writing(name: str, takes: int) -> Iterator[tuple[Writer, list[Index]]]:
-    """Write a spool, of about `takes` bytes: ids through the writer, and one index put into the list before the end.
+    """Write a spool, of about `takes` bytes: tokens through the writer, and one index put into the list before the end.
 
     An empty list, or an error, leaves nothing. Raises OutputError where the files cannot be written.
     """

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from cook import overlong, spool
@@ -35,7 +34,10 @@ from cook.spool import (
     PLACE,
     SKIPPED,
     Index,
+    Raw,
     Rows,
+    join,
+    token_ids,
 )
 from cook.tokenizer import Tokenizer, load_engine, special_strings, token_ends
 
@@ -122,7 +124,7 @@ def tokenize(job: Job) -> Tokenized:
         return result
     for field in ("lines", "entries", "pairs", "skipped", "special", "markers", "bad"):
         setattr(result, field, getattr(index, field))
-    totals = index.examples["input"] + index.examples["output"]
+    totals = index.examples["tokens"]
     if len(totals):
         at = int(totals.argmax())
         result.longest, result.longest_line = int(totals[at]), int(index.examples["line"][at])
@@ -170,12 +172,12 @@ def _encode_whole(job: Job, result: Tokenized) -> Index:
                 table["context"] = [hash64(entry.context.encode()) for entry in batch]
                 table["content"] = [hash64(orjson.dumps((entry.context, entry.pairs))) for entry in batch]
             writer.write(with_control_tokens(ids, offsets, job.tokenizer))
-            if (table["input"] == 0).any():
-                for empty in np.flatnonzero(table["input"] == 0):
+            if (no_input := table["tokens"] == table["trained"]).any():
+                for empty in np.flatnonzero(no_input):
                     problem = Problem(job.part.path, batch[empty].line, "context", "its input encodes to no token")
                     bad_line(job.recipe, [problem], index.bad, result)
                     skipped.append(np.array([(problem.line, -1, BAD_LINE, 0, 0)], SKIPPED))
-                table = table[table["input"] > 0]
+                table = table[~no_input]
             rows.append(table)
         index.lines = reader.lines
         index.special, index.markers = marks.special, marks.by_marker
@@ -261,21 +263,21 @@ def example_table(offsets: Offsets, tokenizer: Tokenizer, at: int) -> Rows:
     """EXAMPLE rows of examples that lie one after the other from token `at`: texts 2i and 2i + 1 make example i."""
     lengths = np.diff(offsets)
     table = np.zeros(len(lengths) // 2, EXAMPLE)
-    table["input"] = lengths[0::2] + (tokenizer.bos_id is not None)
-    table["output"] = lengths[1::2] + 1
-    totals = table["input"].astype(np.int64) + table["output"]
-    table["at"] = at + np.cumsum(totals) - totals
+    table["trained"] = lengths[1::2] + 1
+    table["tokens"] = lengths[0::2] + (tokenizer.bos_id is not None) + table["trained"]
+    ends = np.cumsum(table["tokens"], dtype=np.int64)
+    table["at"] = at + ends - table["tokens"]
     return table
 
 
-def with_control_tokens(ids: Ids, offsets: Offsets, tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
-    """The ids with BOS before each input and EOS after each output."""
+def with_control_tokens(ids: Ids, offsets: Offsets, tokenizer: Tokenizer) -> Raw:
+    """The tokens with BOS before each input and EOS after each output; outputs with their EOS are trained."""
     count = (len(offsets) - 1) // 2
     bos = int(tokenizer.bos_id is not None)
     shift = np.arange(count) * (bos + 1)
     before = offsets[0:-1:2] + shift
     after = offsets[2::2] + shift + bos
-    out = np.empty(len(ids) + count * (bos + 1), np.int32)
+    out = np.empty(len(ids) + count * (bos + 1), np.uint32)
     text = np.ones(len(out), bool)
     text[after] = False
     out[after] = tokenizer.eos_id
@@ -283,7 +285,8 @@ def with_control_tokens(ids: Ids, offsets: Offsets, tokenizer: Tokenizer) -> npt
         text[before] = False
         out[before] = tokenizer.bos_id
     out[text] = ids
-    return out
+    lengths = np.diff(offsets) + np.tile([bos, 1], count)
+    return join(out, np.repeat(np.tile([False, True], count), lengths))
 
 
 def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
@@ -291,7 +294,7 @@ def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
     if job.recipe.overlong == "drop":
         left_out = np.zeros(len(rows), SKIPPED)
         left_out["line"], left_out["pair"], left_out["reason"] = rows["line"], -1, OVERLONG
-        left_out["pairs"], left_out["tokens"] = rows["pairs"], rows["input"] + rows["output"]
+        left_out["pairs"], left_out["tokens"] = rows["pairs"], rows["tokens"]
     else:
         index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows, result.skipped)
         result.remade, left_out = _places(index.examples, job), index.skipped
@@ -313,7 +316,8 @@ def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
     examples, skipped = [index.examples], [index.skipped]
     if job.recipe.overlong == "split":  # most give nothing, and need not be looked at again
-        useless = rows["input"] >= job.recipe.max_length  # no room is left for EOS; as `overlong.split` tells it
+        # No room is left for EOS; as `overlong.split` tells it.
+        useless = rows["tokens"] - rows["trained"] >= job.recipe.max_length
         skipped.append(_lost(rows[useless], blank))
         rows = rows[~useless]
     with spool.writing(job.remade, 4 * spool.total(rows)) as (writer, done):
@@ -331,7 +335,7 @@ def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
             index.entries += sum(bool(made.pieces) for made in remade)
             index.truncated += sum(piece.cut for piece in pieces)
             gone: list[tuple[int, int, int, int, int]] = []
-            for entry, total, made in zip(entries, (group["input"] + group["output"]).tolist(), remade, strict=True):
+            for entry, total, made in zip(entries, group["tokens"].tolist(), remade, strict=True):
                 gone += [(entry.line, entry.place(pair), OVERLONG, 1, total) for pair in made.lost]
                 gone += [] if made.pieces else [(entry.line, -1, OVERLONG, 0, total)]
             skipped.append(np.array(gone, SKIPPED))
@@ -350,7 +354,7 @@ def _lost(rows: Rows, blank: Rows) -> Rows:
     first = np.cumsum(count) - count
     lost = np.zeros(int(count.sum()), SKIPPED)
     lost["line"] = np.repeat(rows["line"], count)
-    lost["tokens"] = np.repeat(rows["input"] + rows["output"], count)
+    lost["tokens"] = np.repeat(rows["tokens"], count)
     lost["reason"], lost["pairs"] = OVERLONG, 1
     lost["pair"] = np.arange(len(lost)) - np.repeat(first, count)
     for row, at in zip(rows, first, strict=True) if len(blank) else ():
@@ -373,17 +377,17 @@ def _remade(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Entry], list[over
     encode = checked(load_engine(job.tokenizer, light=True), job.tokenizer)
     has_bos = int(job.tokenizer.bos_id is not None)
     capacity = job.recipe.max_length - has_bos - 1
-    whole = np.memmap(spool.ids_path(job.whole), np.int32, "r").view(np.uint32)
+    whole = np.memmap(spool.ids_path(job.whole), np.uint32, "r")
 
     def steps(begin: int, end: int, entry: Entry) -> overlong.Steps[overlong.Remade]:
-        ids = whole[begin:end]
+        ids = token_ids(np.array(whole[begin:end])).view(np.uint32)
         if job.recipe.overlong == "split":
             return overlong.split(ids, entry.pairs, formatter, capacity)
         ends = token_ends(job.tokenizer)
         return overlong.truncate(ids, entry.context, entry.pairs, formatter, capacity, ends)
 
     for group, entries in _groups(job, rows):
-        begins, ends = group["at"] + has_bos, group["at"] + group["input"]
+        begins, ends = group["at"] + has_bos, group["at"] + group["tokens"] - group["trained"]
         yield group, entries, overlong.run(list(map(steps, begins.tolist(), ends.tolist(), entries)), encode)
 
 

@@ -124,7 +124,7 @@ def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
     examples = np.ones(777, spool.EXAMPLE)
     name = str(tmp_path / "spool")
     with spool.writing(name, 0) as (writer, done):
-        writer.write(np.arange(spool.total(examples), dtype=np.int32))
+        writer.write(np.arange(spool.total(examples), dtype=np.uint32))
         done.append(spool.Index(examples, np.ones(333, spool.SKIPPED), 900, 800, 777))
     path = Path(name + ".index")
     data = path.read_bytes()

@@ -105,9 +105,10 @@ def tokenized(made: Recipe, root: Path, tokenizer: Tokenizer) -> Iterator[list[i
     result = tokenize.tokenize(job)
     assert not result.problems
     for name, places in zip(names, (result.whole, result.remade), strict=True):
-        ids = np.fromfile(spool.ids_path(name), np.int32) if len(places) else np.empty(0, np.int32)
+        raw = np.fromfile(spool.ids_path(name), np.uint32) if len(places) else np.empty(0, np.uint32)
+        ids = spool.token_ids(raw)
         for place in places:
-            yield ids[place["at"] : place["at"] + place["input"] + place["output"]].tolist()
+            yield ids[place["at"] : place["at"] + place["tokens"]].tolist()
 
 
 def cooked(made: Recipe, root: Path) -> list[list[int]]:

@@ -109,7 +109,7 @@ def test_one_spool_written_by_two_threads(tmp_path):
         with spool.writing(name, 0) as (writer, done):
             both.wait(10)
             examples = np.ones(9, spool.EXAMPLE)
-            writer.write(np.arange(spool.total(examples), dtype=np.int32))
+            writer.write(np.arange(spool.total(examples), dtype=np.uint32))
             done.append(spool.Index(examples, np.empty(0, spool.SKIPPED)))
             both.wait(10)
 

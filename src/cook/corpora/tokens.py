@@ -52,7 +52,7 @@ def tokenize(job: Job) -> Baked:
     result.whole = examples[list(PLACE.names or ())].astype(PLACE)
     result.kept_pairs = int(examples["pairs"].sum())
     result.special = marks.special
-    totals = examples["input"] + examples["output"]
+    totals = examples["tokens"]
     if len(totals):
         at = int(totals.argmax())
         result.longest, result.longest_line = int(totals[at]), int(examples["line"][at])
@@ -68,12 +68,12 @@ def cut(recipe: Recipe, folder: Path) -> None:
         with path.open("wb") as file:
             for begin in range(0, len(placed), AT_ONCE):
                 texts = placed[begin : begin + AT_ONCE]
-                lengths = texts["input"].astype(np.int64) + texts["output"]
+                lengths = texts["tokens"].astype(np.int64)
                 pieces = pack.cut(lengths, recipe.max_length, at if wraps else None)
                 rows = texts[pieces.text]
                 rows["at"] += pieces.begin
-                rows["input"] = np.clip(rows["input"] - pieces.begin, 0, pieces.length)
-                rows["output"] = pieces.length - rows["input"]
+                untrained = np.clip(rows["tokens"] - rows["trained"] - pieces.begin, 0, pieces.length)
+                rows["tokens"], rows["trained"] = pieces.length, pieces.length - untrained
                 file.write(rows.tobytes())
                 at += int(lengths.sum())
         os.replace(path, folder / "placed")

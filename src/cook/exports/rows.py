@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from cook.store.parquet import IGNORE, mask_and_labels, read_columns
+from cook.store.parquet import labels_of, read_columns
 from cook.store.unpack import examples_of
 
 Array = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ class Rows:
     @property
     def labels(self) -> npt.NDArray[np.int32]:
         """The ids where the mask is 1, else -100; not shifted."""
-        return np.where(self.mask.view(bool), self.ids, np.int32(IGNORE))
+        return labels_of(self.ids, self.mask)
 
     @property
     def by_example(self) -> Array:
@@ -62,8 +62,8 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Rows]:
     for columns in read_columns(path):
         table, counts = examples_of(os.fspath(path), columns)
         ids = np.ascontiguousarray(columns["input_ids"][0], np.int32)
-        mask, _ = mask_and_labels(ids, table["input"], table["output"])
-        lengths = table["input"].astype(np.int64) + table["output"]
+        mask = np.array(columns["loss_mask"][0], np.int8)
+        lengths = table["tokens"].astype(np.int64)
         mask[offsets(lengths)[:-1]] = 0
         yield Rows(ids, mask, lengths, counts)
 

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.errors import OutputError, unwritable
+from cook.spool import token_ids, trained
 from cook.store import pages
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ COLUMNS = {
 DATASET = "dataset"  # the column of a mix that names a sequence's data set
 WRITER = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
 
-# An example as a file's work has it: which of the spool files, at which token, tokens of input and output, shard, line.
-PLACED = np.dtype([("file", "i4"), ("at", "i8"), ("input", "i4"), ("output", "i4"), ("shard", "i4"), ("line", "i4")])
+# An example as a file's work has it: which of the spool files, at which token of it, its tokens, how many are trained,
+# shard, line.
+PLACED = np.dtype([("file", "i4"), ("at", "i8"), ("tokens", "i4"), ("trained", "i4"), ("shard", "i4"), ("line", "i4")])
 
 
 @functools.cache
@@ -100,7 +102,7 @@ def split_rows(tokens: npt.NDArray[np.int64], most: int) -> list[tuple[int, int]
 
 def write_file(job: FileJob) -> FileDone:
     """Write one file and fsync it. Raises OutputError."""
-    tokens = row_tokens(job.starts, job.examples["input"].astype(np.int64) + job.examples["output"])
+    tokens = row_tokens(job.starts, job.examples["tokens"].astype(np.int64))
     try:
         with _mapped(job.spools) as spools, open(job.path, "wb") as file:
             hashed = _Hashed(file)
@@ -114,8 +116,8 @@ def write_file(job: FileJob) -> FileDone:
     except OSError as exc:
         raise unwritable(job.path, exc, TOKEN_BYTES * int(tokens.sum())) from exc
     path = Path(job.path)
-    trained = int(job.examples["output"].sum(dtype=np.int64))
-    return FileDone(path.name, len(tokens), int(tokens.sum()), trained, path.stat().st_size, hashed.sha256.hexdigest())
+    loss = int(job.examples["trained"].sum(dtype=np.int64))
+    return FileDone(path.name, len(tokens), int(tokens.sum()), loss, path.stat().st_size, hashed.sha256.hexdigest())
 
 
 class _Hashed:
@@ -166,15 +168,16 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
     """The columns of rows [first, last), with no Python object a token."""
     starts = job.starts[first : last + 1]
     examples = job.examples[starts[0] : starts[-1]]
-    lengths = examples["input"] + examples["output"]
+    lengths = examples["tokens"]
     begin = examples["at"] * 4
     pieces = zip(
         examples["file"].tolist(), begin.tolist(), (begin + lengths.astype(np.int64) * 4).tolist(), strict=True
     )
-    ids = np.frombuffer(b"".join([spools[file][a:b] for file, a, b in pieces]), np.int32)
+    raw = np.frombuffer(bytearray().join([spools[file][a:b] for file, a, b in pieces]), np.uint32)
+    mask = trained(raw)
     by_example = starts - starts[0]
     by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
-    of_tokens = token_columns(ids, _mask(examples["input"], examples["output"]).view(np.bool_))
+    of_tokens = token_columns(token_ids(raw), mask)
     of_examples = {"seq_lengths": lengths, "source_shard": examples["shard"], "source_line": examples["line"]}
     by_column = {name: (values, by_token) for name, values in of_tokens.items()}
     by_column |= {name: (values, by_example) for name, values in of_examples.items()}
@@ -196,13 +199,13 @@ def mask_and_labels(
     ids: npt.NDArray[np.int32], inputs: npt.NDArray[np.integer], outputs: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
     """The loss mask and the labels of examples that lie one after the other, by the tokens of each one's two parts."""
-    mask = _mask(inputs, outputs)
-    return mask, np.where(mask.view(bool), ids, np.int32(IGNORE))
+    mask = np.repeat(np.tile(np.array([0, 1], np.int8), len(inputs)), np.column_stack([inputs, outputs]).ravel())
+    return mask, labels_of(ids, mask)
 
 
-def _mask(inputs: npt.NDArray[np.integer], outputs: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
-    mask = np.tile(np.array([0, 1], np.int8), len(inputs))
-    return np.repeat(mask, np.column_stack([inputs, outputs]).ravel())
+def labels_of(ids: npt.NDArray[np.int32], mask: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """The ids where the mask is 1, else -100; not shifted."""
+    return np.where(mask == 1, ids, np.int32(IGNORE))
 
 
 def lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.errors import OutputError
-from cook.store.parquet import PLACED, Lists, mask_and_labels, read_wanted
+from cook.spool import join
+from cook.store.parquet import PLACED, Lists, labels_of, read_wanted
 
 TOKEN_BYTES = 4
 
@@ -42,7 +43,7 @@ class Unpacked:
 
 
 def unpack_file(job: UnpackJob) -> Unpacked:
-    """Write the ids of the wanted rows into the spool. Raises OutputError."""
+    """Write the tokens of the wanted rows into the spool. Raises OutputError."""
     tables, counts = [np.empty(0, PLACED)], [np.empty(0, np.int64)]
     at = job.at
     try:
@@ -51,11 +52,12 @@ def unpack_file(job: UnpackJob) -> Unpacked:
             for wanted, columns in read_wanted(job.path, job.wanted):
                 table, by_row = examples_of(job.path, columns)
                 of_wanted = np.repeat(wanted, by_row)
-                lengths = table["input"] + table["output"]
-                ids = columns["input_ids"][0][np.repeat(of_wanted, lengths)]
+                lengths = table["tokens"]
+                of_tokens = np.repeat(of_wanted, lengths)
+                ids, mask = columns["input_ids"][0][of_tokens], columns["loss_mask"][0][of_tokens]
                 table, lengths = table[of_wanted], lengths[of_wanted].astype(np.int64)
                 table["at"] = at + np.cumsum(lengths) - lengths
-                spool.write(ids.tobytes())
+                spool.write(join(ids, mask == 1).tobytes())
                 at += len(ids)
                 tables.append(table)
                 counts.append(by_row[wanted])
@@ -67,8 +69,8 @@ def unpack_file(job: UnpackJob) -> Unpacked:
 def examples_of(path: str, columns: dict[str, Lists]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
     """The examples of a row group, and how many each row has.
 
-    Raises OutputError unless each is an input and then an output, with the mask and labels that say so: since only its
-    ids and its two lengths are kept, anything else would not come back as it was.
+    Raises OutputError unless the columns agree, as cook writes them: only ids, mask and lengths are kept, so that
+    anything else would not come back as it was.
     """
     (ids, by_token), (lengths, by_example) = columns["input_ids"], columns["seq_lengths"]
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
@@ -81,11 +83,9 @@ def examples_of(path: str, columns: dict[str, Lists]) -> tuple[npt.NDArray[np.vo
     if same and (lengths > 0).all() and np.array_equal(ends[by_example], by_token):
         trained = np.concatenate([np.zeros(1, np.int64), np.cumsum(columns["loss_mask"][0], dtype=np.int64)])
         table = np.zeros(len(lengths), PLACED)
-        table["output"] = np.diff(trained[ends])
-        table["input"] = lengths - table["output"]
+        table["tokens"], table["trained"] = lengths, np.diff(trained[ends])
         table["shard"], table["line"] = columns["source_shard"][0], columns["source_line"][0]
-        if (table["input"] >= 0).all() and (table["output"] >= 0).all():
-            mask, labels = mask_and_labels(ids, table["input"], table["output"])
-            if np.array_equal(mask, columns["loss_mask"][0]) and np.array_equal(labels, columns["labels"][0]):
-                return table, np.diff(by_example).astype(np.int64)
-    raise OutputError(f"{path}: its rows are not examples of an input and an output, as cook writes them")
+        mask = columns["loss_mask"][0]
+        if ((mask == 0) | (mask == 1)).all() and np.array_equal(labels_of(ids, mask), columns["labels"][0]):
+            return table, np.diff(by_example).astype(np.int64)
+    raise OutputError(f"{path}: ids, labels, loss mask and lengths of its rows do not agree, as cook writes them")
