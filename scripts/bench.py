@@ -340,7 +340,8 @@ def peak_memory(command: list[str]) -> tuple[float, float]:
 def texts_of(source: Path, share: int, of: int) -> Iterator[list[str]]:
     """The formatted texts of every `of`-th part of a source, in batches as cook makes them."""
     from cook import Recipe
-    from cook.entries import LineReader, parse, parts_of
+    from cook.context_qa import parse
+    from cook.entries import LineReader, parts_of
     from cook.errors import Problem
     from cook.format import Formatter
     from cook.tokenize import BATCH
@@ -396,13 +397,14 @@ def engine_alone(source: Path, engine: str, jobs: int, loading: list[float]) -> 
 def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     """Each stage alone, over the whole source, batch by batch, through the functions that cook calls."""
     from cook import Recipe, process, spool
-    from cook.entries import LineReader, parse, parts_of
+    from cook.context_qa import ContextQA, parse
+    from cook.entries import LineReader, parts_of
     from cook.errors import Problem
-    from cook.format import Formatter
     from cook.pack import plan
+    from cook.protocol import assemble
     from cook.sources import sha256_of
     from cook.store import pages, parquet
-    from cook.tokenize import BATCH, example_table, with_control_tokens
+    from cook.tokenize import BATCH, example_table
     from cook.tokenizer import load_engine, resolve
 
     process.settle()
@@ -414,7 +416,7 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
             "read and parse",
             "format",
             "encode",
-            "control tokens",
+            "assemble",
             "spool",
             "plan",
             "gather",
@@ -433,7 +435,7 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     with counted("start-up"):
         subprocess.run([sys.executable, "-c", "import cook.cli, cook.dataset, splintr"], check=True)
     tokenizer = resolve(recipe)
-    engine, formatter = load_engine(tokenizer), Formatter(recipe)
+    engine, shape = load_engine(tokenizer), ContextQA(recipe, tokenizer)
     for name in sorted(path.name for path in source.iterdir()):
         tables, path = [], str(scratch / "stage")
         with spool.writing(path, 0) as (writer, done):
@@ -453,18 +455,15 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
                         if not entries:
                             continue
                         with counted("format"):
-                            texts = []
-                            for entry in entries:
-                                texts.append(formatter.input_text(entry.context))
-                                texts.append(formatter.output_text(entry.pairs))
+                            segments = shape.segments(entries)
                         with counted("encode"):
-                            ids, offsets = engine.encode(texts)
-                        with counted("control tokens"):
-                            made = example_table(offsets, tokenizer, writer.tokens)
-                            ids = with_control_tokens(ids, offsets, tokenizer)
+                            ids, offsets = engine.encode(segments.texts)
+                        with counted("assemble"):
+                            made = assemble(segments, ids, offsets)
+                            table = example_table(made, writer.tokens)
                         with counted("spool"):
-                            writer.write(ids)
-                        tables.append(made)
+                            writer.write(made.raw)
+                        tables.append(table)
             examples = np.concatenate(tables)
             done.append(spool.Index(examples, np.empty(0, spool.SKIPPED)))
         fits = examples[examples["tokens"] <= recipe.max_length]

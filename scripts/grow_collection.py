@@ -33,7 +33,8 @@ from typing import NamedTuple, TypeVar
 import orjson
 
 from cook.catalog import ALL, select
-from cook.entries import SUFFIXES, Entry, LineReader, Part, parse
+from cook.context_qa import Entry, parse
+from cook.entries import SUFFIXES, LineReader, Part
 from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem
 from cook.format import Pair
 from cook.sources import Source, open_source

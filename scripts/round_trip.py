@@ -18,8 +18,9 @@ from pathlib import Path
 import orjson
 
 from cook import Recipe, parse
-from cook.entries import Entry, Line, LineReader, Part
-from cook.entries import parse as parse_entry
+from cook.context_qa import Entry
+from cook.context_qa import parse as parse_entry
+from cook.entries import Line, LineReader, Part
 from cook.format import Formatter
 from cook.sources import open_source
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import COLLECTION, needs_collection, write_shard
 from cook import OutputError, OutputExists, Recipe, RecipeError, make_corpus, mix, read_cooked, read_styles, run
-from cook.corpora.documents import Source, baked, documents
+from cook.corpora.documents import Source, documents, no_texts
 from cook.corpora.pairs import fixed, parse
 from cook.corpora.recipe import CorpusRecipe
 from cook.corpora.render import Draw, Passage, Renderer, name_of
@@ -528,11 +528,11 @@ def all_documents(path, parts):
     recipe = CorpusRecipe(source="x", output="y", on_error="skip")
     found, skipped, bad, told, entries, base = [], [], [], Counter(), 0, 0
     for part in parts:
-        result = baked()
+        result = no_texts()
         found += [(base + text.line, text.passages) for text in documents(Source(recipe, part, None), result)]
         skipped += [(base + line, *rest) for line, *rest in result.skipped.tolist()]
         bad += [(base + line, what) for line, what in result.bad]
-        told += result.told
+        told += result.extra
         entries += result.entries
         base += result.lines
     return found, sorted(skipped), sorted(bad), told, entries, base
@@ -565,7 +565,7 @@ def test_a_chain_goes_on_until_an_entry_begins_anew(tmp_path):
 def test_contradictions_of_a_chain_are_bad_lines(tmp_path):
     rows = [row(0, **CHAIN), row(1, followed_by_next=False), row(2, **CHAIN), row(3, followed_by_next="yes")]
     path = write_shard(tmp_path, "x", rows)
-    result = baked()
+    result = no_texts()
     list(documents(Source(CorpusRecipe(source="x", output="y"), Part(str(path), 0, None), None), result))
     assert [str(problem).removeprefix(f"{path}:") for problem in result.problems] == [
         "1: inherit_from_prev: is true on the first line of a shard, which has none before it",

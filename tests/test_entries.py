@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from conftest import entry, pair
 from cook import entries
-from cook.entries import Entry, Line, LineReader, Part, parse
+from cook.context_qa import Entry, parse
+from cook.entries import Line, LineReader, Part
 from cook.errors import Problem, SourceError
 
 GOOD = orjson.dumps(entry("c", pair("q", "a")))

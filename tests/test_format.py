@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cook.format import Formatter, compile_template
+from cook.format import Formatter
 from cook.recipe import Recipe
+from cook.templates import compile_template
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(
     ["{context}", "{question}", "{answer}", "{0}", "}{"]

@@ -12,9 +12,9 @@ import pytest
 import cook
 from conftest import entry, pair, write_shard
 from cook import tokenize
-from cook.entries import Entry
+from cook.context_qa import Entry, markers
 from cook.errors import BadLines, InputError, SourceError
-from cook.marks import Marks, markers
+from cook.marks import Marks
 
 BAD = {
     "broken JSON": (b'{"context": "x", "QA_list": [}', "is not JSON"),
@@ -254,5 +254,5 @@ def test_markers_of_other_templates():
     )
     assert markers(recipe) == ("Text:", "Answer:")
     marks = Marks(markers(recipe), ())
-    marks.look(Entry(1, 0, "Text: x", [("q", "My Answer: y")], []))
+    marks.look(Entry(1, 0, "Text: x", [("q", "My Answer: y")], []).texts)
     assert marks.by_marker == {"Text:": 1, "Answer:": 1}

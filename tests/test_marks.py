@@ -7,7 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cook.entries import Line, parse
+from cook.context_qa import parse
+from cook.entries import Line
 from cook.marks import Marks
 
 MARKERS = ("<CON>", "</END>", '"Q:"', "a\\b", "\tx")
@@ -44,7 +45,7 @@ def test_every_spelling_of_an_entry_is_counted_alike(
     assert not isinstance(entry, list)
 
     marks = Marks(MARKERS, SPECIALS)
-    marks.look(entry)
+    marks.look(entry.texts)
 
     sides = [context, question, answer] if question.strip() and answer.strip() else [context]
     found = {string for string in (*MARKERS, *SPECIALS) if any(string in side for side in sides)}

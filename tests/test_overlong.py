@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from conftest import entry, write_shard
 from cook import run as run_recipe
 from cook import tokenize
-from cook.entries import Entry
+from cook.context_qa import Entry
 from cook.format import Formatter
-from cook.overlong import Piece, Remade, run, split, truncate
+from cook.overlong import run, split, truncate
+from cook.protocol import Piece, SplitResult
 from cook.recipe import Recipe
 from cook.spool import BAD_LINE, BLANK_ANSWER, EXAMPLE, OVERLONG, SKIPPED
 
@@ -48,7 +49,7 @@ def ids(text):
     return encode([text])[0].tolist()
 
 
-def remake(policy, context, pairs, capacity, fmt=FORMAT) -> Remade:
+def remake(policy, context, pairs, capacity, fmt=FORMAT) -> SplitResult:
     inputs = encode([fmt.input_text(context)])[0]
     if policy == "split":
         steps = split(inputs, pairs, fmt, capacity)
@@ -58,7 +59,7 @@ def remake(policy, context, pairs, capacity, fmt=FORMAT) -> Remade:
 
 
 def lists(piece: Piece):
-    return piece.input_ids.tolist(), piece.output_ids.tolist(), piece.pairs, piece.cut
+    return *(each.tolist() for each in piece.texts), piece.units, piece.cut
 
 
 def test_split_by_hand():
@@ -82,7 +83,7 @@ def test_split_loses_a_pair_that_does_not_fit_alone_and_keeps_the_rest_together(
 
 def test_split_loses_all_when_the_context_alone_is_too_long():
     made = remake("split", "x " * 50, [("one", "two"), ("three", "four")], 14)
-    assert made == Remade([], [0, 1])
+    assert made == SplitResult([], [0, 1])
 
 
 def test_truncate_by_hand():
@@ -94,13 +95,13 @@ def test_truncate_by_hand():
 
 def test_truncate_never_cuts_to_nothing():
     made = remake("truncate", "a b d e f g h i j k", [("long " * 9, "x")], 14)
-    assert made == Remade([], [0])
+    assert made == SplitResult([], [0])
 
 
 def test_truncate_cuts_only_for_pairs_that_need_it():
     pairs = [("one", "two"), ("w " * 8, "x"), ("three", "four")]
     made = remake("truncate", "a b d e", pairs, 16)
-    assert [(piece.pairs, piece.cut) for piece in made.pieces] == [(2, False), (1, True)]
+    assert [(piece.units, piece.cut) for piece in made.pieces] == [(2, False), (1, True)]
     assert made.lost == []
 
 
@@ -140,8 +141,8 @@ def test_split_is_greedy_in_pair_order(context, pairs, capacity, fmt):
 def test_truncate_keeps_every_pair_that_any_context_leaves_room_for(context, pairs, capacity, fmt):
     groups, unfit = greedy(context, pairs, capacity, fmt)
     made = remake("truncate", context, pairs, capacity, fmt)
-    assert sum(piece.pairs for piece in made.pieces) + len(made.lost) == len(pairs)
-    assert [piece.pairs for piece in made.pieces if not piece.cut] == [len(group) for group in groups]
+    assert sum(piece.units for piece in made.pieces) + len(made.lost) == len(pairs)
+    assert [piece.units for piece in made.pieces if not piece.cut] == [len(group) for group in groups]
     ends = [end - len("<") for end in token_ends(fmt.input_text(context))]
     heads = [context[:end] for end in ends if 0 < end < len(context)]
     expected = []
@@ -176,14 +177,14 @@ def test_entries_that_are_lost_whole_are_told_as_if_each_were_looked_at(made):
     line = 0
     for gap, flags, tokens in made:
         line += gap
-        blanks = [(at, False) for at, flag in enumerate(flags) if flag]
+        blanks = [(at, BLANK_ANSWER) for at, flag in enumerate(flags) if flag]
         one = Entry(line, 0, "", [("q", "a")] * flags.count(False), blanks)
         blank += [(line, at, BLANK_ANSWER, 1, 0) for at, _ in blanks]
         if gap < 3 and one.pairs:  # else it is not among those lost
             rows.append((tokens + 5, 5, line, len(one.pairs), 0, 0, 0, 0))
             expected += [(line, one.place(kept), OVERLONG, 1, tokens + 5) for kept in range(len(one.pairs))]
             expected.append((line, -1, OVERLONG, 0, tokens + 5))
-    lost = tokenize._lost(np.array(rows, EXAMPLE), np.array([(1, 0, BAD_LINE, 0, 0), *blank], SKIPPED))
+    lost = tokenize._lost(np.array(rows, EXAMPLE), np.array([(1, -1, BAD_LINE, 0, 0), *blank], SKIPPED))
     assert lost.dtype == SKIPPED
     assert lost.tolist() == expected
 

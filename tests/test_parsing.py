@@ -9,10 +9,10 @@ import pytest
 
 from conftest import COLLECTION, needs_collection
 from cook import BadLines, OutputError, OutputExists, Recipe, RecipeError, SourceError, parse, prompts
+from cook.context_qa import markers
+from cook.context_qa import parse as parse_entry
 from cook.entries import Line, LineReader, Part
-from cook.entries import parse as parse_entry
 from cook.format import Formatter
-from cook.marks import markers
 from stand_in_server import StandIn, run_batch
 from test_prompts import PAIRS, lines, raw, write_lines
 

@@ -24,7 +24,8 @@ from cook.spool import Rows
 SKIPPED_NAME = "skipped.jsonl"
 ROW_BYTES = 100  # a line of it, about
 # A row of it, read back: index of its shard, and as spool.SKIPPED has it.
-LEFT = np.dtype([("shard", "i4"), ("line", "i4"), ("pair", "i4"), ("reason", "i1"), ("pairs", "i4"), ("tokens", "i4")])
+LEFT = np.dtype([("shard", "i4"), ("line", "i4"), ("unit", "i4"), ("reason", "i1"), ("units", "i4"), ("tokens", "i4")])
+KEYS = {"shard", "line", "pair", "reason", "pairs", "tokens"}  # of a row of it; a unit is called a pair there
 ENTIRE = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone
 MAX_INT = 2**31 - 1
 Sums = npt.NDArray[np.int64]
@@ -57,7 +58,7 @@ class Dough:
         entries, pairs = (np.sum(sums, axis=0) for sums in zip(*of_parts, strict=True))
         return entries, pairs
 
-    def skip_repeats(self, placed: Rows, pairs: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]) -> None:
+    def skip_repeats(self, placed: Rows, units: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]) -> None:
         """Note the entries of these examples of the table of all as left out because they repeat others."""
         begin = 0
         for part in self.parts:
@@ -66,8 +67,8 @@ class Dough:
             lines, group = np.unique(placed["line"][rows][repeated[rows]], return_inverse=True)
             if len(lines):
                 noted = np.zeros(len(lines), spool.SKIPPED)
-                noted["line"], noted["pair"], noted["reason"] = lines, -1, spool.REPEAT
-                noted["pairs"] = np.bincount(group, pairs[rows][repeated[rows]])
+                noted["line"], noted["unit"], noted["reason"] = lines, -1, spool.REPEAT
+                noted["units"] = np.bincount(group, units[rows][repeated[rows]])
                 skipped = np.concatenate([part.skipped, noted])
                 part.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
 
@@ -131,7 +132,7 @@ class Made(NamedTuple):
 def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None:
     """Raise TooLong or InputError where the data set must not be written."""
     lost = int(dough.skipped()[1][spool.OVERLONG])
-    kept = dough.total("kept_pairs")
+    kept = dough.total("kept_units")
     worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
     longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
     where = f" ({shards[dough.shard_of[worst]].name}:{line})"
@@ -210,7 +211,7 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
     return {
         "counts": {
             "entries": dough.total("entries"),
-            "pairs": dough.total("pairs"),
+            "pairs": dough.total("units"),
             **joined.counts(),
             **({"splits": {name: split.counts() for name, split in made.items()}} if len(made) > 1 else {}),
             "split": dough.total("split"),
@@ -225,8 +226,8 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
 
 def counted(skipped: Rows) -> tuple[Sums, Sums]:
     """How many entries, and how many pairs, these rows say were left out for each of REASONS."""
-    entries = np.bincount(skipped["reason"][skipped["pair"] < 0], minlength=len(spool.REASONS))
-    pairs = np.bincount(skipped["reason"], skipped["pairs"], minlength=len(spool.REASONS)).astype(np.int64)
+    entries = np.bincount(skipped["reason"][skipped["unit"] < 0], minlength=len(spool.REASONS))
+    pairs = np.bincount(skipped["reason"], skipped["units"], minlength=len(spool.REASONS)).astype(np.int64)
     return entries, pairs
 
 
@@ -299,7 +300,7 @@ def _left(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...
     row = orjson.loads(line)
     reason, pair, pairs, tokens = row["reason"], row["pair"], row["pairs"], row["tokens"]
     wrong = []
-    if {*row} - {"problem"} != {*(LEFT.names or ())} or ("problem" in row) > (reason == "bad_line"):
+    if {*row} - {"problem"} != KEYS or ("problem" in row) > (reason == "bad_line"):
         wrong.append(f"its fields are {', '.join(row)}")
     if row["shard"] not in shards:
         wrong.append(f"its shard is {row['shard']!r}")

@@ -239,7 +239,7 @@ class Check:
         counts, figures = self.fields["counts"], self.fields["figures"]
         places = self.examples["shard"].astype(np.int64) << 32 | self.examples["line"]
         entries, first = np.unique(places, return_index=True)
-        whole = self.skipped[self.skipped["pair"] < 0]
+        whole = self.skipped[self.skipped["unit"] < 0]
         left = np.unique(whole["shard"].astype(np.int64) << 32 | whole["line"])
         self.equal("counts.entries", counts["entries"], len(entries) + len(left))
         both = np.intersect1d(entries, left)

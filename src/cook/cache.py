@@ -25,18 +25,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import orjson
 
-from cook import owned, spool
-from cook.entries import Part, unreadable
+from cook import owned
+from cook.entries import unreadable
 from cook.errors import CookWarning, OutputError, RecipeError, refuse_empty
-from cook.recipe import Recipe
 from cook.sources import sha256_of
-
-if TYPE_CHECKING:
-    from cook.tokenizer import Tokenizer
 
 OFF = "none"
 LIMIT = 20 << 30  # bytes; COOK_CACHE_GIB overrides it
@@ -239,29 +235,6 @@ def clear(setting: str | None) -> int:
     return freed
 
 
-def spool_names(found: Path, recipe: Recipe, tokenizer: Tokenizer, digest: str, part: Part) -> tuple[str, str]:
-    """Where a part's tokens lie: whole examples, and those re-made. `digest` is the sha256 of its shard.
-
-    The names hash all that determines the tokens. Not the engine (all give the same ids), jobs, seed or packing;
-    max_length and policy only for what is re-made.
-    """
-    key = {
-        "version": spool.VERSION,
-        "shard": digest,
-        "start": part.start,
-        "end": part.end,
-        "fields": recipe.fields._asdict(),
-        "hashes": recipe.hashes,
-        "context_template": recipe.context_template,
-        "pair_template": recipe.pair_template,
-        "delimiter": recipe.delimiter,
-        "tokenizer": tokenizer.fingerprint,
-        "bos": tokenizer.bos_id,
-        "eos": tokenizer.eos_id,
-    }
-    return _name(found, key), _name(found, key | {"max_length": recipe.max_length, "overlong": recipe.overlong})
-
-
 def digest_of(found: Path | None, path: Path) -> str:
     """The sha256 of a file's bytes: of the cache, if it is the file that was read then. Raises SourceError.
 
@@ -286,11 +259,6 @@ def _state(path: Path) -> tuple[int, int, int, int]:
     except OSError as exc:
         raise unreadable(path, exc) from exc
     return now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
-
-
-def _name(found: Path, key: dict[str, object]) -> str:
-    name = hashlib.sha256(orjson.dumps(key, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return str(found / "spools" / name[:2] / name)
 
 
 def kept(path: Path, make: Callable[[], bytes]) -> bytes:

@@ -20,6 +20,7 @@ from cook import accounts, cache, gather, splits
 from cook import tokenize as stage
 from cook._version import __version__
 from cook.accounts import Dough
+from cook.context_qa import ContextQA
 from cook.entries import parts_of
 from cook.errors import (
     BadLines,
@@ -30,6 +31,7 @@ from cook.errors import (
 )
 from cook.executors import results
 from cook.progress import Progress
+from cook.protocol import Shape
 from cook.recipe import Recipe
 from cook.sources import Shard, Source
 from cook.store import manifest, publish
@@ -54,25 +56,27 @@ class Result(Outcome):
         return name
 
 
-def _whole(recipe: Recipe, folder: Path) -> None:
-    """Examples are planned as they are."""
+def keep_examples(recipe: Recipe, folder: Path) -> None:
+    """Plan examples as they are."""
 
 
-def _nothing_more(dough: Dough) -> dict[str, Any]:  # noqa: ARG001 - a way's signature
+def no_extra_counts(parts: list[stage.Tokenized]) -> dict[str, Any]:  # noqa: ARG001 - a strategy's signature
+    """No counts of a strategy's own."""
     return {}
 
 
-class Way(NamedTuple):
-    """What becomes of the entries: here one example each; for a corpus see `corpora.tokens`."""
+class EncodingStrategy(NamedTuple):
+    """How entries become examples. `run` uses the default, one example an entry; `make_corpus` passes its own."""
 
-    tokenize: Callable[[stage.Job], stage.Tokenized] = stage.tokenize
-    cut: Callable[[Recipe, Path], None] = _whole
+    shape: Callable[[Recipe, Tokenizer], Shape] = ContextQA
+    read: stage.Reader = stage.read_records
+    split_examples: Callable[[Recipe, Path], None] = keep_examples
     """Makes of the table `placed` in this folder that of what is planned; see `gather`."""
-    counts: Callable[[Dough], dict[str, Any]] = _nothing_more
+    extra_counts: Callable[[list[stage.Tokenized]], dict[str, Any]] = no_extra_counts
     """More of the manifest's counts."""
-    fields: Mapping[str, Any] = MappingProxyType({})
+    extra_manifest: Mapping[str, Any] = MappingProxyType({})
     """More of the manifest."""
-    cached: bool = True
+    uses_cache: bool = True
     """Whether tokens are kept between runs."""
 
 
@@ -88,7 +92,7 @@ class Kitchen(NamedTuple):
     hasher: Executor
     """Where shards are read for their hashes."""
     progress: Progress
-    way: Way = Way()
+    strategy: EncodingStrategy = EncodingStrategy()
 
 
 def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
@@ -109,13 +113,13 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         out.mkdir(parents=True)
         digests = [row["sha256"] for row in head["inputs"]]
         # With a limit parts are not whole, and so not for the cache.
-        kept = kitchen.cache if kitchen.way.cached and not kitchen.recipe.limit else None
+        kept = kitchen.cache if kitchen.strategy.uses_cache and not kitchen.recipe.limit else None
         spools = kept or work
         (spools / "spools").mkdir(exist_ok=True)
         with gather.Table(work, spools, kitchen.recipe.hashes) as table:
             dough = _tokenize(kitchen, shards, digests, spools, table)
         accounts.refuse(kitchen.recipe, name, shards, dough)
-        made = head | versions() | _gather(kitchen, name, dough, table, out) | dict(kitchen.way.fields)
+        made = head | versions() | _gather(kitchen, name, dough, table, out) | dict(kitchen.strategy.extra_manifest)
         made["outputs"] += accounts.write_skipped(out, shards, dough)
         for shard in shards:
             if shard.changed():
@@ -178,16 +182,15 @@ def _installed(package: str) -> str:
 def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path, table: gather.Table) -> Dough:
     """Every part of every shard, in parallel; with a limit one after the other, until it is reached."""
     recipe, tokenizer = kitchen.recipe, kitchen.tokenizer
+    shape = kitchen.strategy.shape(recipe, tokenizer)
     jobs = []
     for index, (shard, digest) in enumerate(zip(shards, digests, strict=True)):
         for lines in parts_of(shard.path, shard.size):
-            names = cache.spool_names(folder, recipe, tokenizer, digest, lines)
-            jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, recipe.limit)))
-    parts = (
-        limited(kitchen.pool, kitchen.way.tokenize, jobs)
-        if recipe.limit
-        else results(kitchen.pool, kitchen.way.tokenize, jobs)
-    )
+            names = stage.spool_names(folder, recipe, tokenizer, shape, digest, lines)
+            read = kitchen.strategy.read
+            jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, shape, read, recipe.limit)))
+    run = limited if recipe.limit else results
+    parts = run(kitchen.pool, stage.tokenize, jobs)
     dough = Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0
     # When this is left, also where the table cannot be written, nothing may be at work in a folder that is removed.
@@ -232,7 +235,7 @@ def limited(
 def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out: Path) -> dict[str, Any]:
     """Plan the sequences of each split and write their files; the manifest's outputs, counts and figures."""
     recipe, folder = kitchen.recipe, table.folder
-    kitchen.way.cut(recipe, folder)
+    kitchen.strategy.split_examples(recipe, folder)
     outputs, made = [], {}
     for split, rows in _splits(recipe, name, dough, table).items():
         of_split = list(gather.windows(folder, split, rows, recipe))
@@ -244,7 +247,7 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out:
             outputs.append({"split": split, **done._asdict()})
             kitchen.progress("gather", done.tokens)
     account = accounts.account(recipe, dough, made)
-    account["counts"] |= kitchen.way.counts(dough)
+    account["counts"] |= kitchen.strategy.extra_counts(dough.parts)
     return {"outputs": outputs, **account}
 
 
@@ -257,7 +260,7 @@ def _splits(recipe: Recipe, name: str, dough: Dough, table: gather.Table) -> dic
     kept = np.ones(len(placed), bool)
     if recipe.dedup:
         kept = ~splits.repeats(hashed["context"], hashed["content"], entry)
-        dough.skip_repeats(placed, hashed["pairs"], ~kept)
+        dough.skip_repeats(placed, hashed["units"], ~kept)
     if recipe.validation is None:
         return {"train": np.flatnonzero(kept)}
     chosen = np.zeros(len(placed), bool)

@@ -1,48 +1,30 @@
-"""JSONL -> Entry, strict, with the line that each came from.
+"""The lines of a shard, each with its number and place, and its JSON.
 
-A line is one JSON object, `{"context": str, "QA_list": [{"Q": str, "A": str}, ...]}`, or with other keys (`Fields`).
-A byte-order mark, CRLF, blank lines and unknown keys are fine. Anything else is a `Problem` that names shard, line and
-field. Shards are `.jsonl`, `.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, which
-several processes share.
+A byte-order mark, CRLF and blank lines are fine. What is not JSON is a `Problem` that names shard and line. Shards are
+`.jsonl`, `.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, which several processes
+share.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import orjson
 
 from cook.errors import Problem, SourceError
-from cook.format import Pair
-from cook.plain_yaml import shown
-from cook.recipe import FIELDS, Fields
 
+T = TypeVar("T")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_LINE = 64 << 20  # bytes
 PART_BYTES = 8 << 20  # a plain shard is read in parts of this size: fixed, so that jobs change nothing
 READ_BYTES = 1 << 20
 LINE_BYTES = 1 << 15  # where lines here and there are read
+JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 BOM = b"\xef\xbb\xbf"
-
-
-class Entry(NamedTuple):
-    """A row of a shard."""
-
-    line: int  # 1-based, counted from the start of the part
-    start: int  # its first byte, counted from the start of the (decompressed) shard
-    context: str
-    pairs: list[Pair]  # those of which neither side is empty or white space
-    blank: list[tuple[int, bool]]  # the indices of the others, and whether it is their question that is blank
-
-    def place(self, kept: int) -> int:
-        """Where in QA_list the pair stands that is `pairs[kept]`."""
-        for blank, _ in self.blank:
-            kept += blank <= kept
-        return kept
 
 
 class Part(NamedTuple):
@@ -160,51 +142,35 @@ def _skip_line(file: IO[bytes]) -> int:
     return count
 
 
-def parse(path: str, line: Line, fields: Fields = FIELDS) -> Entry | list[Problem]:
-    """The entry on a line, or all that is wrong with it."""
-    context_key, pairs_key, question_key, answer_key = fields
+def parse_line(path: str, line: Line, parse: Callable[[str, int, int, Any], T]) -> T | list[Problem]:
+    """What `parse` makes of a line's JSON, given the path, the line, its first byte and the value; or what is wrong."""
     try:
         row = orjson.loads(line.text)
-        context, rows = row[context_key], row[pairs_key]
-        pairs = []
-        for pair in rows:
-            question, answer = pair[question_key], pair[answer_key]
-            if not (question.isspace() + answer.isspace()) and question and answer:  # + so that both must be text
-                pairs.append((question, answer))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return _diagnose(path, line, fields)
-    if type(context) is not str or type(rows) is not list:
-        return _diagnose(path, line, fields)
-    blank = []
-    if len(pairs) < len(rows):
-        sides = [(not pair[question_key].strip(), not pair[answer_key].strip()) for pair in rows]
-        blank = [(index, question) for index, (question, answer) in enumerate(sides) if question or answer]
-    return Entry(line.number, line.start, context, pairs, blank)
+    except orjson.JSONDecodeError:
+        return _no_json(path, line)
+    return parse(path, line.number, line.start, row)
 
 
-def _diagnose(path: str, line: Line, fields: Fields) -> list[Problem]:
-    """All that is wrong with a line that is no entry. Slow, and thorough."""
+def _no_json(path: str, line: Line) -> list[Problem]:
+    """All that is wrong with a line that is not JSON. Slow, and thorough."""
 
     def problem(field: str, what: str) -> Problem:
         return Problem(path, line.number, field, what)
 
     raw = line.text.rstrip(b"\r\n")  # else a line that is cut off would seem to go on
     try:
-        row = orjson.loads(raw)
+        orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError as bad:
-            return [problem("", f"is not UTF-8: {bad.reason} at byte {bad.start + 1} of the line")]
         wrong = f"is not JSON: {exc.msg} at column {exc.colno}"
-        try:  # the standard library reads lone surrogates: then the fields that hold them can be named
-            lone = list(_lone_surrogates(json.loads(text)))
-        except (ValueError, RecursionError):
-            lone = []
-        return [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in lone] or [
-            problem("", wrong)
-        ]
-    return [problem(field, what) for field, what in _misfits(row, fields)]
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as bad:
+        return [problem("", f"is not UTF-8: {bad.reason} at byte {bad.start + 1} of the line")]
+    try:  # the standard library reads lone surrogates: then the fields that hold them can be named
+        lone = list(_lone_surrogates(json.loads(text)))
+    except (ValueError, RecursionError):
+        lone = []
+    return [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in lone] or [problem("", wrong)]
 
 
 def _lone_surrogates(value: Any, field: str = "") -> Iterator[str]:
@@ -221,36 +187,3 @@ def _lone_surrogates(value: Any, field: str = "") -> Iterator[str]:
             value.encode()
         except UnicodeEncodeError:
             yield field
-
-
-JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-
-
-def _misfits(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
-    """(field, what is wrong with it) wherever a JSON value is not of an entry's shape."""
-
-    def expect(field: str, value: Any, kind: type) -> Iterator[tuple[str, str]]:
-        if type(value) is not kind:
-            yield field, f"must be {JSON_TYPES[kind]}, not {JSON_TYPES.get(type(value), 'null')}"
-
-    def member(holder: dict[str, Any], key: str, field: str, kind: type) -> Iterator[tuple[str, str]]:
-        if key in holder:
-            yield from expect(field, holder[key], kind)
-        else:
-            others = [other for other in holder if other not in fields]
-            near = [other for other in others if other.lower() == key.lower()] or others[:5]
-            there = ", ".join(shown(other) for other in near)
-            yield field, "is missing" + (f" (there is {there}; --fields names others)" if near else "")
-
-    yield from expect("", row, dict)
-    if type(row) is not dict:
-        return
-    yield from member(row, fields.context, fields.context, str)
-    yield from member(row, fields.pairs, fields.pairs, list)
-    pairs = row.get(fields.pairs)
-    for index, pair in enumerate(pairs if type(pairs) is list else ()):
-        field = f"{fields.pairs}[{index}]"
-        yield from expect(field, pair, dict)
-        if type(pair) is dict:
-            yield from member(pair, fields.question, f"{field}.{fields.question}", str)
-            yield from member(pair, fields.answer, f"{field}.{fields.answer}", str)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 
 from cook.recipe import Recipe
+from cook.templates import compile_template
 
 Pair = tuple[str, str]  # question, answer
 
@@ -47,16 +48,3 @@ class Formatter:
             return self.delimiter.join([self._pair(question, answer) for question, answer in pairs])
         before, between, after = self._around  # the same, in half the time
         return before + (after + self.delimiter + before).join(map(between.join, pairs)) + after
-
-
-def compile_template(template: str, fields: tuple[str, ...]) -> str:
-    """A format string for `str.format` with one positional argument a field; every other brace is literal.
-
-    >>> compile_template("{a {question}: {answer}", ("question", "answer"))
-    '{{a {0}: {1}'
-    """
-    pattern = "|".join(re.escape("{" + field + "}") for field in fields)
-    parts = re.split(f"({pattern})", template)
-    literal = [part.replace("{", "{{").replace("}", "}}") for part in parts]
-    literal[1::2] = ["{" + str(fields.index(part[1:-1])) + "}" for part in parts[1::2]]
-    return "".join(literal)

@@ -9,30 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from functools import cached_property
-from itertools import chain, repeat
+from itertools import repeat
 from operator import contains
 
-from cook.entries import Entry
-from cook.recipe import Recipe
-
 NOTHING = "(?!)"  # a pattern that is found nowhere
-PLACEHOLDER = re.compile(r"\{(?:context|question|answer)\}")
-
-
-def markers(recipe: Recipe) -> tuple[str, ...]:
-    """The words that the templates put around contexts, questions and answers.
-
-    >>> markers(Recipe(datasets="squad", tokenizer="llama3"))
-    ('<CON>', '</CON>', '<QUE>', '<ANS>', '</END>')
-    """
-    templates = (recipe.context_template, recipe.pair_template)
-    literal = chain.from_iterable(PLACEHOLDER.split(template) for template in templates)
-    words = chain.from_iterable(part.split() for part in literal)
-    return tuple(dict.fromkeys(word for word in words if len(word) > 1))  # one sign alone, as in "Q: A -", says nothing
 
 
 class Marks:
-    """Counts the entries whose context, questions or answers hold such strings."""
+    """Counts the entries whose texts hold such strings."""
 
     def __init__(self, markers: Iterable[str], specials: Collection[str]) -> None:
         self.by_marker = dict.fromkeys(markers, 0)
@@ -50,15 +34,14 @@ class Marks:
         """Compiled when a text may hold one: for some hundred strings that takes as long as to format ten thousand."""
         return re.compile("|".join(map(re.escape, self._strings)) or NOTHING)
 
-    def look(self, entry: Entry) -> None:
-        """Count an entry. Most hold none of the letters that strings begin with, and one letter is found at once."""
-        sides = [entry.context, *chain.from_iterable(entry.pairs)]
+    def look(self, texts: list[str]) -> None:
+        """Count an entry of these texts. Most hold none of the letters that strings begin with: a quick first look."""
         for letter in self._letters:
-            if True in map(contains, sides, repeat(letter)):
+            if True in map(contains, texts, repeat(letter)):
                 break
         else:
             return
-        text = "\0".join(sides)
+        text = "\0".join(texts)
         if not self._heads.search(text):
             return
         for marker in self.by_marker:

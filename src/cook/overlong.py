@@ -12,33 +12,14 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
 
 from cook.engines import Ids, Offsets
 from cook.format import Formatter, Pair
-
-T = TypeVar("T")
-Steps = Generator[list[str], list[Ids], T]
+from cook.protocol import EncodeRequests, Piece, SplitResult, T
 
 
-class Piece(NamedTuple):
-    """One example made of an over-long one. Ids without BOS and EOS."""
-
-    input_ids: Ids
-    output_ids: Ids
-    pairs: int
-    cut: bool  # whether the context's tail is cut
-
-
-class Remade(NamedTuple):
-    """What became of an over-long example: every pair stands in one piece or is lost."""
-
-    pieces: list[Piece]  # in the order of their first pairs
-    lost: list[int]  # indices of pairs
-
-
-def run(steps: Sequence[Steps[T]], encode: Callable[[list[str]], tuple[Ids, Offsets]]) -> list[T]:
+def run(steps: Sequence[EncodeRequests[T]], encode: Callable[[list[str]], tuple[Ids, Offsets]]) -> list[T]:
     """Run generators to their ends, encoding what all of them ask for in one call a round."""
     results: dict[int, T] = {}
     asked: dict[int, list[str]] = {}
@@ -60,12 +41,12 @@ def run(steps: Sequence[Steps[T]], encode: Callable[[list[str]], tuple[Ids, Offs
     return [results[index] for index in range(len(steps))]
 
 
-def split(input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity: int) -> Steps[Remade]:
+def split(input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity: int) -> EncodeRequests[SplitResult]:
     """Examples of at most `capacity` tokens, BOS and EOS not counted, each with the whole context (`input_ids`)."""
     if len(input_ids) > capacity:
-        return Remade([], list(range(len(pairs))))
+        return SplitResult([], list(range(len(pairs))))
     pieces, unfit, _ = yield from _groups(input_ids, pairs, formatter, capacity)
-    return Remade([piece for _, piece in pieces], unfit)
+    return SplitResult([piece for _, piece in pieces], unfit)
 
 
 def truncate(
@@ -75,7 +56,7 @@ def truncate(
     formatter: Formatter,
     capacity: int,
     token_ends: Callable[[str], Offsets],
-) -> Steps[Remade]:
+) -> EncodeRequests[SplitResult]:
     """As `split`; a pair that does not fit with the whole context gets as much of its head as fits."""
     pieces, unfit, alone = yield from _groups(input_ids, pairs, formatter, capacity)
     lost = []
@@ -87,14 +68,14 @@ def truncate(
         if made is None:
             lost.append(index)
         else:
-            pieces.append((index, Piece(made[1], alone[index], 1, True)))
+            pieces.append((index, Piece((made[1], alone[index]), 1, True)))
     pieces.sort(key=lambda piece: piece[0])
-    return Remade([piece for _, piece in pieces], lost)
+    return SplitResult([piece for _, piece in pieces], lost)
 
 
 def _groups(
     input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity: int
-) -> Steps[tuple[list[tuple[int, Piece]], list[int], list[Ids]]]:
+) -> EncodeRequests[tuple[list[tuple[int, Piece]], list[int], list[Ids]]]:
     """The pairs that fit with the whole context, grouped greedily and in order: each group's first pair, and its piece.
 
     Then the pairs that do not fit, and the ids of each pair's output if it stands alone.
@@ -122,7 +103,7 @@ def _groups(
             if len(more) > room:
                 break
             end, ids = end + 1, more
-        pieces.append((fitting[first], Piece(input_ids, ids, end - first, False)))
+        pieces.append((fitting[first], Piece((input_ids, ids), end - first, False)))
         first = end
     return pieces, unfit, alone
 
@@ -133,7 +114,7 @@ def cuts_of(context: str, formatter: Formatter, token_ends: Callable[[str], Offs
     return cuts[(cuts > 0) & (cuts < len(context))]
 
 
-def cut(context: str, cuts: Offsets, formatter: Formatter, room: int) -> Steps[tuple[str, Ids] | None]:
+def cut(context: str, cuts: Offsets, formatter: Formatter, room: int) -> EncodeRequests[tuple[str, Ids] | None]:
     """The longest head of a context that ends at one of `cuts` and fits, and its input's ids; None if none does.
 
     A search between a cut that fits and one that does not, by how many tokens the last one was off: most texts have a

@@ -171,7 +171,7 @@ def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
 
     root = _root(recipe, tokenizer)
     sources.refuse_inside(means.source, root)
-    card.refuse_others(root, corpora="way" in more)
+    card.refuse_others(root, corpora="strategy" in more)
     local = recipe.executor == "local"
     with cache.opened(recipe.cache) as folder:
         if local and jobs > 1 and not cache.holds_any(folder):  # else the engine may not be needed at all

@@ -22,15 +22,17 @@ import orjson
 
 from cook import accounts, overlong, splits
 from cook import tokenize as stage
+from cook.context_qa import Entry, markers, parse
 from cook.decoding import Decoder
 from cook.engines import Engine
-from cook.entries import Entry, Line, LineReader, Part, parse
+from cook.entries import Line, LineReader, Part
 from cook.errors import Problem
 from cook.format import Formatter
-from cook.marks import Marks, markers
+from cook.marks import Marks
+from cook.protocol import EncodeRequests, SplitResult
 from cook.recipe import Recipe
 from cook.sources import Shard
-from cook.spool import BAD_LINE, BLANK_ANSWER, BLANK_QUESTION, NO_PAIRS, OVERLONG, REASONS, REPEAT
+from cook.spool import BAD_LINE, NO_PAIRS, OVERLONG, REASONS, REPEAT
 from cook.tokenizer import Tokenizer, load_engine, reference_engine, special_strings, token_ends
 
 if TYPE_CHECKING:
@@ -85,8 +87,8 @@ class _Proof:
                 self._left(index, entry[0].line, {(-1, BAD_LINE, 0, 0)}, self._examples(index, entry[0].line))
                 continue
             assert isinstance(line, Line)
-            self.marks.look(entry)
-            self.counts["pairs"] += len(entry.pairs) + len(entry.blank)
+            self.marks.look(entry.texts)
+            self.counts["pairs"] += len(entry.pairs) + len(entry.left_out)
             if not entry.pairs:
                 left = {*self._blank(entry), (-1, NO_PAIRS, 0, 0)}
                 self._left(index, entry.line, left, self._examples(index, entry.line))
@@ -112,15 +114,15 @@ class _Proof:
 
     @staticmethod
     def _blank(entry: Entry) -> Iterator[Left]:
-        for pair, question in entry.blank:
-            yield pair, BLANK_QUESTION if question else BLANK_ANSWER, 1, 0
+        for pair, reason in entry.left_out:
+            yield pair, reason, 1, 0
 
     def _left(self, shard: int, line: int, expected: set[Left], examples: npt.NDArray[np.int64]) -> None:
         """Hold what skipped.jsonl says of an entry against what is so; and that it has no `examples`."""
         rows = self._rows_left(shard, line)
         self.left_seen[rows] = True
         there = [
-            (int(r["pair"]), int(r["reason"]), int(r["pairs"]), int(r["tokens"])) for r in self.check.skipped[rows]
+            (int(r["unit"]), int(r["reason"]), int(r["units"]), int(r["tokens"])) for r in self.check.skipped[rows]
         ]
         place = self.check.place(shard, line)
         if len(there) != len(expected) or set(there) != expected:
@@ -150,7 +152,7 @@ class _Proof:
         places = np.array([shard << 32 | entry.line for entry in batch])
         begin, end = (np.searchsorted(self.places, places, side=side) for side in ("left", "right"))
         left = np.searchsorted(self.left_places, places, side="right") > np.searchsorted(self.left_places, places)
-        blank = np.array([bool(entry.blank) for entry in batch])
+        blank = np.array([bool(entry.left_out) for entry in batch])
         plain = (end - begin == 1) & (totals <= self.recipe.max_length) & ~left & ~blank
         self.longest = max(self.longest, int(totals[sizes[0::2] + self.specials > 1].max(initial=0)))
         chosen = np.flatnonzero(plain)
@@ -161,7 +163,7 @@ class _Proof:
         repeated = np.zeros(len(batch), np.int64)
         made = np.ones(len(batch), np.int64)
         odd = {i: ids[offsets[2 * i] : offsets[2 * i + 1]] for i in np.flatnonzero(~plain).tolist()}
-        remade: dict[int, overlong.Remade] = {}
+        remade: dict[int, SplitResult] = {}
         if self.recipe.overlong in ("split", "truncate"):
             long = [i for i in odd if totals[i] > self.recipe.max_length]
             again = self._remade([batch[i] for i in long], [odd[i] for i in long], self.engine)
@@ -177,7 +179,7 @@ class _Proof:
             self.entry_blocks.append(np.column_stack([repeated, places])[made > 0])
 
     def _odd(
-        self, shard: int, entry: Entry, texts: list[str], total: int, inputs: int, made: overlong.Remade | None
+        self, shard: int, entry: Entry, texts: list[str], total: int, inputs: int, made: SplitResult | None
     ) -> tuple[bool, bool]:
         """Compare an entry that is not simply one example; whether it is left out as a repeat, and could have any."""
         examples = self._examples(shard, entry.line)
@@ -203,7 +205,7 @@ class _Proof:
         return False, True
 
     def _overlong(
-        self, shard: int, entry: Entry, expected: set[Left], total: int, made: overlong.Remade | None, repeat: bool
+        self, shard: int, entry: Entry, expected: set[Left], total: int, made: SplitResult | None, repeat: bool
     ) -> tuple[bool, bool]:
         """As `_odd`, of an entry that is longer than a sequence."""
         examples = self._examples(shard, entry.line)
@@ -220,7 +222,7 @@ class _Proof:
             self._left(shard, entry.line, expected | {(-1, OVERLONG, 0, total)}, examples)
             return False, False
         if repeat:
-            kept = sum(piece.pairs for piece in made.pieces)
+            kept = sum(piece.units for piece in made.pieces)
             self._left(shard, entry.line, expected | {(-1, REPEAT, kept, 0)}, examples)
             return True, True
         self._left(shard, entry.line, expected, examples[:0])
@@ -228,10 +230,10 @@ class _Proof:
         self._pieces(shard, entry, made, examples)
         return False, True
 
-    def _remade(self, entries: list[Entry], inputs: list[Any], engine: Engine) -> list[overlong.Remade]:
+    def _remade(self, entries: list[Entry], inputs: list[Any], engine: Engine) -> list[SplitResult]:
         """What over-long entries, with the ids of their inputs, are made into."""
         capacity = self.recipe.max_length - self.specials
-        steps: list[overlong.Steps[overlong.Remade]] = []
+        steps: list[EncodeRequests[SplitResult]] = []
         ends = token_ends(self.tokenizer)
         for entry, ids in zip(entries, inputs, strict=True):
             if self.recipe.overlong == "split":
@@ -247,11 +249,11 @@ class _Proof:
         border = at + int(row["input"])
         return self.ids[at + has_bos : border], self.ids[border : border + int(row["output"]) - 1]
 
-    def _pieces(self, shard: int, entry: Entry, made: overlong.Remade, examples: npt.NDArray[np.int64]) -> None:
+    def _pieces(self, shard: int, entry: Entry, made: SplitResult, examples: npt.NDArray[np.int64]) -> None:
         """Compare what an over-long entry was made into."""
         numbers: dict[tuple[bytes, bytes], list[int]] = {}
         for number, piece in enumerate(made.pieces):
-            numbers.setdefault(_key(piece.input_ids, piece.output_ids), []).append(number)
+            numbers.setdefault(_key(*piece.texts), []).append(number)
         found: dict[int, int] = {}
         for example in examples.tolist():
             waiting = numbers.get(_key(*self._text_ids(example)))
@@ -274,10 +276,10 @@ class _Proof:
         reference = reference_engine(self.tokenizer)
         whole = reference.encode([self.formatter.input_text(entry.context)])[0]
         (again,) = self._remade([entry], [whole], reference)
-        if [_key(*piece[:2]) for piece in again.pieces] != [_key(*piece[:2]) for piece in made.pieces]:
+        if [_key(*piece.texts) for piece in again.pieces] != [_key(*piece.texts) for piece in made.pieces]:
             self.check.at(found[0], "its examples do not read as the pairs of its entry with their context")
 
-    def _pairs_stand(self, entry: Entry, made: overlong.Remade, inputs: list[bytes], outputs: list[bytes]) -> bool:
+    def _pairs_stand(self, entry: Entry, made: SplitResult, inputs: list[bytes], outputs: list[bytes]) -> bool:
         """Whether the decoded pieces are the entry: whole contexts or heads of it, and every pair that is kept once."""
         lost = set(made.lost)
         texts = [self.decoder.text(self.formatter.output_text([pair])) for pair in entry.pairs]
@@ -293,7 +295,7 @@ class _Proof:
         rest = iter([entry.pairs[index] for index in kept if texts[index] not in cut])
         for text, piece in zip(outputs, made.pieces, strict=True):
             if not piece.cut:
-                pairs = list(itertools.islice(rest, piece.pairs))
+                pairs = list(itertools.islice(rest, piece.units))
                 if text != self.decoder.text(self.formatter.output_text(pairs)):
                     return False
         return heads and next(rest, None) is None

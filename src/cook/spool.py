@@ -30,21 +30,21 @@ from cook.errors import OutputError, unwritable
 VERSION = 4  # part of every name: raise it when the files or the rules that they follow change
 
 # One row an example: its tokens (BOS and EOS counted), how many are trained, its line (from the start of the part), its
-# pairs, at which token of the file it lies, the byte of the shard that its line starts at, and, where the recipe asks
-# for them, hashes of its context and of context and pairs.
+# units (of context-qa: pairs), at which token of the file it lies, the byte of the shard that its line starts at, and,
+# where the recipe asks for them, hashes of its context and of all of it.
 EXAMPLE = np.dtype(
     {
-        "names": ["tokens", "trained", "line", "pairs", "at", "start", "context", "content"],
+        "names": ["tokens", "trained", "line", "units", "at", "start", "context", "content"],
         "formats": ["i4", "i4", "i4", "i4", "i8", "i8", "u8", "u8"],
     }
 )
 # What the plan needs of them, with fewer bytes.
 PLACE = np.dtype([("tokens", "i4"), ("trained", "i4"), ("line", "i4"), ("at", "i8")])
 # What tells splits and repeats, where the recipe asks for them.
-HASHED = np.dtype([("pairs", "i4"), ("context", "u8"), ("content", "u8")])
-# One row an entry or pair left out: its line, the pair (from 0; -1: the entry), REASONS[reason], how many pairs go with
+HASHED = np.dtype([("units", "i4"), ("context", "u8"), ("content", "u8")])
+# One row an entry or unit left out: its line, the unit (from 0; -1: the entry), REASONS[reason], how many units go with
 # it, and the tokens of the entry as one example (0: not encoded).
-SKIPPED = np.dtype([("line", "i4"), ("pair", "i4"), ("reason", "u1"), ("pairs", "i4"), ("tokens", "i4")])
+SKIPPED = np.dtype([("line", "i4"), ("unit", "i4"), ("reason", "u1"), ("units", "i4"), ("tokens", "i4")])
 REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line", "repeat")
 NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE, REPEAT = range(len(REASONS))
 
@@ -62,7 +62,7 @@ class Index:
     lines: int = 0
     """Lines of the part, blank ones too."""
     entries: int = 0
-    pairs: int = 0
+    units: int = 0
     truncated: int = 0
     """Examples with a cut context."""
     special: int = 0
@@ -77,7 +77,8 @@ class Index:
         return total(self.examples)
 
 
-COUNTS = ("lines", "entries", "pairs", "truncated", "special")
+COUNTS = ("lines", "entries", "units", "truncated", "special")
+TOLD = (*COUNTS, "markers", "bad")
 INDEX = ".index"
 CHECK = 4  # bytes of a CRC-32
 
@@ -163,7 +164,7 @@ def _folder(name: str) -> Path:
 
 def _save(name: str, index: Index, writer: Writer) -> None:
     temporary = owned.temporary(name)
-    head = {field: getattr(index, field) for field in (*COUNTS, "markers", "bad")}
+    head = {field: getattr(index, field) for field in TOLD}
     head |= {"examples": len(index.examples), "skipped": len(index.skipped)}
     line = orjson.dumps(head | {"tokens": writer.tokens, "check": writer.check})
     data = b"".join([line, b"\n", index.examples.tobytes(), index.skipped.tobytes()])

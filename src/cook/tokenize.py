@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
 from cook import overlong, spool
 from cook.engines import Engine, Ids, Offsets
-from cook.entries import Entry, Line, LineReader, Part, lines_again, parse
+from cook.entries import Line, LineReader, Part, lines_again, parse_line
 from cook.errors import Problem, SourceError, TokenizerError
-from cook.format import Formatter
-from cook.marks import Marks, markers
+from cook.marks import Marks
+from cook.protocol import Assembled, Record, Shape, SplitResult, assemble
 from cook.recipe import Recipe
 from cook.sources import Shard
 from cook.spool import (
     BAD_LINE,
-    BLANK_ANSWER,
-    BLANK_QUESTION,
     EXAMPLE,
     HASHED,
     NO_PAIRS,
@@ -34,12 +34,10 @@ from cook.spool import (
     PLACE,
     SKIPPED,
     Index,
-    Raw,
     Rows,
-    join,
     token_ids,
 )
-from cook.tokenizer import Tokenizer, load_engine, special_strings, token_ends
+from cook.tokenizer import Tokenizer, load_engine, special_strings
 
 BATCH = 2 << 20  # bytes of lines encoded in one call
 REMAKE_BATCH = 1 << 19  # bytes of lines re-made together
@@ -47,6 +45,18 @@ MAX_PROBLEMS = 20  # problems named; the rest are counted
 MAX_BAD = 100_000  # bad lines of a part that are left out; what has more is no shard
 COMPRESSION = 4  # how much smaller text is when compressed, about
 MAX_WHAT = 500  # letters kept of what is wrong with a line
+
+
+class Batch(NamedTuple):
+    """Records that are encoded together."""
+
+    records: list[Any]
+    skipped: Rows
+    """SKIPPED rows of what was left out among them."""
+
+
+Reader = Callable[["Job", "Tokenized", Marks], Iterator[Batch]]
+"""Reads a part: counts what is there, and notes bad lines, in the result; looks for special text with the marks."""
 
 
 class Job(NamedTuple):
@@ -61,6 +71,9 @@ class Job(NamedTuple):
     """The spool of whole examples; see `spool`."""
     remade: str
     """The spool of examples re-made from over-long ones."""
+    shape: Shape
+    read: Reader
+    """What gives the records of the part."""
     limit: int | None = None
     """Read this many entries at the most."""
 
@@ -84,9 +97,9 @@ class Tokenized:
     """SKIPPED, in the order of lines."""
     lines: int = 0
     entries: int = 0
-    pairs: int = 0
-    kept_pairs: int = 0
-    """Pairs that are in examples."""
+    units: int = 0
+    kept_units: int = 0
+    """Units that are in examples."""
     split: int = 0
     """Over-long entries of which examples were made."""
     truncated: int = 0
@@ -102,6 +115,8 @@ class Tokenized:
     longest: int = 0
     """Tokens of the longest entry as one example, and its line."""
     longest_line: int = 0
+    extra: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    """Counts of a strategy's own, by group and name."""
     problems: list[Problem] = dataclasses.field(default_factory=list)
     problem_count: int = 0
 
@@ -120,20 +135,47 @@ def tokenize(job: Job) -> Tokenized:
     if index is None or (index.bad and job.recipe.on_error == "fail"):
         index = _encode_whole(job, result)
     if result.problem_count:
-        result.lines = index.lines
         return result
-    for field in ("lines", "entries", "pairs", "skipped", "special", "markers", "bad"):
+    for field in ("skipped", *spool.TOLD):
         setattr(result, field, getattr(index, field))
     totals = index.examples["tokens"]
     if len(totals):
         at = int(totals.argmax())
         result.longest, result.longest_line = int(totals[at]), int(index.examples["line"][at])
-    long = totals > job.recipe.max_length
+    long = (totals > job.recipe.max_length) & (not job.shape.cut_anywhere)
     fitting = index.examples[~long] if long.any() else index.examples
-    result.whole, result.kept_pairs = _places(fitting, job), int(fitting["pairs"].sum())
+    result.whole, result.kept_units = _places(fitting, job), int(fitting["units"].sum())
     if long.any() and job.recipe.overlong != "error":
         _put_in_place(job, result, index.examples[long])
     return result
+
+
+def spool_names(
+    folder: Path, recipe: Recipe, tokenizer: Tokenizer, shape: Shape, digest: str, part: Part
+) -> tuple[str, str]:
+    """Where a part's tokens lie: whole examples, and those re-made. `digest` is the sha256 of its shard.
+
+    The names hash all that determines the tokens. Not the engine (all give the same ids), jobs, seed or packing;
+    max_length and policy only for what is re-made.
+    """
+    key = {
+        "version": spool.VERSION,
+        "shard": digest,
+        "start": part.start,
+        "end": part.end,
+        "shape": shape.name,
+        "hashes": recipe.hashes,
+        "tokenizer": tokenizer.fingerprint,
+        "bos": tokenizer.bos_id,
+        "eos": tokenizer.eos_id,
+        **shape.identity(),
+    }
+    return _name(folder, key), _name(folder, key | {"max_length": recipe.max_length, "overlong": recipe.overlong})
+
+
+def _name(folder: Path, key: dict[str, object]) -> str:
+    name = hashlib.sha256(orjson.dumps(key, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return str(folder / "spools" / name[:2] / name)
 
 
 def _place_of(job: Job) -> np.dtype[np.void]:
@@ -149,85 +191,80 @@ def _places(examples: Rows, job: Job) -> Rows:
 
 def _encode_whole(job: Job, result: Tokenized) -> Index:
     """Every entry as one example; bad lines are left out, or go to the result, and then there is no spool."""
-    encode, formatter = checked(load_engine(job.tokenizer), job.tokenizer), Formatter(job.recipe)
-    reader = LineReader(job.part)
-    index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
-    marks = Marks(markers(job.recipe), special_strings(job.tokenizer))
-    rows, skipped = [index.examples], [index.skipped]
+    shape, encode = job.shape, checked(load_engine(job.tokenizer), job.tokenizer)
+    marks = Marks(shape.markers(), special_strings(job.tokenizer))
+    rows, skipped = [np.empty(0, EXAMPLE)], [np.empty(0, SKIPPED)]
     with spool.writing(job.whole, job.size()) as (writer, done):
-        for batch, left_out in _batches(job, reader, index, result, marks):
+        for records, left_out in job.read(job, result, marks):
             skipped.append(left_out)
-            if result.problem_count or not batch:
+            if result.problem_count or not records:
                 continue
-            texts = []
-            for entry in batch:
-                texts.append(formatter.input_text(entry.context))
-                texts.append(formatter.output_text(entry.pairs))
-            ids, offsets = encode(texts)
-            table = example_table(offsets, job.tokenizer, writer.tokens)
-            table["line"] = [entry.line for entry in batch]
-            table["start"] = [entry.start for entry in batch]
-            table["pairs"] = [len(entry.pairs) for entry in batch]
+            segments = shape.segments(records)
+            made = assemble(segments, *encode(segments.texts))
+            table = example_table(made, writer.tokens)
+            table["line"] = [record.line for record in records]
+            table["start"] = [record.start for record in records]
+            table["units"] = [record.units for record in records]
             if job.recipe.hashes:
-                table["context"] = [hash64(entry.context.encode()) for entry in batch]
-                table["content"] = [hash64(orjson.dumps((entry.context, entry.pairs))) for entry in batch]
-            writer.write(with_control_tokens(ids, offsets, job.tokenizer))
-            if (no_input := table["tokens"] == table["trained"]).any():
-                for empty in np.flatnonzero(no_input):
-                    problem = Problem(job.part.path, batch[empty].line, "context", "its input encodes to no token")
-                    bad_line(job.recipe, [problem], index.bad, result)
+                keys = [shape.hash_keys(record) for record in records]
+                table["context"], table["content"] = np.array([[*map(hash64, each)] for each in keys], np.uint64).T
+            writer.write(made.raw)
+            if shape.head and (headless := table["tokens"] == table["trained"]).any():
+                for empty in np.flatnonzero(headless):
+                    problem = Problem(job.part.path, records[empty].line, shape.head, "its input encodes to no token")
+                    bad_line(job.recipe, [problem], result)
                     skipped.append(np.array([(problem.line, -1, BAD_LINE, 0, 0)], SKIPPED))
-                table = table[~no_input]
+                table = table[~headless]
             rows.append(table)
-        index.lines = reader.lines
-        index.special, index.markers = marks.special, marks.by_marker
-        index.examples, index.skipped = np.concatenate(rows), by_line(np.concatenate(skipped))
+        result.special, result.markers = marks.special, marks.by_marker
+        told = {field: getattr(result, field) for field in spool.TOLD}
+        index = Index(np.concatenate(rows), by_line(np.concatenate(skipped)), **told)
         unchanged(job)
         if not result.problem_count:
             done.append(index)
     return index
 
 
-def bad_line(recipe: Recipe, problems: list[Problem], bad: list[tuple[int, str]], result: Tokenized) -> None:
+def bad_line(recipe: Recipe, problems: list[Problem], result: Tokenized) -> None:
     """Note what is wrong with a line: for the error, or for the record (`bad`) if bad lines are left out."""
-    if recipe.on_error == "skip" and len(bad) < MAX_BAD:
+    if recipe.on_error == "skip" and len(result.bad) < MAX_BAD:
         what = "; ".join(f"{problem.field}: {problem.what}".removeprefix(": ") for problem in problems)
-        bad.append((problems[0].line, what if len(what) <= MAX_WHAT else what[:MAX_WHAT] + "…"))
+        result.bad.append((problems[0].line, what if len(what) <= MAX_WHAT else what[:MAX_WHAT] + "…"))
         return
     for problem in problems:
         result.note(problem)
 
 
-def _batches(
-    job: Job, reader: LineReader, index: Index, result: Tokenized, marks: Marks
-) -> Iterator[tuple[list[Entry], Rows]]:
-    """The entries of a part in batches, and rows of SKIPPED for what was left out."""
-    batch: list[Entry] = []
+def read_records(job: Job, result: Tokenized, marks: Marks) -> Iterator[Batch]:
+    """The records of a part, a line each; see Reader."""
+    batch: list[Record] = []
     skipped: list[tuple[int, int, int, int, int]] = []
     size = 0
+    reader = LineReader(job.part)
     for line in reader:
-        if index.entries == job.limit:
+        if result.entries == job.limit:
             break
-        index.entries += 1
-        entry = [line] if isinstance(line, Problem) else parse(job.part.path, line, job.recipe.fields)
-        if isinstance(entry, list):
-            bad_line(job.recipe, entry, index.bad, result)
-            skipped.append((entry[0].line, -1, BAD_LINE, 0, 0))
+        result.entries += 1
+        record = [line] if isinstance(line, Problem) else parse_line(job.part.path, line, job.shape.parse)
+        if isinstance(record, list):
+            bad_line(job.recipe, record, result)
+            skipped.append((record[0].line, -1, BAD_LINE, 0, 0))
             continue
         assert isinstance(line, Line)
-        marks.look(entry)
-        index.pairs += len(entry.pairs) + len(entry.blank)
-        for at, question in entry.blank:
-            skipped.append((entry.line, at, BLANK_QUESTION if question else BLANK_ANSWER, 1, 0))
-        if entry.pairs:
-            batch.append(entry)
+        marks.look(job.shape.texts(record))
+        result.units += record.units + len(record.left_out)
+        for unit, reason in record.left_out:
+            skipped.append((record.line, unit, reason, 1, 0))
+        if record.units:
+            batch.append(record)
             size += len(line.text)
         else:
-            skipped.append((entry.line, -1, NO_PAIRS, 0, 0))
+            skipped.append((record.line, -1, NO_PAIRS, 0, 0))
         if size >= BATCH:
-            yield batch, np.array(skipped, SKIPPED)
+            yield Batch(batch, np.array(skipped, SKIPPED))
             batch, skipped, size = [], [], 0
-    yield batch, np.array(skipped, SKIPPED)
+    result.lines = reader.lines
+    yield Batch(batch, np.array(skipped, SKIPPED))
 
 
 def hash64(data: bytes) -> int:
@@ -259,46 +296,24 @@ def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], t
     return encode
 
 
-def example_table(offsets: Offsets, tokenizer: Tokenizer, at: int) -> Rows:
-    """EXAMPLE rows of examples that lie one after the other from token `at`: texts 2i and 2i + 1 make example i."""
-    lengths = np.diff(offsets)
-    table = np.zeros(len(lengths) // 2, EXAMPLE)
-    table["trained"] = lengths[1::2] + 1
-    table["tokens"] = lengths[0::2] + (tokenizer.bos_id is not None) + table["trained"]
-    ends = np.cumsum(table["tokens"], dtype=np.int64)
-    table["at"] = at + ends - table["tokens"]
+def example_table(made: Assembled, at: int) -> Rows:
+    """EXAMPLE rows of examples that lie one after the other from token `at`."""
+    table = np.zeros(len(made.tokens), EXAMPLE)
+    table["tokens"], table["trained"] = made.tokens, made.trained
+    table["at"] = at + np.cumsum(made.tokens) - made.tokens
     return table
-
-
-def with_control_tokens(ids: Ids, offsets: Offsets, tokenizer: Tokenizer) -> Raw:
-    """The tokens with BOS before each input and EOS after each output; outputs with their EOS are trained."""
-    count = (len(offsets) - 1) // 2
-    bos = int(tokenizer.bos_id is not None)
-    shift = np.arange(count) * (bos + 1)
-    before = offsets[0:-1:2] + shift
-    after = offsets[2::2] + shift + bos
-    out = np.empty(len(ids) + count * (bos + 1), np.uint32)
-    text = np.ones(len(out), bool)
-    text[after] = False
-    out[after] = tokenizer.eos_id
-    if tokenizer.bos_id is not None:
-        text[before] = False
-        out[before] = tokenizer.bos_id
-    out[text] = ids
-    lengths = np.diff(offsets) + np.tile([bos, 1], count)
-    return join(out, np.repeat(np.tile([False, True], count), lengths))
 
 
 def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
     """Add to the result what the recipe makes of over-long examples."""
     if job.recipe.overlong == "drop":
         left_out = np.zeros(len(rows), SKIPPED)
-        left_out["line"], left_out["pair"], left_out["reason"] = rows["line"], -1, OVERLONG
-        left_out["pairs"], left_out["tokens"] = rows["pairs"], rows["tokens"]
+        left_out["line"], left_out["unit"], left_out["reason"] = rows["line"], -1, OVERLONG
+        left_out["units"], left_out["tokens"] = rows["units"], rows["tokens"]
     else:
         index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows, result.skipped)
         result.remade, left_out = _places(index.examples, job), index.skipped
-        result.kept_pairs += int(index.examples["pairs"].sum())
+        result.kept_units += int(index.examples["units"].sum())
         result.split, result.truncated = index.entries, index.truncated
     result.skipped = by_line(np.concatenate([result.skipped, left_out]))
 
@@ -311,32 +326,31 @@ def by_line(rows: Rows) -> Rows:
 def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
     """Re-make over-long examples into the second spool; `entries` of its index are those of which some were made.
 
-    `blank`: SKIPPED rows, of the part's blank pairs among others.
+    `blank`: SKIPPED rows, of the part's units that are left out among others.
     """
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
     examples, skipped = [index.examples], [index.skipped]
-    if job.recipe.overlong == "split":  # most give nothing, and need not be looked at again
-        # No room is left for EOS; as `overlong.split` tells it.
-        useless = rows["tokens"] - rows["trained"] >= job.recipe.max_length
-        skipped.append(_lost(rows[useless], blank))
-        rows = rows[~useless]
+    lost = job.shape.lost_by_length(rows["tokens"], rows["trained"])  # most are, and need not be looked at again
+    skipped.append(_lost(rows[lost], blank))
+    rows = rows[~lost]
     with spool.writing(job.remade, 4 * spool.total(rows)) as (writer, done):
         for group, entries, remade in _remade(job, rows):
             if pieces := [piece for made in remade for piece in made.pieces]:
-                arrays = [ids for piece in pieces for ids in (piece.input_ids, piece.output_ids)]
+                arrays = [ids for piece in pieces for ids in piece.texts]
                 offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in arrays])])
-                table = example_table(offsets, job.tokenizer, writer.tokens)
-                table["pairs"] = [piece.pairs for piece in pieces]
+                assembled = assemble(job.shape.segments([]), np.concatenate(arrays), offsets)
+                table = example_table(assembled, writer.tokens)
+                table["units"] = [piece.units for piece in pieces]
                 of_piece = np.repeat(group, [len(made.pieces) for made in remade])
                 for field in ("line", "start", "context", "content"):
                     table[field] = of_piece[field]
-                writer.write(with_control_tokens(np.concatenate(arrays), offsets, job.tokenizer))
+                writer.write(assembled.raw)
                 examples.append(table)
             index.entries += sum(bool(made.pieces) for made in remade)
             index.truncated += sum(piece.cut for piece in pieces)
             gone: list[tuple[int, int, int, int, int]] = []
             for entry, total, made in zip(entries, group["tokens"].tolist(), remade, strict=True):
-                gone += [(entry.line, entry.place(pair), OVERLONG, 1, total) for pair in made.lost]
+                gone += [(entry.line, entry.place(unit), OVERLONG, 1, total) for unit in made.lost]
                 gone += [] if made.pieces else [(entry.line, -1, OVERLONG, 0, total)]
             skipped.append(np.array(gone, SKIPPED))
         index.examples, index.skipped = np.concatenate(examples), np.concatenate(skipped)
@@ -346,22 +360,22 @@ def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
 
 
 def _lost(rows: Rows, blank: Rows) -> Rows:
-    """SKIPPED rows of entries that are lost whole: each pair that is not blank, by its place, then the entry."""
-    blank = blank[(blank["reason"] == BLANK_QUESTION) | (blank["reason"] == BLANK_ANSWER)]
+    """SKIPPED rows of entries that are lost whole: each unit that was not left out, by its place, then the entry."""
+    blank = blank[blank["unit"] >= 0]
     if len(blank):  # np.isin imports numpy.ma, which takes 10 ms
         blank = blank[np.isin(blank["line"], rows["line"])]
-    count = rows["pairs"] + 1
+    count = rows["units"] + 1
     first = np.cumsum(count) - count
     lost = np.zeros(int(count.sum()), SKIPPED)
     lost["line"] = np.repeat(rows["line"], count)
     lost["tokens"] = np.repeat(rows["tokens"], count)
-    lost["reason"], lost["pairs"] = OVERLONG, 1
-    lost["pair"] = np.arange(len(lost)) - np.repeat(first, count)
+    lost["reason"], lost["units"] = OVERLONG, 1
+    lost["unit"] = np.arange(len(lost)) - np.repeat(first, count)
     for row, at in zip(rows, first, strict=True) if len(blank) else ():
-        among = blank["pair"][blank["line"] == row["line"]]
-        places = np.arange(row["pairs"] + len(among))
-        lost["pair"][at : at + row["pairs"]] = places[~np.isin(places, among)]
-    lost["pair"][first + rows["pairs"]], lost["pairs"][first + rows["pairs"]] = -1, 0
+        among = blank["unit"][blank["line"] == row["line"]]
+        places = np.arange(row["units"] + len(among))
+        lost["unit"][at : at + row["units"]] = places[~np.isin(places, among)]
+    lost["unit"][first + rows["units"]], lost["units"][first + rows["units"]] = -1, 0
     return lost
 
 
@@ -371,40 +385,33 @@ def unchanged(job: Job) -> None:
         raise SourceError(f"{job.part.path}: changed while it was read; run again")
 
 
-def _remade(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Entry], list[overlong.Remade]]]:
-    """Over-long examples, some at a time: their rows, their entries, and what was made of each."""
-    formatter = Formatter(job.recipe)
+def _remade(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Any], list[SplitResult]]]:
+    """Over-long examples, some at a time: their rows, their records, and what was made of each."""
     encode = checked(load_engine(job.tokenizer, light=True), job.tokenizer)
-    has_bos = int(job.tokenizer.bos_id is not None)
-    capacity = job.recipe.max_length - has_bos - 1
     whole = np.memmap(spool.ids_path(job.whole), np.uint32, "r")
-
-    def steps(begin: int, end: int, entry: Entry) -> overlong.Steps[overlong.Remade]:
-        ids = token_ids(np.array(whole[begin:end])).view(np.uint32)
-        if job.recipe.overlong == "split":
-            return overlong.split(ids, entry.pairs, formatter, capacity)
-        ends = token_ends(job.tokenizer)
-        return overlong.truncate(ids, entry.context, entry.pairs, formatter, capacity, ends)
-
-    for group, entries in _groups(job, rows):
-        begins, ends = group["at"] + has_bos, group["at"] + group["tokens"] - group["trained"]
-        yield group, entries, overlong.run(list(map(steps, begins.tolist(), ends.tolist(), entries)), encode)
+    for group, records in _groups(job, rows):
+        places = zip(group["at"].tolist(), group["tokens"].tolist(), group["trained"].tolist(), records, strict=True)
+        steps = [
+            job.shape.split(record, token_ids(np.array(whole[at : at + tokens])).view(np.uint32), trained)
+            for at, tokens, trained, record in places
+        ]
+        yield group, records, overlong.run(steps, encode)
 
 
-def _groups(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Entry]]]:
-    """Rows with the entries on their lines, as many at a time as are re-made together."""
+def _groups(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Any]]]:
+    """Rows with the records on their lines, as many at a time as are re-made together."""
     changed = SourceError(f"{job.part.path}: changed while it was read")
-    entries: list[Entry] = []
+    records: list[Any] = []
     first = size = 0
     for line in lines_again(job.part, rows["line"].tolist(), rows["start"].tolist()):
-        entry = parse(job.part.path, line, job.recipe.fields)
-        if isinstance(entry, list):
+        record = parse_line(job.part.path, line, job.shape.parse)
+        if isinstance(record, list):
             raise changed
-        entries.append(entry)
+        records.append(record)
         size += len(line.text)
         if size >= REMAKE_BATCH:
-            yield rows[first : first + len(entries)], entries
-            first, entries, size = first + len(entries), [], 0
-    if first + len(entries) < len(rows):
+            yield rows[first : first + len(records)], records
+            first, records, size = first + len(records), [], 0
+    if first + len(records) < len(rows):
         raise changed
-    yield rows[first:], entries
+    yield rows[first:], records

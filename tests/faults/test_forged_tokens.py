@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import cook
 from conftest import entry, pair, write_shard
 from cook import spool, tokenize
+from cook.context_qa import ContextQA
 from cook.entries import Part
 from cook.errors import TokenizerError
 from cook.presets import PRESETS
@@ -101,7 +102,15 @@ def tokenized(made: Recipe, root: Path, tokenizer: Tokenizer) -> Iterator[list[i
     """The examples that the tokenize stage makes of a data set, from its spools."""
     (shard,) = open_source(str(root)).shards("set")
     names = str(root / "whole"), str(root / "remade")
-    job = tokenize.Job(made, tokenizer, Part(str(shard.path), 0, None), shard, *names)
+    job = tokenize.Job(
+        made,
+        tokenizer,
+        Part(str(shard.path), 0, None),
+        shard,
+        *names,
+        ContextQA(made, tokenizer),
+        tokenize.read_records,
+    )
     result = tokenize.tokenize(job)
     assert not result.problems
     for name, places in zip(names, (result.whole, result.remade), strict=True):

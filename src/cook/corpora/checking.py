@@ -19,7 +19,7 @@ import orjson
 from cook import accounts, pack
 from cook.auditing import Check
 from cook.corpora import documents, texts
-from cook.corpora.documents import Baked, Document, Source, Texts, baked
+from cook.corpora.documents import Document, Source, Texts, no_texts
 from cook.corpora.recipe import WRAP, CorpusRecipe
 from cook.corpora.render import CONTEXT, Rendered, Renderer
 from cook.corpora.styles import MODES, Styles
@@ -30,7 +30,7 @@ from cook.escapes import escaped
 from cook.marks import Marks
 from cook.recipe import Recipe
 from cook.sources import Shard
-from cook.tokenize import BATCH
+from cook.tokenize import BATCH, Tokenized
 from cook.tokenizer import Tokenizer, load_engine, reference_engine, special_strings
 
 SHOWN = 60  # letters of a text that a finding shows
@@ -71,7 +71,7 @@ class CorpusCheck(Check):
         chains, kinds = counts["chains"], counts["kinds"]
         more = chains.get("entries", 0) - chains.get("texts", 0)
         self.equal("counts.chains: entries that go on with a text", more, texts_more(entries, texts, more))
-        left = self.skipped[self.skipped["pair"] < 0]
+        left = self.skipped[self.skipped["unit"] < 0]
         whole = len(np.unique(left["shard"].astype(np.int64) << 32 | left["line"]))
         self.equal("counts.entries", counts["entries"], texts + more + whole)
         self.equal(
@@ -96,12 +96,12 @@ class CorpusCheck(Check):
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as exc:
             self.wrong(f"styles: are not those that cook writes: {type(exc).__name__}: {exc}")
             return
-        parts: list[Baked] = []
+        parts: list[Tokenized] = []
         left = recipe.limit
         for index, shard in enumerate(shards):
             if left is not None and left <= 0:
                 break
-            result = baked()
+            result = no_texts()
             batches = Texts(renderer, result, BATCH).batches(Source(recipe, Part(str(shard.path), 0, None), left, look))
             for read, made in batches:
                 yield [(index, *both) for both in zip(read, made, strict=True)]
@@ -110,14 +110,14 @@ class CorpusCheck(Check):
             self._left_out(index, result)
         expected = documents.counts(parts) | {
             "entries": sum(part.entries for part in parts),
-            "pairs": sum(part.pairs for part in parts),
+            "pairs": sum(part.units for part in parts),
         }
         for key, value in expected.items():
             self.equal(f"counts.{key}", self.fields["counts"][key], value)
 
-    def _left_out(self, index: int, result: Baked) -> None:
+    def _left_out(self, index: int, result: Tokenized) -> None:
         rows = self.skipped[self.skipped["shard"] == index]
-        fields = ["line", "pair", "reason", "pairs", "tokens"]
+        fields = ["line", "unit", "reason", "units", "tokens"]
         told, expected = (sorted(table[fields].tolist()) for table in (rows, result.skipped))
         for row in sorted({*map(tuple, told)} ^ {*map(tuple, expected)})[:20]:
             here = "is not left out; expected so" if row in told else "is left out and not recorded"
@@ -300,7 +300,7 @@ class PackedCheck(CorpusCheck):
         for key in ("split", "truncated"):
             self.equal(f"counts.{key}", counts[key], 0)
         self.counts_agree(len(places), None)
-        left = self.skipped[self.skipped["pair"] < 0]
+        left = self.skipped[self.skipped["unit"] < 0]
         for place in np.intersect1d(places, left["shard"].astype(np.int64) << 32 | left["line"])[:20].tolist():
             entry = self.place(place >> 32, place & accounts.MAX_INT)
             self.findings.note(accounts.SKIPPED_NAME, None, f"leaves out {entry}, which has a text")

@@ -8,7 +8,6 @@ says the same from the other side; the two must not contradict one another.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -16,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from cook.context_qa import Entry, parse
 from cook.corpora.render import Passage, Rendered, Renderer
-from cook.entries import Entry, Line, LineReader, Part, parse
+from cook.entries import Line, LineReader, Part
 from cook.errors import Problem
 from cook.recipe import Recipe
-from cook.spool import BAD_LINE, BLANK_ANSWER, BLANK_QUESTION, NO_PAIRS, PLACE, SKIPPED
+from cook.spool import BAD_LINE, NO_PAIRS, PLACE, SKIPPED
 from cook.tokenize import Tokenized, bad_line
 
 INHERITS, FOLLOWED = "inherit_from_prev", "followed_by_next"
@@ -34,38 +34,31 @@ class Document(NamedTuple):
     passages: list[Passage]
 
 
-@dataclasses.dataclass
-class Baked(Tokenized):
-    """What comes back from a part of a corpus. Lines are counted from the start of the part."""
-
-    told: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
-    """How texts came about: ("modes", "classic") and so on."""
-
-    def tell(self, made: Rendered, passages: int) -> None:
-        """Count a text in."""
-        self.told["texts", ""] += 1
-        self.told["after", ""] += made.after
-        self.told["modes", made.mode] += 1
-        if passages > 1:
-            self.told["chains", "texts"] += 1
-            self.told["chains", "entries"] += passages
-        for kind, count in made.kinds.items():
-            self.told["kinds", kind] += count
-        for reason, count in made.options.items():
-            self.told["options", reason] += count
+def tell(told: Counter[tuple[str, str]], made: Rendered, passages: int) -> None:
+    """Count how a text came about: ("modes", "classic") and so on."""
+    told["texts", ""] += 1
+    told["after", ""] += made.after
+    told["modes", made.mode] += 1
+    if passages > 1:
+        told["chains", "texts"] += 1
+        told["chains", "entries"] += passages
+    for kind, count in made.kinds.items():
+        told["kinds", kind] += count
+    for reason, count in made.options.items():
+        told["options", reason] += count
 
 
-def baked() -> Baked:
-    """Nothing yet."""
+def no_texts() -> Tokenized:
+    """What comes back from a part of a corpus, before it is read."""
     nothing = np.empty(0, PLACE)
-    return Baked(nothing, nothing, np.empty(0, SKIPPED))
+    return Tokenized(nothing, nothing, np.empty(0, SKIPPED))
 
 
 def counts(parts: Iterable[Any]) -> dict[str, Any]:
     """The counts of a manifest: texts, those with the context after the pairs, modes, kinds, options, chains."""
     told: Counter[tuple[str, str]] = Counter()
     for part in parts:
-        told.update(part.told)
+        told.update(part.extra)
     groups: dict[str, Any] = {"texts": told["texts", ""], "context_after": told["after", ""]}
     for group in ("modes", "kinds", "options", "chains"):
         groups[group] = {name: count for (of, name), count in sorted(told.items()) if of == group and count}
@@ -73,15 +66,15 @@ def counts(parts: Iterable[Any]) -> dict[str, Any]:
 
 
 class Source(NamedTuple):
-    """What is read: a part of a shard, the most entries of it, and what is called with each entry."""
+    """What is read: a part of a shard, the most entries of it, and what is called with the texts of each entry."""
 
     recipe: Recipe
     part: Part
     limit: int | None
-    look: Callable[[Entry], None] | None = None
+    look: Callable[[list[str]], None] | None = None
 
 
-def documents(source: Source, result: Baked) -> Iterator[Document]:
+def documents(source: Source, result: Tokenized) -> Iterator[Document]:
     """The texts that begin in a part; what is read and left out goes into the result."""
     reading = _Reading(source, result)
     reader = LineReader(source.part)
@@ -98,7 +91,7 @@ def documents(source: Source, result: Baked) -> Iterator[Document]:
 class _Reading:
     """The state between the lines of a part."""
 
-    def __init__(self, source: Source, result: Baked) -> None:
+    def __init__(self, source: Source, result: Tokenized) -> None:
         self.source, self.result = source, result
         self.skipped: list[tuple[int, int, int, int, int]] = []
         self.open: Document | None = None
@@ -123,10 +116,10 @@ class _Reading:
                 yield from self._close()
                 continue
             if self.source.look is not None and isinstance(line, Line):
-                self.source.look(entry)
-            result.pairs += len(entry.pairs) + len(entry.blank)
-            for at, question in entry.blank:
-                self.skipped.append((entry.line, at, BLANK_QUESTION if question else BLANK_ANSWER, 1, 0))
+                self.source.look(entry.texts)
+            result.units += len(entry.pairs) + len(entry.left_out)
+            for at, reason in entry.left_out:
+                self.skipped.append((entry.line, at, reason, 1, 0))
             if self.begun or not inherits:
                 yield from self._take(entry, inherits, followed)
 
@@ -156,7 +149,7 @@ class _Reading:
         if inherits and self.open is not None:
             self.open.passages.append(passage)
             return
-        self.result.told["chains", "broken"] += broken
+        self.result.extra["chains", "broken"] += broken
         if self.open is not None:
             yield self.open
         self.open = Document(entry.line, [passage])
@@ -171,7 +164,7 @@ class _Reading:
         return None
 
     def _bad(self, problems: list[Problem]) -> None:
-        bad_line(self.source.recipe, problems, self.result.bad, self.result)
+        bad_line(self.source.recipe, problems, self.result)
         self.skipped.append((problems[0].line, -1, BAD_LINE, 0, 0))
 
     def _close(self) -> Iterator[Document]:
@@ -200,7 +193,7 @@ def _read(source: Source, line: Line | Problem) -> tuple[Entry | list[Problem], 
 class Texts:
     """Renders the texts of a part in batches of some bytes."""
 
-    def __init__(self, renderer: Renderer, result: Baked, batch: int) -> None:
+    def __init__(self, renderer: Renderer, result: Tokenized, batch: int) -> None:
         self.renderer, self.result, self.batch = renderer, result, batch
 
     def batches(self, source: Source) -> Iterator[tuple[list[Document], list[Rendered]]]:
@@ -210,7 +203,7 @@ class Texts:
         size = 0
         for document in documents(source, self.result):
             text = self.renderer.render(document.passages)
-            self.result.tell(text, len(document.passages))
+            tell(self.result.extra, text, len(document.passages))
             read.append(document)
             made.append(text)
             size += len(text.text)

@@ -14,7 +14,7 @@ from cook import accounts, pipeline, sources
 from cook.accounts import Dough
 from cook.corpora import documents, texts, tokens
 from cook.corpora.recipe import CorpusRecipe
-from cook.dataset import Result, Way, inputs, limited, versions
+from cook.dataset import EncodingStrategy, Result, inputs, limited, versions
 from cook.errors import BadLines, RecipeError
 from cook.executors import results
 from cook.pipeline import Means, Ready, Summary
@@ -22,6 +22,7 @@ from cook.progress import Progress, silent
 from cook.sources import Shard
 from cook.store import card, manifest, publish
 from cook.store.older import older
+from cook.text_shape import TextShape
 from cook.tokenize import MAX_PROBLEMS
 
 
@@ -38,14 +39,15 @@ def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summa
 
 def _tokens(means: Means) -> contextlib.AbstractContextManager[Ready]:
     assert isinstance(means.recipe, CorpusRecipe)
-    way = Way(
-        tokenize=tokens.tokenize,
-        cut=tokens.cut,
-        counts=lambda dough: documents.counts(dough.parts),
-        fields={"styles": means.recipe.styles.data},
-        cached=False,
+    strategy = EncodingStrategy(
+        shape=lambda _, tokenizer: TextShape(tokenizer),
+        read=tokens.read_texts,
+        split_examples=tokens.cut,
+        extra_counts=documents.counts,
+        extra_manifest={"styles": means.recipe.styles.data},
+        uses_cache=False,
     )
-    return pipeline.kitchen(means, way=way)
+    return pipeline.kitchen(means, strategy=strategy)
 
 
 @contextlib.contextmanager
@@ -134,7 +136,7 @@ def _refuse_bad_lines(dough: Dough, shards: int, skippable: bool) -> None:
 def _counts(dough: Dough, done: Done) -> dict[str, Any]:
     return {
         "entries": dough.total("entries"),
-        "pairs": dough.total("pairs"),
+        "pairs": dough.total("units"),
         "letters": sum(file.letters for _, file in done),
         **documents.counts(dough.parts),
         **accounts.left_out(*dough.skipped()),

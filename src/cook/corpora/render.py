@@ -17,7 +17,8 @@ import orjson
 
 from cook.corpora.pairs import Options, fixed, parse
 from cook.corpora.styles import MODES, PLACEHOLDER, SHAPE, Styles, Text, text_alone
-from cook.format import Pair, compile_template
+from cook.format import Pair
+from cook.templates import compile_template
 
 T = TypeVar("T")
 CONTEXT = "context"  # the mode of a text without pairs

@@ -23,12 +23,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cook.corpora.documents import Baked, Document, Source, Texts, baked
+from cook.corpora.documents import Document, Source, Texts, no_texts
 from cook.corpora.recipe import CorpusRecipe
 from cook.corpora.render import Rendered, Renderer
 from cook.entries import Part, open_shard, parts_of, unreadable
 from cook.errors import OutputError, SourceError, unwritable
 from cook.sources import Shard, sha256_of
+from cook.tokenize import Tokenized
 
 COLUMNS: dict[str, type] = {
     "text": str,
@@ -70,7 +71,7 @@ class TextJob(NamedTuple):
 class TextDone(NamedTuple):
     """What was written: a part's account each, rows, and the file as it lies there."""
 
-    parts: list[Baked]
+    parts: list[Tokenized]
     rows: int
     letters: int
     bytes: int
@@ -120,12 +121,12 @@ def _lines_before(shard: Shard, parts: list[Part]) -> Iterator[int]:
 def write(job: TextJob) -> TextDone:
     """Write one file and fsync it. Raises SourceError, OutputError; bad lines come back."""
     renderer = Renderer(job.recipe.styles, job.recipe.seed)
-    parts: list[Baked] = []
+    parts: list[Tokenized] = []
     rows = letters = 0
     try:
         with WRITERS[job.recipe.format](job.path) as put:
             for piece in job.pieces:
-                result = baked()
+                result = no_texts()
                 parts.append(result)
                 source = Source(job.recipe, piece.part, job.limit)
                 for documents, made in Texts(renderer, result, BATCH).batches(source):

@@ -1,62 +1,43 @@
-"""Texts -> ids in spool files, BOS before and EOS after each; then pieces of at most a sequence. Nothing is lost.
+"""The texts of a corpus, to be encoded as the shape `text`; then pieces of at most a sequence. Nothing is lost.
 
-To the stages after this one a text is an example of which the input is BOS alone and the output all the rest: so the
-loss mask is 1 on everything but BOS. A piece that goes on with a text has no BOS, and all of it is output.
+The loss mask is 1 on everything but BOS. A piece that continues a text has no BOS.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from cook import pack, spool
-from cook.corpora.documents import Baked, Source, Texts, baked
+from cook import pack
+from cook.corpora.documents import Source, Texts
 from cook.corpora.recipe import WRAP, CorpusRecipe
 from cook.corpora.render import Renderer
 from cook.errors import unwritable
 from cook.gather import mapped
 from cook.marks import Marks
 from cook.recipe import Recipe
-from cook.spool import EXAMPLE, PLACE, SKIPPED, Index
+from cook.spool import SKIPPED
 from cook.store.parquet import PLACED
-from cook.tokenize import BATCH, Job, checked, example_table, unchanged, with_control_tokens
-from cook.tokenizer import load_engine, special_strings
+from cook.text_shape import Text
+from cook.tokenize import BATCH, Batch, Job, Tokenized
 
+NONE = np.empty(0, SKIPPED)
 AT_ONCE = 1 << 20  # rows
 
 
-def tokenize(job: Job) -> Baked:
-    """Encode the texts that begin in a part. Raises SourceError, TokenizerError, OutputError; bad lines come back."""
-    recipe, result = job.recipe, baked()
+def read_texts(job: Job, result: Tokenized, marks: Marks) -> Iterator[Batch]:
+    """The texts that begin in a part, rendered; see `cook.tokenize.Reader`."""
+    recipe = job.recipe
     assert isinstance(recipe, CorpusRecipe)
-    encode = checked(load_engine(job.tokenizer), job.tokenizer)
-    marks = Marks((), special_strings(job.tokenizer))
     texts = Texts(Renderer(recipe.styles, recipe.seed), result, BATCH)
-    tables = [np.empty(0, EXAMPLE)]
-    with spool.writing(job.whole, job.size()) as (writer, done):
-        for documents, rendered in texts.batches(Source(recipe, job.part, job.limit, marks.look)):
-            if result.problem_count:
-                continue
-            ids, ends = encode([text.text for text in rendered])
-            offsets = np.repeat(ends, 2)[:-1]  # before each text an input without text
-            table = example_table(offsets, job.tokenizer, writer.tokens)
-            table["line"] = [document.line for document in documents]
-            table["pairs"] = [sum(len(passage.pairs) for passage in document.passages) for document in documents]
-            writer.write(with_control_tokens(ids, offsets, job.tokenizer))
-            tables.append(table)
-        unchanged(job)
-        done.append(Index(np.concatenate(tables), np.empty(0, SKIPPED)))
-    examples = np.concatenate(tables)
-    result.whole = examples[list(PLACE.names or ())].astype(PLACE)
-    result.kept_pairs = int(examples["pairs"].sum())
-    result.special = marks.special
-    totals = examples["tokens"]
-    if len(totals):
-        at = int(totals.argmax())
-        result.longest, result.longest_line = int(totals[at]), int(examples["line"][at])
-    return result
+    for documents, rendered in texts.batches(Source(recipe, job.part, job.limit, marks.look)):
+        units = [sum(len(passage.pairs) for passage in document.passages) for document in documents]
+        records = zip(documents, rendered, units, strict=True)
+        yield Batch([Text(document.line, 0, made.text, count) for document, made, count in records], NONE)
+    yield Batch([], result.skipped)
 
 
 def cut(recipe: Recipe, folder: Path) -> None:

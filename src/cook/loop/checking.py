@@ -11,7 +11,8 @@ from typing import IO, Any
 import orjson
 
 from cook.auditing import Check
-from cook.entries import LineReader, Part, parse
+from cook.context_qa import parse
+from cook.entries import LineReader, Part
 from cook.errors import OutputError, Problem, SourceError
 from cook.escapes import escaped
 from cook.loop.parsing import FAILED, LEFT_OUT, RERUN, SKIPPED
@@ -19,6 +20,7 @@ from cook.loop.prompts import ENTRIES
 from cook.loop.rounds import read_rows
 from cook.recipe import FIELDS
 from cook.sources import sha256_of
+from cook.spool import BLANK_QUESTION
 from cook.store import manifest
 from cook.store.manifest import SIDE
 
@@ -200,8 +202,8 @@ class ParsedCheck(LoopCheck):
             told["entries"] += 1
             told["pairs"] += len(entry.pairs)
             told["with_pairs"] += bool(entry.pairs)
-            for pair, question in entry.blank:
-                what = "question" if question else "answer"
+            for pair, reason in entry.left_out:
+                what = "question" if reason == BLANK_QUESTION else "answer"
                 self.findings.note(name, entry.line, f"pair {pair}: its {what} is blank; cook parse writes none")
 
     def _chains(self, name: str) -> None:

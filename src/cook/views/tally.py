@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.marks import PLACEHOLDER
+from cook.context_qa import PLACEHOLDER
 from cook.progress import Progress
 from cook.store import parquet
 from cook.store.reader import Sequence
