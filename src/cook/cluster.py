@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cook import owned
 from cook.errors import ClusterError, CookError, CookWarning, unwritable
 from cook.executors import Lost
-from cook.sources import Shard
 
 try:
     import distributed
@@ -185,12 +184,13 @@ class Cluster(Executor):
         if wait:
             wait_for(tasks)
 
-    def check(self, written: list[Path], read: list[Shard | Path]) -> None:
+    def check(self, written: list[Path], read: list[tuple[Path, int | None]]) -> None:
         """Raise ClusterError unless each worker has the same packages, and sees these folders and files.
 
-        Each worker writes a file into each of the folders, after one that this process put there; it is read here.
+        Each worker writes a file into each of the folders, after one that this process put there; it is read here. A
+        file to read comes with its size in bytes, where it must have that.
         """
-        sizes = [_Sized(str(file.path), file.size) if isinstance(file, Shard) else _Sized(str(file)) for file in read]
+        sizes = [_Sized(str(path), size) for path, size in read]
         # Folders of a run come and go: who joins later must have those that they lie in.
         lasting = [next(above for above in folder.parents if above.is_dir()) for folder in written]
         self.need = dataclasses.replace(self.need, folders=tuple(sorted({str(folder) for folder in lasting})))

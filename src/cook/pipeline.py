@@ -205,8 +205,8 @@ def _fit(means: Means, tokenizer: Tokenizer, root: Path, folder: Path | None) ->
 
     assert isinstance(means.pool, cluster.Cluster)
     means.notice(f"on {cluster.told_of(means.pool)}")
-    read: list[Shard | Path] = [found[0] for found in means.shards.values() if found]
-    read += [Path(tokenizer.path)] if tokenizer.path else []
+    read: list[tuple[Path, int | None]] = [(found[0].path, found[0].size) for found in means.shards.values() if found]
+    read += [(Path(tokenizer.path), None)] if tokenizer.path else []
     try:
         means.pool.check([root / publish.WORK, *([folder / "spools"] if folder else [])], read)
     finally:
