@@ -21,7 +21,7 @@ from cook.pack import plan
 from cook.presets import find_preset
 from cook.recipe import Recipe
 from cook.rows import HELD, Findings, Held, Terms, check_file
-from cook.sources import Shard, sha256_of
+from cook.sources import sha256_of
 from cook.spool import REASONS
 from cook.store import card, manifest, parquet
 from cook.tokenizer import Tokenizer, resolve
@@ -327,14 +327,6 @@ class Check:
             self.mix()
         elif self.recipe is not None and self.whole:
             self.sums(self.recipe)
-
-    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, spool: Path) -> None:
-        """Compare what is there with its shards. Raises SourceError, TokenizerError."""
-        from cook.proving import prove
-
-        assert self.recipe is not None
-        assert tokenizer is not None
-        prove(self, self.recipe, shards, tokenizer, spool)
 
     def holds(self) -> dict[str, int]:
         """What there is, by nouns in the plural."""

@@ -14,7 +14,7 @@ import os
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from cook.store import card, manifest
 from cook.store.manifest import SIDE
 from cook.store.publish import aside
 from cook.tokenizer import Tokenizer, resolve
+
+Compare = Callable[[Any, list[Shard], Tokenizer | None, Path], None]  # a check, its shards, its tokenizer, its ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +147,8 @@ def _root_card(root: Path) -> list[Checked]:
 
 def _verify(folder: Path, source: str | None, tokenizer: str | None) -> Checked:
     plain = Check(folder)
-    check = _of_kind(plain) if _read(plain) else plain
-    compared = bool(check.fields) and _check(check, source, tokenizer)
+    check, compare = _of_kind(plain) if _read(plain) else (plain, None)
+    compared = bool(check.fields) and _check(check, compare, source, tokenizer)
     return Checked(
         name=check.fields.get("data_set", folder.name),
         folder=folder,
@@ -157,21 +159,25 @@ def _verify(folder: Path, source: str | None, tokenizer: str | None) -> Checked:
     )
 
 
-def _of_kind(check: Check) -> Check:
-    """The check that goes with the manifest that was read."""
+def _of_kind(check: Check) -> tuple[Check, Compare | None]:
+    """The check that goes with the manifest that was read, and what compares with shards where anything does."""
     kind = check.fields.get("kind")
     if kind in (manifest.PROMPTS, manifest.PARSE):
         from cook.loop import checking as loop
 
         own: Check = (loop.PromptsCheck if kind == manifest.PROMPTS else loop.ParsedCheck)(check.folder)
+        compare: Compare | None = None
     elif kind == manifest.CORPUS or (kind is None and "styles" in check.fields):
         from cook.corpora import checking as corpora
 
-        own = (corpora.TextCheck if kind else corpora.PackedCheck)(check.folder)
+        of = corpora.TextCheck if kind else corpora.PackedCheck
+        own, compare = of(check.folder), of.prove
     else:
-        return check
+        from cook.proving import prove
+
+        return check, prove
     own.fields = check.fields
-    return own
+    return own, compare
 
 
 def _read(check: Check) -> bool:
@@ -203,7 +209,7 @@ def _of_another_cook(folder: Path) -> bool:
         return False
 
 
-def _check(check: Check, source: str | None, tokenizer: str | None) -> bool:
+def _check(check: Check, compare: Compare | None, source: str | None, tokenizer: str | None) -> bool:
     """All that there is to check; whether the output was compared with its shards."""
     if source is not None and check.alone:
         raise OutputError(f"{check.folder}: {check.alone}: check it without --deep")
@@ -224,7 +230,8 @@ def _check(check: Check, source: str | None, tokenizer: str | None) -> bool:
                 return False
             spool.close()
             told = check.fields.get("tokenizer")
-            check.prove(shards, _tokenizer(check, check.recipe, tokenizer) if told else None, ids)
+            assert compare is not None  # where nothing compares, `alone` says why
+            compare(check, shards, _tokenizer(check, check.recipe, tokenizer) if told else None, ids)
             return True
         if check.recipe is not None and not len(check.findings):
             check.plan(check.recipe)

@@ -43,9 +43,11 @@ SHOWN = 60  # letters of a text that a finding shows
 Left = tuple[int, int, int, int]  # pair, reason, pairs, tokens: a row of skipped.jsonl without its place
 
 
-def prove(check: Check, recipe: Recipe, shards: list[Shard], tokenizer: Tokenizer, spool: Path) -> None:
+def prove(check: Check, shards: list[Shard], tokenizer: Tokenizer | None, spool: Path) -> None:
     """Compare what is cooked with its shards; findings go to the check. Raises SourceError, TokenizerError."""
-    proof = _Proof(check, recipe, tokenizer, spool)
+    assert check.recipe is not None
+    assert tokenizer is not None
+    proof = _Proof(check, check.recipe, tokenizer, spool)
     for index, shard in enumerate(shards):
         proof.shard(index, shard)
     proof.end()
