@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -22,6 +22,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,8 +71,11 @@ class InProcess(Executor):
 
 
 @contextlib.contextmanager
-def chosen(recipe: Recipe, size: int) -> Iterator[tuple[Executor, int]]:
-    """The executor that a recipe asks for, for `size` bytes of input, and how many jobs it does at once."""
+def chosen(recipe: Recipe, size: int, preload: Sequence[str] = ()) -> Iterator[tuple[Executor, int]]:
+    """The executor that a recipe asks for, for `size` bytes of input, and how many jobs it does at once.
+
+    `preload` names modules: see `executor`.
+    """
     if recipe.executor == "dask":
         from cook import cluster
 
@@ -79,18 +83,19 @@ def chosen(recipe: Recipe, size: int) -> Iterator[tuple[Executor, int]]:
             yield far, far.threads
         return
     jobs = recipe.jobs or usable_cores()
-    with executor(jobs, size) as pool:
+    with executor(jobs, size, preload) as pool:
         yield pool, jobs
 
 
 @contextlib.contextmanager
-def executor(jobs: int, size: int) -> Iterator[Executor]:
+def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Executor]:
     """An executor for `size` bytes of input on `jobs` cores, for a with block.
 
     One job runs in this thread. A small input is cooked by threads of this process: what takes time (engines, Parquet,
-    hashes) lets others run. A larger one by as many processes, which begin to start at once.
+    hashes) lets others run. A larger one by as many processes, which begin to start at once, and import the modules
+    named in `preload` while they have no work yet.
     """
-    method = process.start_method() if jobs > 1 and size >= POOL_BYTES else ""
+    method = process.start_method(preload) if jobs > 1 and size >= POOL_BYTES else ""
     if not method or (method == "spawn" and size < SPAWNED * POOL_BYTES):
         # Read by splintr when its first batch is encoded; who set it already keeps what they set.
         os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
@@ -98,7 +103,7 @@ def executor(jobs: int, size: int) -> Iterator[Executor]:
             yield inside
         return
     process.give_memory_back()
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), initializer=_start_worker)
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _start_worker, (preload,))
     with pool, cancelling(pool):
         with (
             contextlib.suppress(BrokenExecutor, OSError),
@@ -185,7 +190,7 @@ def _signals_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker() -> None:
+def _start_worker(preload: Sequence[str]) -> None:
     """One thread a process, memory given back; the terminal's Ctrl-C is for the parent, which ends its workers."""
     process.settle()
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
@@ -195,7 +200,8 @@ def _start_worker() -> None:
         signal.signal(ending, signal.SIG_IGN if ending == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see _signals_wait
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import cook.dataset  # noqa: F401 - while the parent has no work yet
+    for module in preload:
+        import_module(module)
 
 
 def _end_with_parent() -> None:

@@ -96,7 +96,7 @@ def mix(
     size = sum(map(_size, taken))
     # As in `pipeline`: an interrupt ends the pool's work first, and so lets the coordinator clean up and end.
     with (
-        executors.executor(cores, size) as pool,
+        executors.executor(cores, size, (__name__,)) as pool,
         executors.coordinators(cores) as threads,
         executors.cancelling(pool),
     ):

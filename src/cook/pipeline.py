@@ -134,7 +134,7 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
             failures[name] = exc
     size = sum(shard.size for found in shards.values() for shard in found)
     with (
-        executors.chosen(recipe, size) as (pool, jobs),
+        executors.chosen(recipe, size, ("cook.dataset",)) as (pool, jobs),
         prepare(Means(recipe, source, shards, pool, jobs, size, progress, notice or _unheard)) as ready,
         executors.coordinators(jobs) as cooks,
         # An interrupt ends the pool's work first, and so lets the coordinators clean up and end.

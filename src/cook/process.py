@@ -14,7 +14,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,12 +57,15 @@ def beside(work: Callable[[], object]) -> None:
     _this.beside[-1].start()
 
 
-def start_method() -> str:
-    """How workers of this process are to begin, for `multiprocessing.get_context`."""
+def start_method(preload: Sequence[str] = ()) -> str:
+    """How workers of this process are to begin, for `multiprocessing.get_context`.
+
+    Before they are forked the modules named in `preload` are imported, once for all of them.
+    """
     if not _this.own or sys.platform != "linux" or ENGINES & sys.modules.keys():
         return "spawn"
-    import cook.dataset  # noqa: F401 - for all of them
-
+    for module in preload:
+        import_module(module)
     for thread in _this.beside:
         thread.join()
     for wait in ENDING:  # a thread that Python has done with is the system's for a moment more

@@ -86,6 +86,25 @@ def test_workers_are_forked_of_one_thread_alone(before, method):
     assert (done.stdout.strip(), done.stderr) == (method, "")
 
 
+PRELOADED = """
+from cook import executors, process
+{before}
+if __name__ == "__main__":
+    size = executors.POOL_BYTES * executors.SPAWNED
+    names = "{{'json.tool', 'cook.recipe', 'cook.pipeline'}}"
+    with executors.executor(2, size, ("json.tool", "cook.recipe")) as pool:
+        print(pool.submit(eval, "sorted(" + names + " & __import__('sys').modules.keys())").result())
+        print(pool._mp_context.get_start_method())
+"""
+
+
+@pytest.mark.parametrize(("before", "method"), [("process.settle()", "fork"), ("", "spawn")])
+def test_workers_import_what_is_named_before_they_have_work(before, method):
+    command = [sys.executable, "-c", PRELOADED.format(before=before)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.splitlines(), done.stderr) == (["['cook.recipe', 'json.tool']", method], "")
+
+
 def test_an_error_ends_the_thread_that_sees_to_a_pool(monkeypatch):
     """Else Python wakes it at its own end, and now and then prints that what it wakes it by is closed."""
     monkeypatch.setattr(executors, "ENDING", 30.0)  # on a machine that is busy

@@ -91,7 +91,7 @@ def export(
     cores = jobs or executors.usable_cores()
     # As in `mixing.mix`.
     with (
-        executors.executor(cores, size) as pool,
+        executors.executor(cores, size, (__name__,)) as pool,
         executors.coordinators(cores) as threads,
         executors.cancelling(pool),
     ):
