@@ -94,7 +94,7 @@ def test_without_the_client_it_says_how_to_get_it(cook, monkeypatch):
 
 
 def test_the_client_is_imported_where_it_is_used():
-    program = "import sys, cook.sources, cook.modelscope; cook.sources.open_source('modelscope'); print(*sys.modules)"
+    program = "import sys, cook.modelscope, cook.sources; cook.sources.open_source('modelscope'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"modelscope_hub", "requests", "tqdm"} & set(done.stdout.split())
 

@@ -302,8 +302,8 @@ def test_many_at_once_in_one_root_do_not_disturb_each_other(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from cook.store import publish
-with publish.staging(Path(sys.argv[1]), "set"):
+import cook.store.publish
+with cook.store.publish.staging(Path(sys.argv[1]), "set"):
     print("held", flush=True)
     time.sleep(60)
 """

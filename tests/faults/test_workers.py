@@ -60,11 +60,11 @@ BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spaw
 
 METHOD = """
 import threading, time
-from cook import presets, process
-process.settle()
-presets.begin("llama3")
+import cook.presets, cook.process
+cook.process.settle()
+cook.presets.begin("llama3")
 {before}
-print(process.start_method())
+print(cook.process.start_method())
 """
 
 
@@ -73,7 +73,7 @@ print(process.start_method())
     [
         ("", "fork"),  # the thread that loads the vocabulary is awaited
         pytest.param("import fastokens", "spawn", marks=needs_fastokens),
-        ("presets.vocabulary(presets.PRESETS['llama3']).encode_batch_flat(['some words'] * 100_000)", "spawn"),
+        ("cook.presets.vocabulary(cook.presets.PRESETS['llama3']).encode_batch_flat(['some words'] * 100_000)", "spawn"),
         ("threading.Thread(target=time.sleep, args=[2], daemon=True).start()", "spawn"),
     ],
     ids=["as it is", "another engine", "threads of the engine's", "a thread"],
@@ -87,18 +87,18 @@ def test_workers_are_forked_of_one_thread_alone(before, method):
 
 
 PRELOADED = """
-from cook import executors, process
+import cook.executors, cook.process
 {before}
 if __name__ == "__main__":
-    size = executors.POOL_BYTES * executors.SPAWNED
+    size = cook.executors.POOL_BYTES * cook.executors.SPAWNED
     names = "{{'json.tool', 'cook.recipe', 'cook.pipeline'}}"
-    with executors.executor(2, size, ("json.tool", "cook.recipe")) as pool:
+    with cook.executors.executor(2, size, ("json.tool", "cook.recipe")) as pool:
         print(pool.submit(eval, "sorted(" + names + " & __import__('sys').modules.keys())").result())
         print(pool._mp_context.get_start_method())
 """
 
 
-@pytest.mark.parametrize(("before", "method"), [("process.settle()", "fork"), ("", "spawn")])
+@pytest.mark.parametrize(("before", "method"), [("cook.process.settle()", "fork"), ("", "spawn")])
 def test_workers_import_what_is_named_before_they_have_work(before, method):
     command = [sys.executable, "-c", PRELOADED.format(before=before)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
