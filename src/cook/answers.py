@@ -11,11 +11,8 @@ import dataclasses
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
-
-if TYPE_CHECKING:
-    from cook.waiting import Watch
 
 PATIENCE_S = 45.0  # seconds that cook waits for a server without progress, whatever it asks; all tries together
 PROGRESS_BYTES = 1 << 16  # of a file's content: so many are progress, and so is a file that is there
@@ -68,11 +65,37 @@ class Answer(NamedTuple):
     url: str
 
 
+class Waiter(Protocol):
+    """Who waits for answers: `waiting.Watch`."""
+
+    stopped: bool
+
+    def waits(self, asked: Asked) -> None:
+        """An answer is due."""
+        ...
+
+    def waits_no_more(self, asked: Asked) -> None:
+        """No answer is due."""
+        ...
+
+    def hears(self, status: int, wait: float) -> None:
+        """An answer's status, and the seconds that it asks to wait."""
+        ...
+
+    def gets(self, count: int) -> None:
+        """Bytes of a file have come."""
+        ...
+
+    def left(self) -> float:
+        """Seconds until nobody waits any more."""
+        ...
+
+
 @dataclasses.dataclass
 class Asked:
     """A question to a server: what its answers have to agree with, and how much they may be."""
 
-    watch: Watch
+    watch: Waiter
     endpoint: str
     limit: int = LIST_BYTES  # bytes of all answers together; of a file, of each
     is_file: bool = False
