@@ -493,8 +493,8 @@ def test_a_row_left_out_of_a_line_that_there_is_not(bench):
     leave_out(
         bench, {"shard": "00001.jsonl", "line": 99, "pair": None, "reason": "bad_line", "pairs": 0, "tokens": None}
     )
-    assert any(re.fullmatch(r"skipped.jsonl: row \d: 00001.jsonl:99: is no entry of the shards", line)
-               for line in findings(bench, deep=True))  # fmt: skip
+    what = r"skipped.jsonl: row \d: 00001.jsonl:99: leaves out the entry \(bad_line\); expected nothing"
+    assert any(re.fullmatch(what, line) for line in findings(bench, deep=True))
 
 
 def test_a_pair_left_out_that_is_not_blank(bench):
@@ -520,9 +520,10 @@ def test_an_entry_left_out_as_a_repeat_that_repeats_none(bench):
     pairs = 2 if shard == 0 else 1
     leave_out(bench, {"shard": name, "line": line, "pair": None, "reason": "repeat", "pairs": pairs, "tokens": None})
     bench.forge()
-    assert f"skipped.jsonl: {name}:{line}: repeats no other; expected that it is left out if it does" in findings(
-        bench, deep=True
-    )
+    found = findings(bench, deep=True)
+    assert f"cook.json: {name}:{line}: its example stands nowhere; expected once" in found
+    what = f"{name}:{line}: leaves out the entry (repeat, {pairs} pairs); expected nothing"
+    assert any(re.fullmatch(rf"skipped.jsonl: row \d: {re.escape(what)}", each) for each in found)
 
 
 def test_the_same_text_by_other_ids_and_a_row_over_the_length(bench):

@@ -1,26 +1,33 @@
 """What is cooked against its own manifest: files, settings, rows, sums, and the plan that the recipe makes.
 
-A file whose hash is not the manifest's is not looked into: it is a finding by itself.
+Files are hashed, and their rows checked, by jobs of an executor. A file whose hash is not the manifest's is not looked
+into: it is a finding by itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
+from concurrent.futures import Executor
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook import accounts, mixing
+from cook import accounts, mixing, rows
+from cook.dataset import EncodingStrategy
 from cook.errors import CookError, RecipeError, SourceError, TokenizerError
+from cook.executors import results
 from cook.pack import plan
 from cook.presets import find_preset
+from cook.protocol import MaskRule
 from cook.recipe import Recipe
-from cook.rows import HELD, Findings, Held, Terms, check_file
+from cook.rows import HELD, Findings, Held, Terms
 from cook.sources import sha256_of
 from cook.spool import REASONS
 from cook.store import card, manifest, parquet
@@ -47,6 +54,8 @@ class Check:
         self.data_sets: list[str] = []
         self.skipped = np.empty(0, accounts.LEFT)
         self.damaged: set[str] = set()
+        self.seed = int.from_bytes(os.urandom(8), "little")
+        """Of the hashes of examples; see `hashing`."""
 
     @property
     def alone(self) -> str:
@@ -62,24 +71,14 @@ class Check:
         if is_now != expected or type(is_now) is not type(expected):
             self.wrong(f"{where} is {is_now!r}; expected {expected!r}")
 
-    def files(self) -> None:
+    def files(self, pool: Executor) -> None:
         """Sizes and hashes of the files that the manifest names, and that there are no others beside them."""
         outputs = self.fields["outputs"]
         named = {output["name"] for output in outputs}
-        for output in outputs:
-            name, path = output["name"], self.folder / output["name"]
-            try:
-                size, digest = path.stat().st_size, sha256_of(path)
-            except FileNotFoundError:
-                self._damage(name, "is missing")
-                continue
-            except (OSError, SourceError) as exc:
-                self._damage(name, f"cannot be read: {exc}")
-                continue
-            if size != output["bytes"]:
-                self._damage(name, f"has {size:,} bytes; expected {output['bytes']:,}")
-            elif digest != output["sha256"]:
-                self._damage(name, f"its sha256 is {digest}; expected {output['sha256']}")
+        told = ((0, (self.folder / output["name"], output["bytes"], output["sha256"])) for output in outputs)
+        for (_, (path, _, _)), what in results(pool, damage_of, told):
+            if what:
+                self._damage(path.name, what)
         ours = named | {manifest.NAME} | ({card.NAME} if self.fields.get("kind") == manifest.MIX else set())
         for path in sorted(self.folder.iterdir()):
             if path.name not in ours and not path.name.startswith("."):
@@ -159,8 +158,12 @@ class Check:
             self.wrong("recipe: expected every setting that determines bytes, in the form that cook writes it")
         return recipe
 
-    def rows(self, spool: IO[bytes] | None) -> None:
-        """Every row of every file, and each file's own sums."""
+    @property
+    def strategy(self) -> EncodingStrategy:
+        """How its entries became examples, for `prove`."""
+        return EncodingStrategy()
+
+    def _terms(self) -> Terms:
         fields = self.fields
         told = fields["tokenizer"]
         specials = np.zeros(min(max(told["vocab_size"], 1), 1 << 24), bool)
@@ -171,25 +174,32 @@ class Check:
             if mixed
             else {None: fields["recipe"]["max_length"]}
         )
-        corpora: set[str | None] = {row["name"] for row in fields["sources"] if row.get("corpus")} if mixed else set()
-        if "styles" in fields:
-            corpora.add(None)
+        rules = {row["name"]: _mask_rule(row, "corpus") for row in fields["sources"]} if mixed else {}
         inputs = None if mixed else len(fields["inputs"])
-        terms = Terms(len(specials), told["bos_id"], told["eos_id"], specials, longest, inputs, frozenset(corpora))
-        tables, at = [self.examples], 0
-        for output in fields["outputs"]:
+        rules = rules or {None: _mask_rule(fields, "styles")}
+        return Terms(len(specials), told["bos_id"], told["eos_id"], specials, longest, inputs, rules, self.seed)
+
+    def rows(self, pool: Executor) -> None:
+        """Every row of every file, and each file's own sums."""
+        terms, tables = self._terms(), [self.examples]
+        outputs = [output for output in self.fields["outputs"] if output["name"] != accounts.SKIPPED_NAME]
+        jobs = [
+            rows.jobs(self.folder / output["name"], output["bytes"], terms)
+            if output["name"] not in self.damaged
+            else []
+            for output in outputs
+        ]
+        done = (share for _, share in results(pool, rows.check_rows, ((0, job) for of_file in jobs for job in of_file)))
+        for output, of_file in zip(outputs, jobs, strict=True):
             name = output["name"]
-            if name == accounts.SKIPPED_NAME:
-                continue
             self.names.append(name)
             self.split_of.append(output["split"])
-            if name in self.damaged:
-                self.sizes[name] = np.empty(0, np.int64)
+            self.sizes[name] = np.empty(0, np.int64)
+            if not of_file:
                 continue
-            held = check_file(self.folder / name, terms, self.findings, spool)
+            held = Held.joined(list(islice(done, len(of_file))))
+            self.findings.add(held.findings)
             held.examples["file"] = len(self.names) - 1
-            held.examples["at"] += at
-            at += int(held.sizes.sum())
             tables.append(held.examples)
             self.sizes[name] = held.sizes
             self.data_sets += held.data_sets
@@ -202,7 +212,9 @@ class Check:
         where = f"outputs: {output['name']}: "
         self.equal(where + "rows", output["rows"], len(held.sizes))
         self.equal(where + "tokens", output["tokens"], int(held.sizes.sum()))
-        self.equal(where + "trained_tokens", output["trained_tokens"], int(held.examples["output"].sum(dtype=np.int64)))
+        self.equal(
+            where + "trained_tokens", output["trained_tokens"], int(held.examples["trained"].sum(dtype=np.int64))
+        )
 
     def made(self) -> dict[str, accounts.Made]:
         """What became of each split."""
@@ -211,9 +223,8 @@ class Check:
             files = [index for index, name in enumerate(self.split_of) if name == split]
             of_split = self.examples[np.isin(self.examples["file"], files)]
             sizes = np.concatenate([self.sizes[self.names[index]] for index in files])
-            lengths = of_split["input"].astype(np.int64) + of_split["output"]
-            trained = int(of_split["output"].sum(dtype=np.int64))
-            made[split] = accounts.Made(trained, accounts.Tally.of(lengths), accounts.Tally.of(sizes))
+            trained = int(of_split["trained"].sum(dtype=np.int64))
+            made[split] = accounts.Made(trained, accounts.Tally.of(of_split["tokens"]), accounts.Tally.of(sizes))
         return made
 
     def sums(self, recipe: Recipe) -> None:
@@ -237,10 +248,10 @@ class Check:
     def _entries(self, recipe: Recipe, total: accounts.Made) -> None:
         """What the examples and skipped.jsonl together say of entries and pairs."""
         counts, figures = self.fields["counts"], self.fields["figures"]
-        places = self.examples["shard"].astype(np.int64) << 32 | self.examples["line"]
+        places = places_of(self.examples)
         entries, first = np.unique(places, return_index=True)
         whole = self.skipped[self.skipped["unit"] < 0]
-        left = np.unique(whole["shard"].astype(np.int64) << 32 | whole["line"])
+        left = np.unique(places_of(whole))
         self.equal("counts.entries", counts["entries"], len(entries) + len(left))
         both = np.intersect1d(entries, left)
         for place in both[:20].tolist():
@@ -280,49 +291,60 @@ class Check:
                     self.findings.note(name, number, f"{what}; expected a row as cook writes it")
                 self.whole &= not wrong
                 self.equal(f"outputs: {name}: rows", output["rows"], len(self.skipped) + len(wrong))
-        order = self.skipped["shard"].astype(np.int64) << 32 | self.skipped["line"]
+        order = places_of(self.skipped)
         if (np.diff(order) < 0).any():
             self.findings.note(name, int(np.flatnonzero(np.diff(order) < 0)[0]) + 2, "expected the order of the shards")
         for key, there in accounts.left_out(*accounts.counted(self.skipped)).items():
             self.equal(f"counts.{key}", counts[key], there)
 
-    def plan(self, recipe: Recipe, piece: npt.NDArray[np.integer] | None = None) -> None:
+    @property
+    def first_rows(self) -> npt.NDArray[np.int64]:
+        """The number of each file's first row among those of all."""
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum([len(self.sizes[name]) for name in self.names])])
+
+    def plan(self, recipe: Recipe) -> None:
         """Hold each split's sequences against the plan that the recipe makes of its examples.
 
-        `piece` is the number of each example among those of its entry. Where it is not known, and entries have several,
-        a plan in a random order cannot be told from the output alone.
+        Where entries have several, a plan in a random order cannot be told from the output alone.
         """
-        row_of = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(self.sizes[name]) for name in self.names])])
         for split in dict.fromkeys(self.split_of):
             files = [index for index, name in enumerate(self.split_of) if name == split]
             chosen = np.flatnonzero(np.isin(self.examples["file"], files))
             examples = self.examples[chosen]
-            if piece is not None:
-                order = np.lexsort((piece[chosen], examples["line"], examples["shard"]))
-            else:
-                order = np.lexsort((examples["line"], examples["shard"]))
-                same = (np.diff(examples["line"][order]) == 0) & (np.diff(examples["shard"][order]) == 0)
-                if same.any() and recipe.packing in ("best-fit", "best-fit-decreasing"):
-                    continue
-            lengths = (examples["input"].astype(np.int64) + examples["output"])[order]
-            planned = plan(lengths, recipe.max_length, recipe.packing, recipe.seed)
-            rows = row_of[examples["file"]] + examples["row"]
-            counts = np.unique(rows, return_counts=True)[1]
-            differ = np.flatnonzero(order[planned.order] != np.arange(len(order)))
-            ends = np.cumsum(counts)
-            shared = min(len(ends), len(planned))
-            broken = np.flatnonzero(ends[:shared] != planned.starts[1 : shared + 1])
-            first = [int(differ[0])] if len(differ) else []
-            first += [int(ends[broken[0]]) - 1] if len(broken) else []
-            if first or len(ends) != len(planned):
-                at = min(first) if first else len(order) - 1
-                self.at(int(chosen[at]), f"expected another example here by --packing {recipe.packing} and the seed")
+            order = np.lexsort((examples["line"], examples["shard"]))
+            same = (np.diff(examples["line"][order]) == 0) & (np.diff(examples["shard"][order]) == 0)
+            if same.any() and recipe.packing in ("best-fit", "best-fit-decreasing"):
+                continue
+            planned = plan(examples["tokens"][order].astype(np.int64), recipe.max_length, recipe.packing, recipe.seed)
+            self.planned(recipe, chosen, order[planned.order] == np.arange(len(order)), planned.starts)
 
-    def look(self, tokenizer: str | None, spool: IO[bytes] | None) -> None:
-        """All that can be asked of the folder alone, but for the plan; the spool gets the ids."""
-        self.files()
+    def planned(
+        self,
+        recipe: Recipe,
+        examples: npt.NDArray[np.int64],
+        same: npt.NDArray[np.bool_],
+        starts: npt.NDArray[np.int64],
+    ) -> bool:
+        """Note the first of a split's examples that the plan has elsewhere; whether there is none.
+
+        `same`: which of them are those that the plan has in their places; `starts`: of its sequences.
+        """
+        rows_of = self.first_rows[self.examples["file"][examples]] + self.examples["row"][examples]
+        ends = np.append(np.flatnonzero(np.diff(rows_of)) + 1, len(rows_of))
+        shared = min(len(ends), len(starts) - 1)
+        wrong = np.flatnonzero(~same)[:1].tolist()
+        wrong += (ends[np.flatnonzero(ends[:shared] != starts[1 : shared + 1])[:1]] - 1).tolist()
+        if not wrong and len(ends) == len(starts) - 1:
+            return True
+        at = min(wrong) if wrong else len(examples) - 1
+        self.at(int(examples[at]), f"expected another example here by --packing {recipe.packing} and the seed")
+        return False
+
+    def look(self, tokenizer: str | None, pool: Executor) -> None:
+        """All that can be asked of the folder alone, but for the plan."""
+        self.files(pool)
         self.settings(tokenizer)
-        self.rows(spool)
+        self.rows(pool)
         if "kind" in self.fields:
             self.mix()
         elif self.recipe is not None and self.whole:
@@ -350,9 +372,9 @@ class Check:
         names = [row["name"] for row in fields["sources"]]
         self.equal("data_sets", sorted(fields["data_sets"]), sorted(names))
         sizes = np.concatenate([self.sizes[name] for name in self.names])
-        row_of = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(self.sizes[name]) for name in self.names])])
+        row_of = self.first_rows
         rows = row_of[self.examples["file"]] + self.examples["row"]
-        trained = np.bincount(rows, self.examples["output"], len(sizes)).astype(np.int64)
+        trained = np.bincount(rows, self.examples["trained"], len(sizes)).astype(np.int64)
         number = {name: index for index, name in enumerate(names)}
         of = np.array([number[name] for name in self.data_sets])
         rows_of = fields["data_sets"]
@@ -386,3 +408,31 @@ class Check:
                 file = int(np.searchsorted(row_of, row, side="right")) - 1
                 what = f"its data set is {names[of[row]]}; expected {names[expected[row]]}, by settings and seed"
                 self.findings.note(self.names[file], row - int(row_of[file]), what)
+
+
+def places_of(table: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    """The shard and line of each row of a table, as one number."""
+    places: npt.NDArray[np.int64] = table["shard"].astype(np.int64) << 32 | table["line"]
+    return places
+
+
+def damage_of(told: tuple[Path, int, str]) -> str:
+    """What is wrong with a file by its size and hash; empty where nothing is."""
+    path, size, digest = told
+    try:
+        there, its = path.stat().st_size, sha256_of(path)
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, SourceError) as exc:
+        return f"cannot be read: {exc}"
+    if there != size:
+        return f"has {there:,} bytes; expected {size:,}"
+    return "" if its == digest else f"its sha256 is {its}; expected {digest}"
+
+
+def _mask_rule(fields: dict[str, Any], of_texts: str) -> MaskRule:
+    """Which tokens are trained in a data set, of which a manifest has these fields."""
+    rule: MaskRule = fields.get("mask_rule") or ("all-but-bos" if fields.get(of_texts) else "prefix")
+    if rule not in get_args(MaskRule):
+        raise ValueError(f"mask_rule is {rule!r}; expected one of {', '.join(get_args(MaskRule))}")
+    return rule

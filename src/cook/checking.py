@@ -3,18 +3,17 @@
 manifest   its syntax and sha256, the files it names and their sizes and hashes           (auditing)
 rows       columns, lengths, BOS, EOS and special ids, mask and labels of every row       (rows)
 sums       counts and figures, skipped.jsonl, and the plan that the recipe makes          (auditing)
-shards     every pair of every entry once, contexts whole, texts as the recipe's          (proving)
+shards     encoded again by the stages of a cook: the same examples in the same places    (proving, readback)
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import orjson
 from cook.auditing import Check
 from cook.errors import CookWarning, OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
 from cook.escapes import escaped
+from cook.executors import executor, results, usable_cores
 from cook.recipe import Recipe, hub_address
 from cook.rows import Finding, Findings
 from cook.sources import Shard, Source, open_source, sha256_of
@@ -31,7 +31,7 @@ from cook.store.manifest import SIDE
 from cook.store.publish import aside
 from cook.tokenizer import Tokenizer, resolve
 
-Compare = Callable[[Any, list[Shard], Tokenizer | None, Path], None]  # a check, its shards, its tokenizer, its ids
+Compare = Callable[[Any, list[Shard], Tokenizer | None, Executor], None]  # a check, its shards, its tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +81,17 @@ def verify(
 ) -> Verified:
     """Check a data set, a mix, or all that is cooked in a ROOT: all that `cook verify` does from a shell.
 
-    With `deep` the shards of `source` are read, and every context, question and answer compared; it takes four bytes a
-    token of room for temporary files. Raises CookError for what cannot be checked; what is wrong is a finding.
+    With `deep` the shards of `source` are encoded again, and every example compared; it takes four bytes a token of
+    room for temporary files. All cores are used, for large outputs by spawned processes: a script that calls this does
+    so under `if __name__ == "__main__":`. Raises CookError for what cannot be checked; what is wrong is a finding.
     """
     refuse_empty(path=path, source=source, tokenizer=tokenizer)
     if deep != (source is not None):
         raise RecipeError("source: names the shards that deep compares with; give both, or neither")
     folders = cooked_folders(Path(path))
-    done = [_verify(folder, source, tokenizer) for folder in folders]
+    size = sum(each.stat().st_size for folder in folders for each in folder.iterdir() if each.is_file())
+    with executor(usable_cores(), size) as pool:
+        done = [_verify(folder, source, tokenizer, pool) for folder in folders]
     if not (Path(path) / manifest.NAME).exists():
         done += [*_without_manifest(Path(path)), *_root_card(Path(path))]
     return Verified(done)
@@ -145,10 +148,10 @@ def _root_card(root: Path) -> list[Checked]:
     return [Checked(card.NAME, root, False, findings.kept, 1, {})]
 
 
-def _verify(folder: Path, source: str | None, tokenizer: str | None) -> Checked:
+def _verify(folder: Path, source: str | None, tokenizer: str | None, pool: Executor) -> Checked:
     plain = Check(folder)
     check, compare = _of_kind(plain) if _read(plain) else (plain, None)
-    compared = bool(check.fields) and _check(check, compare, source, tokenizer)
+    compared = bool(check.fields) and _check(check, compare, source, tokenizer, pool)
     return Checked(
         name=check.fields.get("data_set", folder.name),
         folder=folder,
@@ -209,32 +212,26 @@ def _of_another_cook(folder: Path) -> bool:
         return False
 
 
-def _check(check: Check, compare: Compare | None, source: str | None, tokenizer: str | None) -> bool:
+def _check(check: Check, compare: Compare | None, source: str | None, tokenizer: str | None, pool: Executor) -> bool:
     """All that there is to check; whether the output was compared with its shards."""
     if source is not None and check.alone:
         raise OutputError(f"{check.folder}: {check.alone}: check it without --deep")
-    with contextlib.ExitStack() as stack:
-        spool, ids = None, Path()
-        if source is not None:
-            ids = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cook-verify-"))) / "ids"
-            spool = stack.enter_context(ids.open("wb"))
-        try:
-            check.look(tokenizer, spool)
-        # Of a manifest whose fields are of other types than cook writes.
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, ZeroDivisionError) as exc:
-            check.wrong(f"its fields are not those that cook writes: {type(exc).__name__}: {exc}")
+    try:
+        check.look(tokenizer, pool)
+    # Of a manifest whose fields are of other types than cook writes.
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, ZeroDivisionError) as exc:
+        check.wrong(f"its fields are not those that cook writes: {type(exc).__name__}: {exc}")
+        return False
+    if source is not None:
+        shards = _shards(check, source, pool)
+        if not check.whole or check.recipe is None:
             return False
-        if spool is not None and source is not None:
-            shards = _shards(check, source)
-            if not check.whole or check.recipe is None:
-                return False
-            spool.close()
-            told = check.fields.get("tokenizer")
-            assert compare is not None  # where nothing compares, `alone` says why
-            compare(check, shards, _tokenizer(check, check.recipe, tokenizer) if told else None, ids)
-            return True
-        if check.recipe is not None and not len(check.findings):
-            check.plan(check.recipe)
+        told = check.fields.get("tokenizer")
+        assert compare is not None  # where nothing compares, `alone` says why
+        compare(check, shards, _tokenizer(check, check.recipe, tokenizer) if told else None, pool)
+        return True
+    if check.recipe is not None and not len(check.findings):
+        check.plan(check.recipe)
     return False
 
 
@@ -255,27 +252,32 @@ def _tokenizer(check: Check, recipe: Recipe, name: str | None) -> Tokenizer:
     return found
 
 
-def _shards(check: Check, source: str) -> list[Shard]:
+def _shards(check: Check, source: str, pool: Executor) -> list[Shard]:
     """The shards that a data set was cooked from, matched by names and sha256. Raises SourceError."""
     opened = _open(source, check.fields["source"] if check.recipe else {})
     name = check.fields["data_set"]
     if name not in opened.names():
         raise SourceError(f"{source}: holds no data set {name}, which {check.folder} was cooked from")
     there = {shard.name: shard for shard in opened.shards(name)}
+    rows = check.fields["inputs"]
+    hashed = results(pool, _hashed, ((0, there[row["name"]]) for row in rows if row["name"] in there))
     shards = []
-    for row in check.fields["inputs"]:
-        shard = there.get(row["name"])
-        if shard is None:
+    for row in rows:
+        if row["name"] not in there:
             raise SourceError(f"{source}: {name}: holds no shard {row['name']}, which {check.folder} was cooked from")
-        digest = shard.sha256 or sha256_of(shard.path)
+        _, (shard, digest) = next(hashed)
+        shards.append(shard)
         if digest != row["sha256"]:
             raise SourceError(
                 f"{shard.path}: is not the shard that {check.folder} was cooked from: its sha256 is {digest}, the "
                 f"manifest says {row['sha256']}"
             )
         check.equal(f"inputs: {row['name']}: bytes", row["bytes"], shard.size)
-        shards.append(shard)
     return shards
+
+
+def _hashed(shard: Shard) -> tuple[Shard, str]:
+    return shard, shard.sha256 or sha256_of(shard.path)
 
 
 def _open(source: str, told: dict[str, Any]) -> Source:

@@ -35,6 +35,7 @@ from cook import lines
 from cook.checking import cooked_folders
 from cook.decoding import Decoder
 from cook.errors import CookError, OutputError, refuse_empty
+from cook.hashing import Hashes, mixed
 from cook.kinds import SEQUENCES, refused
 from cook.presets import find_preset
 from cook.recipe import Recipe
@@ -52,7 +53,6 @@ COUNTS = {"text": "texts", "line": ""}  # where the manifest counts that; "": no
 # One row an example: index of its shard, line, hash.
 EXAMPLE = np.dtype([("shard", "i4"), ("line", "i4"), ("hash", "u8")])
 IDS = np.uint64(0xFFFF_FFFF_FFFF_0000)
-Hashes = npt.NDArray[np.uint64]
 Table = npt.NDArray[np.void]
 
 
@@ -192,23 +192,15 @@ def _hashes(columns: dict[str, parquet.Lists]) -> Hashes:
     place = (np.arange(len(ids)) - np.repeat(starts, lengths)).astype(np.uint64)
     labels = columns["labels"][0].astype(np.int64).view(np.uint64)
     masks = columns["loss_mask"][0].astype(np.uint64)
-    of_ids = _sums(_mixed(place << np.uint64(32) | ids.view(np.uint32)), starts)
-    of_mask = _sums(_mixed(place << np.uint64(33) ^ labels << np.uint64(1) ^ masks), starts)
+    of_ids = _sums(mixed(place << np.uint64(32) | ids.view(np.uint32)), starts)
+    of_mask = _sums(mixed(place << np.uint64(33) ^ labels << np.uint64(1) ^ masks), starts)
     return of_ids & IDS | of_mask >> np.uint64(48)
 
 
 def _sums(values: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
     if not len(starts):
         return np.empty(0, np.uint64)
-    return _mixed(np.add.reduceat(values, starts))
-
-
-def _mixed(x: Hashes) -> Hashes:
-    """Splitmix64's finaliser (Steele, Lea, Flood 2014): a bijection that spreads every bit."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return mixed(np.add.reduceat(values, starts))
 
 
 def _examples(found: dict[str, Any], names: dict[str, int]) -> Table:

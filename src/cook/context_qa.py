@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,6 +106,37 @@ class ContextQA(NamedTuple):
             return overlong.split(head, record.pairs, self.formatter, capacity)
         ends = token_ends(self.tokenizer)
         return overlong.truncate(head, record.context, record.pairs, self.formatter, capacity, ends)
+
+    def reads_back(
+        self, record: Entry, made: SplitResult, texts: Sequence[Sequence[bytes]], reads: Callable[[str], bytes]
+    ) -> bool:
+        """See Shape: whole contexts or heads of it, and every pair that is kept once."""
+        lost, formatter = set(made.lost), self.formatter
+        alone = [reads(formatter.output_text([pair])) for pair in record.pairs]
+        kept = [index for index in range(len(alone)) if index not in lost]
+        cut = Counter(output for (_, output), piece in zip(texts, made.pieces, strict=True) if piece.cut)
+        if Counter(alone[index] for index in kept if alone[index] in cut) != cut:
+            return False
+        whole = reads(formatter.input_text(record.context))
+        rest = iter([record.pairs[index] for index in kept if alone[index] not in cut])
+        for (head, output), piece in zip(texts, made.pieces, strict=True):
+            if piece.cut:
+                if not self._is_head(record.context, head, reads):
+                    return False
+            elif head != whole or output != reads(formatter.output_text(list(islice(rest, piece.units)))):
+                return False
+        return next(rest, None) is None
+
+    def _is_head(self, context: str, text: bytes, reads: Callable[[str], bytes]) -> bool:
+        """Whether an input's text is that of a head of the context: not empty, and not all of it."""
+        frame = len(reads(self.formatter.input_text("")))
+        size, rest = divmod(len(text) - frame, self.recipe.context_template.count("{context}"))
+        head = context.encode()[: max(size, 0)]
+        try:
+            same = reads(self.formatter.input_text(head.decode())) == text
+        except UnicodeDecodeError:
+            return False
+        return same and rest == 0 and 0 < size < len(context.encode())
 
     def lost_by_length(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
         """See Shape: where the context leaves no room for EOS, as `overlong.split` tells it."""

@@ -8,7 +8,7 @@ import importlib.util
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from cook.errors import (
     SourceError,
 )
 from cook.executors import results
-from cook.progress import Progress
+from cook.progress import Progress, silent
 from cook.protocol import Shape
 from cook.recipe import Recipe
 from cook.sources import Shard, Source
@@ -78,6 +78,8 @@ class EncodingStrategy(NamedTuple):
     """More of the manifest."""
     uses_cache: bool = True
     """Whether tokens are kept between runs."""
+    decodes: bool = False
+    """Whether what was encoded must decode to its text; see `readback`."""
 
 
 class Kitchen(NamedTuple):
@@ -116,8 +118,9 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         kept = kitchen.cache if kitchen.strategy.uses_cache and not kitchen.recipe.limit else None
         spools = kept or work
         (spools / "spools").mkdir(exist_ok=True)
+        jobs = encode_jobs(kitchen.strategy, kitchen.recipe, kitchen.tokenizer, shards, digests, spools)
         with gather.Table(work, spools, kitchen.recipe.hashes) as table:
-            dough = _tokenize(kitchen, shards, digests, spools, table)
+            dough = encode_parts(jobs, kitchen.pool, table, kitchen.progress)
         accounts.refuse(kitchen.recipe, name, shards, dough)
         made = head | versions() | _gather(kitchen, name, dough, table, out) | dict(kitchen.strategy.extra_manifest)
         made["outputs"] += accounts.write_skipped(out, shards, dough)
@@ -179,18 +182,32 @@ def _installed(package: str) -> str:
     return version(package)
 
 
-def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder: Path, table: gather.Table) -> Dough:
-    """Every part of every shard, in parallel; with a limit one after the other, until it is reached."""
-    recipe, tokenizer = kitchen.recipe, kitchen.tokenizer
-    shape = kitchen.strategy.shape(recipe, tokenizer)
-    jobs = []
+Jobs = list[tuple[int, stage.Job]]
+
+
+def encode_jobs(
+    strategy: EncodingStrategy,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    shards: list[Shard],
+    digests: Sequence[str],
+    folder: Path,
+) -> Jobs:
+    """The work on every part of every shard, with the index of its shard; spools go into the folder."""
+    shape, jobs = strategy.shape(recipe, tokenizer), []
     for index, (shard, digest) in enumerate(zip(shards, digests, strict=True)):
-        for lines in parts_of(shard.path, shard.size):
-            names = stage.spool_names(folder, recipe, tokenizer, shape, digest, lines)
-            read = kitchen.strategy.read
-            jobs.append((index, stage.Job(recipe, tokenizer, lines, shard, *names, shape, read, recipe.limit)))
+        for part in parts_of(shard.path, shard.size):
+            names = stage.spool_names(folder, recipe, tokenizer, shape, digest, part)
+            job = stage.Job(recipe, tokenizer, part, shard, *names, shape, strategy.read, recipe.limit)
+            jobs.append((index, job._replace(decodes=strategy.decodes)))
+    return jobs
+
+
+def encode_parts(jobs: Jobs, pool: Executor, table: gather.Table, progress: Progress = silent) -> Dough:
+    """Every part of every shard, in parallel; with a limit one after the other, until it is reached."""
+    recipe = jobs[0][1].recipe
     run = limited if recipe.limit else results
-    parts = run(kitchen.pool, stage.tokenize, jobs)
+    parts = run(pool, stage.tokenize, jobs)
     dough = Dough([], [], [])
     problems, count, base = list[Problem](), 0, 0
     # When this is left, also where the table cannot be written, nothing may be at work in a folder that is removed.
@@ -203,6 +220,7 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
             for rows in (part.whole, part.remade, part.skipped):
                 rows["line"] += base
             part.bad = [(line + base, what) for line, what in part.bad]
+            part.misread = [(line + base, what) for line, what in part.misread]
             problems += [problem._replace(line=problem.line + base) for problem in part.problems]
             count += part.problem_count
             part.longest_line += base
@@ -211,9 +229,9 @@ def _tokenize(kitchen: Kitchen, shards: list[Shard], digests: list[str], folder:
             dough.jobs.append(job)
             dough.parts.append(part)
             dough.shard_of.append(index)
-            kitchen.progress("tokenize", job.part.size(shards[index].size))
+            progress("tokenize", job.part.size(job.shard.size))
     if count:
-        unread = len(shards) - 1 - dough.shard_of[-1]
+        unread = jobs[-1][0] - dough.shard_of[-1]
         raise BadLines(problems[: stage.MAX_PROBLEMS], count, unread, recipe.on_error == "fail")
     table.closed(dough.parts)
     return dough
@@ -237,7 +255,9 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out:
     recipe, folder = kitchen.recipe, table.folder
     kitchen.strategy.split_examples(recipe, folder)
     outputs, made = [], {}
-    for split, rows in _splits(recipe, name, dough, table).items():
+    chosen = choose_splits(recipe, dough, table)
+    _look_at_splits(recipe, name, chosen)
+    for split, rows in chosen.items():
         of_split = list(gather.windows(folder, split, rows, recipe))
         planned = results(kitchen.pool, gather.plan_window, ((0, window) for window in of_split))
         made[split] = accounts.Made.joined([done for _, done in planned])
@@ -251,7 +271,7 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out:
     return {"outputs": outputs, **account}
 
 
-def _splits(recipe: Recipe, name: str, dough: Dough, table: gather.Table) -> dict[str, gather.Chosen]:
+def choose_splits(recipe: Recipe, dough: Dough, table: gather.Table) -> dict[str, gather.Chosen]:
     """The examples of each split that holds any; entries that repeat others are in none, and noted as skipped."""
     placed, hashed = table.placed(), table.hashed()
     if hashed is None:
@@ -261,16 +281,18 @@ def _splits(recipe: Recipe, name: str, dough: Dough, table: gather.Table) -> dic
     if recipe.dedup:
         kept = ~splits.repeats(hashed["context"], hashed["content"], entry)
         dough.skip_repeats(placed, hashed["units"], ~kept)
-    if recipe.validation is None:
-        return {"train": np.flatnonzero(kept)}
     chosen = np.zeros(len(placed), bool)
-    chosen[kept] = splits.validation(recipe.validation, hashed["context"][kept], entry[kept])
-    if chosen.sum() == kept.sum():
+    if recipe.validation is not None:
+        chosen[kept] = splits.validation(recipe.validation, hashed["context"][kept], entry[kept])
+    found = {"train": np.flatnonzero(kept & ~chosen), "validation": np.flatnonzero(chosen)}
+    return {split: rows for split, rows in found.items() if len(rows)}
+
+
+def _look_at_splits(recipe: Recipe, name: str, found: dict[str, gather.Chosen]) -> None:
+    if "train" not in found:
         raise InputError(
             f"{name}: --validation {recipe.validation:g} takes every entry and leaves none to train on: pass less"
         )
-    if not chosen.any():
+    if recipe.validation is not None and "validation" not in found:
         told = f"{name}: --validation {recipe.validation:g} takes none of its entries; it has no split for it"
         warnings.warn(told, SplitWarning, stacklevel=2)
-        return {"train": np.flatnonzero(kept)}
-    return {"train": np.flatnonzero(kept & ~chosen), "validation": np.flatnonzero(chosen)}

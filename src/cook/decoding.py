@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from cook.engines.bundled import byte_letters, plain_tokens
 from cook.presets import PRESETS
 from cook.tokenizer import Tokenizer, tokenizer_document
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Bytes = npt.NDArray[np.uint8]
 Sizes = npt.NDArray[np.int64]
 SPACE = "▁"
@@ -30,7 +33,7 @@ class Decoder:
     """Decodes for one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, engine: Engine) -> None:
-        self._sizes, self._ends, self._bytes = _table(tokenizer)
+        self._table = _table(tokenizer)
         self._leads = {}
         for text in ("a", " a"):
             ids, _ = engine.encode([text])
@@ -41,15 +44,16 @@ class Decoder:
 
     def decode(self, ids: npt.NDArray[Any], sizes: Sizes | None = None) -> tuple[Bytes, Sizes]:
         """The bytes of texts of so many ids, one after the other, and how many each has."""
-        ids = np.minimum(ids.astype(np.uint32), len(self._sizes) - 1)  # what is no id of the vocabulary has no text
-        token_sizes = self._sizes[ids]
-        ends = np.cumsum(token_sizes)
-        total = int(ends[-1]) if len(ends) else 0
-        at = np.repeat(self._ends[ids] - ends, token_sizes) + np.arange(total)
+        import pyarrow as pa
+
+        ids = np.minimum(ids.astype(np.uint32), len(self._table) - 1)  # what is no id of the vocabulary has no text
+        chosen = self._table.take(pa.Array.from_buffers(pa.uint32(), len(ids), [None, pa.py_buffer(ids)]))
+        _, offsets, data = chosen.buffers()
+        bounds = np.frombuffer(offsets, np.int32)[: len(ids) + 1]
+        decoded = np.frombuffer(data or b"", np.uint8)[: bounds[-1] if len(ids) else 0]
         if sizes is None:
-            return self._bytes[at], np.array([total])
-        bounds = np.concatenate([np.zeros(1, np.int64), ends])[np.concatenate([[0], np.cumsum(sizes)])]
-        return self._bytes[at], np.diff(bounds)
+            return decoded, np.array([len(decoded)])
+        return decoded, np.diff(bounds[np.concatenate([[0], np.cumsum(sizes)])]).astype(np.int64)
 
     def text(self, text: str) -> bytes:
         """What the ids of a text are to decode to."""
@@ -67,11 +71,11 @@ class Decoder:
 
 
 @lru_cache(maxsize=4)
-def _table(tokenizer: Tokenizer) -> tuple[Sizes, Sizes, Bytes]:
-    """Of every token, in the order of ids, how many bytes it has and where they end in the bytes of all; one empty."""
-    tokens = [*_tokens(tokenizer), b""]
-    sizes = np.array([len(token) for token in tokens], np.int64)
-    return sizes, np.cumsum(sizes), np.frombuffer(b"".join(tokens) + b"\0", np.uint8)
+def _table(tokenizer: Tokenizer) -> pa.BinaryArray:
+    """The bytes of every token, in the order of ids; then none, for what is no id."""
+    import pyarrow as pa
+
+    return pa.array([*_tokens(tokenizer), b""], pa.binary())
 
 
 def _tokens(tokenizer: Tokenizer) -> list[bytes]:

@@ -248,6 +248,14 @@ def write_file(work: FileWork) -> parquet.FileDone:
     return done
 
 
+def raw_of(folder: Path, spools: str, examples: Rows) -> spool.Raw:
+    """The tokens of rows of the table, one after the other."""
+    examples = examples.copy()
+    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
+    with parquet.mapped_files(_spools(folder, spools, files)) as views:
+        return parquet.raw_of(examples, views)
+
+
 def _spools(folder: Path, spools: str, files: npt.NDArray[np.integer]) -> tuple[str, ...]:
     """The paths of files of ids, by the numbers of their spools."""
     text = mapped(folder / "names", np.uint8)

@@ -275,6 +275,7 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
                 "tokenizer": source.manifest["tokenizer"]["name"],
                 "max_length": source.manifest["recipe"]["max_length"],
                 **({"corpus": True} if "styles" in source.manifest else {}),
+                **({"mask_rule": source.manifest["mask_rule"]} if "mask_rule" in source.manifest else {}),
             }
             for source in sources
         ],

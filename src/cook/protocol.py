@@ -8,7 +8,7 @@ know records only by `Record`, and examples only by their tokens.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -62,6 +62,14 @@ class Segments(NamedTuple):
     """For each segment, whether its tokens are trained."""
     counts: npt.NDArray[np.int64] | None = None
     """Segments of each example; None: `fixed` and `trained` are those of one example, and all are alike."""
+
+    def examples_of(self, texts: Iterable[int]) -> list[int]:
+        """The number of the example that each of these texts is of."""
+        is_text = np.array([each is None for each in self.fixed], bool)
+        if self.counts is None:
+            return [text // int(is_text.sum()) for text in texts]
+        of = np.repeat(np.arange(len(self.counts)), self.counts)[is_text]
+        return [int(of[text]) for text in texts]
 
 
 class Assembled(NamedTuple):
@@ -152,6 +160,15 @@ class Shape(Protocol):
 
     def split(self, record: Any, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:
         """Make several examples that fit of an over-long one, as the recipe says. ids: all of it, BOS and EOS too."""
+        ...
+
+    def reads_back(
+        self, record: Any, made: SplitResult, texts: Sequence[Sequence[bytes]], reads: Callable[[str], bytes]
+    ) -> bool:
+        """Whether what `split` made is the record, and every unit that is not lost is there once.
+
+        texts: of each piece, what its texts decode to; `reads` tells what the ids of a text are to decode to.
+        """
         ...
 
     def lost_by_length(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:

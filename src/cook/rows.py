@@ -1,6 +1,6 @@
-"""The rows of cooked files held against what a row must be: vectorised, one row group in memory.
+"""The rows of cooked files held against what a row must be: vectorised, one row group in memory, a share a job.
 
-What comes back is a table of the examples: where each lies, its two lengths, and where it came from.
+What comes back is a table of the examples: their lengths and hashes, where each lies, and where it came from.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cook.errors import OutputError
+from cook import hashing
+from cook.protocol import MaskRule
+from cook.spool import join
 from cook.store import parquet
 
-# One row an example: its first token, of those of all files; tokens of input and output; shard, line, file, row in it;
-# whether its last token is EOS.
+# One row an example: its tokens, how many are trained; shard, line, file, row in it; its hash; whether its last token
+# is EOS.
 HELD = np.dtype(
-    [("at", "i8"), ("input", "i4"), ("output", "i4"), ("shard", "i4"), ("line", "i4"), ("file", "i4"), ("row", "i4"),
-     ("ends", "?")]
+    [("tokens", "i4"), ("trained", "i4"), ("shard", "i4"), ("line", "i4"), ("file", "i4"), ("row", "i4"),
+     ("hash", "u8"), ("ends", "?")]
 )  # fmt: skip
+SHARE = 8 << 20  # bytes of a file that are one job
 MOST = 10_000  # findings kept of a file; the rest are counted
 
 Table = npt.NDArray[np.void]
@@ -58,6 +61,14 @@ class Findings:
         if self.counts[file] <= MOST:
             self.kept.append(Finding(file, row, what))
 
+    def add(self, other: Findings) -> None:
+        """Add those of a job, which saw more of some files than it kept."""
+        for finding in other.kept:
+            if finding.row is not None or finding not in self.kept:  # of a file as a whole each share tells
+                self.note(finding.file, finding.row, finding.what)
+        for file, count in other.counts.items():
+            self.counts[file] = self.counts.get(file, 0) + max(0, count - MOST)
+
     def __len__(self) -> int:
         return sum(self.counts.values())
 
@@ -75,13 +86,28 @@ class Terms:
     """By data set for a mix, else under None."""
     inputs: int | None
     """How many shards there are; None: the manifest does not say."""
-    corpora: frozenset[str | None] = frozenset()
-    """Of the data sets, as in max_length, those in which all is trained but BOS, and a text may be cut into pieces."""
+    rules: dict[str | None, MaskRule]
+    """Which tokens are trained, by data set as in max_length."""
+    seed: int
+    """Of the hashes of examples; see `hashing`."""
+
+
+class RowsJob(NamedTuple):
+    """The work on a share of a file's row groups; picklable."""
+
+    path: Path
+    terms: Terms
+    share: int
+    """Which of the shares."""
+    shares: int
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 @dataclasses.dataclass
 class Held:
-    """What a file holds."""
+    """What a file holds, or a share of it."""
 
     examples: Table
     sizes: npt.NDArray[np.int64]
@@ -90,45 +116,55 @@ class Held:
     """Of each row; of a mix only."""
     sound: bool
     """Whether every row could be taken apart into examples."""
+    findings: Findings
+
+    @classmethod
+    def joined(cls, shares: list[Held]) -> Held:
+        """What a file holds, from its shares in order."""
+        findings = Findings()
+        for share in shares:
+            findings.add(share.findings)
+        examples, sizes = (np.concatenate([getattr(each, name) for each in shares]) for name in ("examples", "sizes"))
+        names = [name for share in shares for name in share.data_sets]
+        return cls(examples, sizes, names, all(share.sound for share in shares), findings)
 
 
-def check_file(path: Path, terms: Terms, findings: Findings, spool: IO[bytes] | None = None) -> Held:
-    """Check a file's columns and rows; its ids are added to the spool, if there is one."""
+def jobs(path: Path, size: int, terms: Terms) -> list[RowsJob]:
+    """The work on a file of so many bytes."""
+    shares = 1 + size // SHARE
+    return [RowsJob(path, terms, share, shares) for share in range(shares)]
+
+
+def check_rows(job: RowsJob) -> Held:
+    """Check the columns and rows of a share of a file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    mixed = None not in terms.max_length
-    held = Held(np.empty(0, HELD), np.empty(0, np.int64), [], True)
+    path, mixed = job.path, None not in job.terms.max_length
+    held = Held(np.empty(0, HELD), np.empty(0, np.int64), [], True, Findings())
     tables, sizes = [held.examples], [held.sizes]
     try:
         with pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(parquet.schema(mixed)):
                 there = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
                 wanted = ", ".join(f"{field.name} {field.type}" for field in parquet.schema(mixed))
-                findings.note(path.name, None, f"its columns are {there}; expected {wanted}")
-                held.sound = False
-                return held
-            first = at = 0
-            for index in range(file.num_row_groups):
+                raise ValueError(f"its columns are {there}; expected {wanted}")
+            count = file.num_row_groups
+            begin, end = (count * share // job.shares for share in (job.share, job.share + 1))
+            first = sum(file.metadata.row_group(index).num_rows for index in range(begin))
+            for index in range(begin, end):
                 group = file.read_row_group(index)
                 group.validate(full=True)
-                check = _Group(path.name, group, first, terms, findings)
+                check = _Group(path.name, group, first, job.terms, held.findings)
                 table = check.run()
                 sizes.append(check.sizes)
                 first += group.num_rows
                 held.data_sets += check.names if mixed else []
-                if table is None:
-                    held.sound = False
-                    continue
-                table["at"] += at
-                at += len(check.ids)
-                tables.append(table)
-                if spool is not None:
-                    spool.write(check.ids.tobytes())
-    except OutputError:
-        raise
+                held.sound &= table is not None
+                tables.append(held.examples if table is None else table)
     except (OSError, pa.ArrowException, ValueError) as exc:
-        findings.note(path.name, None, f"cannot be read: {exc}")
+        what = str(exc) if str(exc).startswith("its columns") else f"cannot be read: {exc}"
+        held.findings.note(path.name, None, what)
         held.sound = False
     held.examples, held.sizes = np.concatenate(tables), np.concatenate(sizes)
     return held
@@ -159,8 +195,11 @@ class _Group:
         self._limits()
         lengths, self.by_example = columns["seq_lengths"]
         names = self.names if parquet.DATASET in self.group.column_names else [None] * len(self.sizes)
-        of_corpora = np.array([name in self.terms.corpora for name in names], bool)
-        self.pieces = np.repeat(of_corpora, np.diff(self.by_example))  # of each example: whether it is of a corpus
+        rules = np.array([self.terms.rules.get(name, "prefix") for name in names], object)
+        # Of each example: whether it is a piece of a text; and whether any of its tokens may be trained.
+        self.pieces, self.runs = (
+            np.repeat((rules == rule).astype(bool), np.diff(self.by_example)) for rule in ("all-but-bos", "runs")
+        )
         if not self._shape(columns, lengths):
             return None
         self.ends = np.cumsum(lengths, dtype=np.int64)
@@ -228,30 +267,41 @@ class _Group:
 
     def _masks(self, lengths: npt.NDArray[Any], mask: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Table:
         table = np.zeros(len(lengths), HELD)
-        table["at"], table["ends"] = self.starts, self.ids[self.ends - 1] == self.terms.eos_id
+        table["tokens"], table["ends"] = lengths, self.ids[self.ends - 1] == self.terms.eos_id
+        table["hash"] = hashing.of_examples(join(self.ids & 0x7FFF_FFFF, mask == 1), lengths, self.terms.seed)
         ones = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask == 1)])
-        table["output"] = ones[self.ends] - ones[self.starts]
-        table["input"] = lengths - table["output"]
-        empty = ((table["output"] == 0) | (table["input"] == 0)) & ~self.pieces
+        trained = ones[self.ends] - ones[self.starts]
+        empty = ((trained == 0) | (trained == lengths)) & ~self.pieces
         self._examples(empty, lambda at: (
-            f"loss_mask is 1 on {table['output'][at]} of {lengths[at]} tokens; expected an input and then an output"
+            f"loss_mask is 1 on {trained[at]} of {lengths[at]} tokens; expected an input and then an output"
         ))  # fmt: skip
         if self.pieces.any():  # BOS alone is not trained; of a lone token that could be EOS as well the mask decides
             begins = self.ids[self.starts] == self.terms.bos_id
             if self.terms.bos_id == self.terms.eos_id:
                 begins &= (lengths > 1) | (mask[self.starts] == 0)
-            table["input"] = np.where(self.pieces, begins, table["input"])
-            table["output"] = lengths - table["input"]
-        wanted, expected = parquet.mask_and_labels(self.ids, table["input"], table["output"])
+            trained = np.where(self.pieces, lengths - begins, trained)
+        wanted = self._wanted(lengths, trained, mask)
         if len(places := np.flatnonzero(mask != wanted)):
             broken = np.unique(np.searchsorted(self.ends, places, side="right"))
-            for at in broken[~self.pieces[broken]].tolist():
-                border = _border(mask[self.starts[at] : self.ends[at]])
-                table["input"][at], table["output"][at] = border, lengths[at] - border
-            wanted, expected = parquet.mask_and_labels(self.ids, table["input"], table["output"])
+            for at in broken[~(self.pieces | self.runs)[broken]].tolist():
+                trained[at] = lengths[at] - _border(mask[self.starts[at] : self.ends[at]])
+            wanted = self._wanted(lengths, trained, mask)
+        table["trained"] = trained
+        expected = parquet.labels_of(self.ids, wanted)
         self._tokens(mask != wanted, lambda at: f"loss_mask is {mask[at]}; expected {wanted[at]}")
         self._tokens(labels != expected, lambda at: f"labels is {labels[at]}; expected {expected[at]}")
         return table
+
+    def _wanted(
+        self, lengths: npt.NDArray[Any], trained: npt.NDArray[Any], mask: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int8]:
+        """The mask with so many trained tokens at the end of each example; of runs, those that are but the first."""
+        parts = np.column_stack([lengths - trained, trained]).ravel()
+        wanted = np.repeat(np.tile(np.array([0, 1], np.int8), len(lengths)), parts)
+        if self.runs.any():
+            wanted = np.where(np.repeat(self.runs, lengths), mask == 1, wanted).astype(np.int8)
+            wanted[self.starts[self.runs]] = 0
+        return wanted
 
     def _sources(self, table: Table) -> None:
         most = self.terms.inputs

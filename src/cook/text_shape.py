@@ -56,6 +56,10 @@ class TextShape(NamedTuple):
         """See Shape: never asked for."""
         raise AssertionError("a text is cut into pieces")
 
+    def reads_back(self, record: Text, made: SplitResult, texts: Any, reads: Any) -> bool:  # noqa: ARG002 - likewise
+        """See Shape: never asked for."""
+        raise AssertionError("a text is cut into pieces")
+
     def lost_by_length(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:  # noqa: ARG002 - Shape's
         """See Shape: none."""
         return np.zeros(len(tokens), bool)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from cook import overlong, spool
+from cook import overlong, readback, spool
 from cook.engines import Engine, Ids, Offsets
 from cook.entries import Line, LineReader, Part, lines_again, parse_line
 from cook.errors import Problem, SourceError, TokenizerError
@@ -76,6 +76,8 @@ class Job(NamedTuple):
     """What gives the records of the part."""
     limit: int | None = None
     """Read this many entries at the most."""
+    decodes: bool = False
+    """Whether what was encoded must decode to its text; see `readback`."""
 
     def size(self) -> int:
         """The bytes of the part's text, about, and so of its ids: four a token, which stands for some four letters."""
@@ -108,6 +110,8 @@ class Tokenized:
     markers: dict[str, int] = dataclasses.field(default_factory=dict)
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     """Lines left out because they are no entries, and what is wrong with each."""
+    misread: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    """Lines of which what was encoded does not decode to the text, and in words how; where the job asks for it."""
     examples: int = 0
     """How many were in `whole` and `remade`, once those are in the table of all."""
     left_out: int = 0
@@ -200,7 +204,12 @@ def _encode_whole(job: Job, result: Tokenized) -> Index:
             if result.problem_count or not records:
                 continue
             segments = shape.segments(records)
-            made = assemble(segments, *encode(segments.texts))
+            ids, offsets = encode(segments.texts)
+            if job.decodes:
+                wrong = readback.misread(job.tokenizer, segments.texts, ids, offsets)
+                of = segments.examples_of(wrong)
+                result.misread += [(records[at].line, what) for at, what in zip(of, wrong.values(), strict=True)]
+            made = assemble(segments, ids, offsets)
             table = example_table(made, writer.tokens)
             table["line"] = [record.line for record in records]
             table["start"] = [record.start for record in records]
@@ -311,7 +320,7 @@ def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
         left_out["line"], left_out["unit"], left_out["reason"] = rows["line"], -1, OVERLONG
         left_out["units"], left_out["tokens"] = rows["units"], rows["tokens"]
     else:
-        index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows, result.skipped)
+        index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows, result)
         result.remade, left_out = _places(index.examples, job), index.skipped
         result.kept_units += int(index.examples["units"].sum())
         result.split, result.truncated = index.entries, index.truncated
@@ -323,18 +332,17 @@ def by_line(rows: Rows) -> Rows:
     return rows[np.argsort(rows["line"], kind="stable")]
 
 
-def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
-    """Re-make over-long examples into the second spool; `entries` of its index are those of which some were made.
-
-    `blank`: SKIPPED rows, of the part's units that are left out among others.
-    """
+def _remake(job: Job, rows: Rows, result: Tokenized) -> Index:
+    """Re-make over-long examples into the second spool; `entries` of its index are those of which some were made."""
     index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
     examples, skipped = [index.examples], [index.skipped]
     lost = job.shape.lost_by_length(rows["tokens"], rows["trained"])  # most are, and need not be looked at again
-    skipped.append(_lost(rows[lost], blank))
+    skipped.append(_lost(rows[lost], result.skipped))
     rows = rows[~lost]
     with spool.writing(job.remade, 4 * spool.total(rows)) as (writer, done):
         for group, entries, remade in _remade(job, rows):
+            if job.decodes:
+                result.misread += readback.misread_pieces(job.shape, job.tokenizer, entries, remade)
             if pieces := [piece for made in remade for piece in made.pieces]:
                 arrays = [ids for piece in pieces for ids in piece.texts]
                 offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in arrays])])
@@ -360,7 +368,10 @@ def _remake(job: Job, rows: Rows, blank: Rows) -> Index:
 
 
 def _lost(rows: Rows, blank: Rows) -> Rows:
-    """SKIPPED rows of entries that are lost whole: each unit that was not left out, by its place, then the entry."""
+    """SKIPPED rows of entries that are lost whole: each unit that was not left out, by its place, then the entry.
+
+    `blank`: those of the part's units that are left out among others.
+    """
     blank = blank[blank["unit"] >= 0]
     if len(blank):  # np.isin imports numpy.ma, which takes 10 ms
         blank = blank[np.isin(blank["line"], rows["line"])]

@@ -1,6 +1,7 @@
-"""Corpora held against their manifests: as text, row by row; packed, piece by piece; with `--deep` text by text.
+"""Corpora held against their manifests: as text, row by row, with `--deep` text by text; packed, piece by piece.
 
-A corpus is a function of its shards, styles and seed, so with the shards each text is made again and compared.
+A corpus is a function of its shards, styles and seed, so with the shards each text is made again and compared: of a
+packed one its tokens, by `cook.proving`.
 """
 
 from __future__ import annotations
@@ -8,30 +9,32 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from cook import accounts, pack
-from cook.auditing import Check
+from cook.auditing import Check, places_of
 from cook.corpora import documents, texts
 from cook.corpora.documents import Document, Source, Texts, no_texts
+from cook.corpora.making import strategy_of
 from cook.corpora.recipe import WRAP, CorpusRecipe
 from cook.corpora.render import CONTEXT, Rendered, Renderer
 from cook.corpora.styles import MODES, Styles
-from cook.decoding import Decoder
+from cook.dataset import EncodingStrategy
 from cook.entries import Part
 from cook.errors import OutputError, RecipeError
 from cook.escapes import escaped
-from cook.marks import Marks
+from cook.proving import prove
 from cook.recipe import Recipe
 from cook.sources import Shard
 from cook.tokenize import BATCH, Tokenized
-from cook.tokenizer import Tokenizer, load_engine, reference_engine, special_strings
+from cook.tokenizer import Tokenizer
 
 SHOWN = 60  # letters of a text that a finding shows
 PLACE = np.dtype([("shard", "i4"), ("line", "i4"), ("entries", "i4"), ("file", "i4"), ("row", "i4")])  # of a text
@@ -72,7 +75,7 @@ class CorpusCheck(Check):
         more = chains.get("entries", 0) - chains.get("texts", 0)
         self.equal("counts.chains: entries that go on with a text", more, texts_more(entries, texts, more))
         left = self.skipped[self.skipped["unit"] < 0]
-        whole = len(np.unique(left["shard"].astype(np.int64) << 32 | left["line"]))
+        whole = len(np.unique(places_of(left)))
         self.equal("counts.entries", counts["entries"], texts + more + whole)
         self.equal(
             "counts.options: their sum",
@@ -87,42 +90,14 @@ class CorpusCheck(Check):
         if not 0 <= counts["context_after"] <= texts:
             self.wrong(f"counts.context_after is {counts['context_after']:,}; expected at most {texts:,}")
 
-    def remade(self, shards: list[Shard], look: Callable[..., None] | None = None) -> Iterator[list[Made]]:
-        """The texts that the shards make, in batches; then what was read and left out is held against the manifest."""
+    def renderer(self) -> Renderer | None:
+        """What makes its texts; None, and a finding, where the styles are not such."""
         assert isinstance(self.recipe, CorpusRecipe)
-        recipe = dataclasses.replace(self.recipe, on_error="skip")
         try:
-            renderer = Renderer(recipe.styles, recipe.seed)
+            return Renderer(self.recipe.styles, self.recipe.seed)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as exc:
             self.wrong(f"styles: are not those that cook writes: {type(exc).__name__}: {exc}")
-            return
-        parts: list[Tokenized] = []
-        left = recipe.limit
-        for index, shard in enumerate(shards):
-            if left is not None and left <= 0:
-                break
-            result = no_texts()
-            batches = Texts(renderer, result, BATCH).batches(Source(recipe, Part(str(shard.path), 0, None), left, look))
-            for read, made in batches:
-                yield [(index, *both) for both in zip(read, made, strict=True)]
-            left = None if left is None else left - result.entries
-            parts.append(result)
-            self._left_out(index, result)
-        expected = documents.counts(parts) | {
-            "entries": sum(part.entries for part in parts),
-            "pairs": sum(part.units for part in parts),
-        }
-        for key, value in expected.items():
-            self.equal(f"counts.{key}", self.fields["counts"][key], value)
-
-    def _left_out(self, index: int, result: Tokenized) -> None:
-        rows = self.skipped[self.skipped["shard"] == index]
-        fields = ["line", "unit", "reason", "units", "tokens"]
-        told, expected = (sorted(table[fields].tolist()) for table in (rows, result.skipped))
-        for row in sorted({*map(tuple, told)} ^ {*map(tuple, expected)})[:20]:
-            here = "is not left out; expected so" if row in told else "is left out and not recorded"
-            what = "the entry" if row[1] < 0 else f"pair {row[1]}"
-            self.findings.note(accounts.SKIPPED_NAME, None, f"{self.place(index, row[0])}: {what} {here}")
+            return None
 
 
 def texts_more(entries: int | None, texts: int, told: int) -> int:
@@ -146,9 +121,9 @@ class TextCheck(CorpusCheck):
         """Texts and letters."""
         return {"texts": len(self.table), "letters": self.letters}
 
-    def look(self, tokenizer: str | None, spool: IO[bytes] | None) -> None:  # noqa: ARG002 - a text has no tokens
+    def look(self, tokenizer: str | None, pool: Executor) -> None:  # noqa: ARG002 - a text has no tokens
         """See Check."""
-        self.files()
+        self.files(pool)
         self.recipe = self._recipe()
         counts = self.fields["counts"]
         told: Counter[str] = Counter()
@@ -225,10 +200,44 @@ class TextCheck(CorpusCheck):
             what = f"{where}: stands after {self.place(int(self.table[at]['shard']), int(self.table[at]['line']))}"
             self.findings.note(self.names[row["file"]], int(row["row"]), f"{what}; expected the order of the shards")
 
-    def plan(self, recipe: Recipe, piece: Any = None) -> None:
+    def plan(self, recipe: Recipe) -> None:
         """Texts have no plan: their order is that of their lines."""
 
-    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, spool: Path) -> None:  # noqa: ARG002
+    def remade(self, shards: list[Shard]) -> Iterator[list[Made]]:
+        """The texts that the shards make, in batches; then what was read and left out is held against the manifest."""
+        assert isinstance(self.recipe, CorpusRecipe)
+        recipe = dataclasses.replace(self.recipe, on_error="skip")
+        if (renderer := self.renderer()) is None:
+            return
+        parts: list[Tokenized] = []
+        left = recipe.limit
+        for index, shard in enumerate(shards):
+            if left is not None and left <= 0:
+                break
+            result = no_texts()
+            batches = Texts(renderer, result, BATCH).batches(Source(recipe, Part(str(shard.path), 0, None), left))
+            for read, made in batches:
+                yield [(index, *both) for both in zip(read, made, strict=True)]
+            left = None if left is None else left - result.entries
+            parts.append(result)
+            self._left_out(index, result)
+        expected = documents.counts(parts) | {
+            "entries": sum(part.entries for part in parts),
+            "pairs": sum(part.units for part in parts),
+        }
+        for key, value in expected.items():
+            self.equal(f"counts.{key}", self.fields["counts"][key], value)
+
+    def _left_out(self, index: int, result: Tokenized) -> None:
+        rows = self.skipped[self.skipped["shard"] == index]
+        fields = ["line", "unit", "reason", "units", "tokens"]
+        told, expected = (sorted(table[fields].tolist()) for table in (rows, result.skipped))
+        for row in sorted({*map(tuple, told)} ^ {*map(tuple, expected)})[:20]:
+            here = "is not left out; expected so" if row in told else "is left out and not recorded"
+            what = "the entry" if row[1] < 0 else f"pair {row[1]}"
+            self.findings.note(accounts.SKIPPED_NAME, None, f"{self.place(index, row[0])}: {what} {here}")
+
+    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:  # noqa: ARG002
         """Make each text again, and compare."""
         there = (
             (output["name"], *each) for output in self._outputs() for each in enumerate(self._rows(output["name"]))
@@ -277,21 +286,15 @@ class PackedCheck(CorpusCheck):
             "tokens": held["tokens"],
         }
 
-    @property
-    def _places(self) -> npt.NDArray[np.int64]:
-        places: npt.NDArray[np.int64] = self.examples["shard"].astype(np.int64) << 32 | self.examples["line"]
-        return places
-
     @functools.cached_property
-    def _lengths(self) -> npt.NDArray[np.int64]:
-        lengths: npt.NDArray[np.int64] = self.examples["input"].astype(np.int64) + self.examples["output"]
-        return lengths
+    def _places(self) -> npt.NDArray[np.int64]:
+        return places_of(self.examples)
 
     @functools.cached_property
     def _by_text(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Texts by their places, in order, and the tokens of each."""
         places, of = np.unique(self._places, return_inverse=True)
-        return places, np.bincount(of.ravel(), self._lengths, len(places)).astype(np.int64)
+        return places, np.bincount(of.ravel(), self.examples["tokens"], len(places)).astype(np.int64)
 
     def _entries(self, recipe: Recipe, total: accounts.Made) -> None:  # noqa: ARG002 - of examples, see Check
         places, tokens = self._by_text
@@ -301,7 +304,7 @@ class PackedCheck(CorpusCheck):
             self.equal(f"counts.{key}", counts[key], 0)
         self.counts_agree(len(places), None)
         left = self.skipped[self.skipped["unit"] < 0]
-        for place in np.intersect1d(places, left["shard"].astype(np.int64) << 32 | left["line"])[:20].tolist():
+        for place in np.intersect1d(places, places_of(left))[:20].tolist():
             entry = self.place(place >> 32, place & accounts.MAX_INT)
             self.findings.note(accounts.SKIPPED_NAME, None, f"leaves out {entry}, which has a text")
         self._pieces(recipe)
@@ -309,7 +312,7 @@ class PackedCheck(CorpusCheck):
     def _pieces(self, recipe: Recipe) -> None:
         """That each text has one piece that begins it and one that ends it, and full sequences under wrap."""
         has_bos = self.fields["tokenizer"]["bos_id"] is not None
-        begins, ends = self.examples["input"] > 0, self.examples["ends"]
+        begins, ends = self.examples["trained"] < self.examples["tokens"], self.examples["ends"]
         of = np.searchsorted(self._by_text[0], self._places)
         for flags, what in ((begins, "BOS"), (ends, "EOS")):
             if what == "BOS" and not has_bos:
@@ -325,67 +328,29 @@ class PackedCheck(CorpusCheck):
                     what = f"has {size:,} tokens; expected {recipe.max_length:,}, as all but the last under wrap"
                     self.findings.note(name, row, what)
 
-    def plan(self, recipe: Recipe, piece: Any = None) -> None:  # noqa: ARG002 - pieces are known by the plan
+    def plan(self, recipe: Recipe) -> None:
         """Hold the sequences against the plan that the recipe makes of these texts, cut into pieces."""
-        self._planned(recipe)
-
-    def _planned(self, recipe: Recipe) -> npt.NDArray[np.int64]:
-        """The piece that each example should be, of the pieces of all texts in order; a finding where it is not."""
         places, tokens = self._by_text
         pieces = pack.cut(tokens, recipe.max_length, 0 if recipe.packing == WRAP else None)
         made = pack.plan(pieces.length, recipe.max_length, recipe.packing, recipe.seed)
-        rows = np.cumsum([0, *(len(self.sizes[name]) for name in self.names)])[self.examples["file"]]
-        starts = np.append(np.flatnonzero(np.diff(rows + self.examples["row"], prepend=-1)), len(rows))
-        by_place = np.argsort(self._places, kind="stable")
-        if len(made.order) != len(self.examples) or not np.array_equal(made.starts, starts):
-            self.wrong(
-                f"the sequences are not those of --packing {recipe.packing} and the seed; expected {len(made):,}"
-            )
-            return np.argsort(by_place)
-        text = pieces.text[made.order]
-        ends = pieces.begin[made.order] + pieces.length[made.order] == tokens[text]
-        same = (places[text] == self._places) & (pieces.length[made.order] == self._lengths)
-        same &= ends == self.examples["ends"]
+        if len(made.order) != len(self.examples):
+            what = f"expected {len(made.order):,} pieces by --packing {recipe.packing}"
+            self.wrong(f"outputs: have {len(self.examples):,} pieces of their texts; {what}")
+            return
+        text, begin, size = (each[made.order] for each in pieces)
+        same = (places[text] == self._places) & (size == self.examples["tokens"])
+        same &= (begin + size == tokens[text]) == self.examples["ends"]
         if self.fields["tokenizer"]["bos_id"] is not None:
-            same &= (pieces.begin[made.order] == 0) == (self.examples["input"] > 0)
-        for at in np.flatnonzero(~same)[:1].tolist():
-            self.at(at, f"expected another piece here by --packing {recipe.packing} and the seed")
-            return np.argsort(by_place)
-        return made.order
+            same &= (begin == 0) == (self.examples["trained"] < self.examples["tokens"])
+        self.planned(recipe, np.arange(len(same)), same, made.starts)
 
-    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, spool: Path) -> None:
-        """Join each text of its pieces, make it again, and compare ids and text."""
+    @property
+    def strategy(self) -> EncodingStrategy:
+        """See Check."""
         assert self.recipe is not None
-        assert tokenizer is not None
-        piece = self._planned(self.recipe)
-        order = np.lexsort((piece, self._places))
-        first = np.searchsorted(self._places[order], self._by_text[0])
-        bounds = np.append(first, len(order))
-        ids = np.memmap(spool, np.int32, "r") if len(order) else np.empty(0, np.int32)
-        engine = load_engine(tokenizer)
-        decoder, marks = Decoder(tokenizer, engine), Marks((), special_strings(tokenizer))
-        numbers = {place: number for number, place in enumerate(self._by_text[0].tolist())}
-        for batch in self.remade(shards, marks.look):
-            encoded, offsets = engine.encode([made.text for _, _, made in batch])
-            for at, (shard, document, made) in enumerate(batch):
-                number = numbers.pop(shard << 32 | document.line, None)
-                if number is None:
-                    self.wrong(f"{self.place(shard, document.line)}: its text stands nowhere; expected it once")
-                    continue
-                examples = order[bounds[number] : bounds[number + 1]]
-                spans = [(int(self.examples[i]["at"]), int(self._lengths[i])) for i in examples.tolist()]
-                joined = np.concatenate([ids[begin : begin + length] for begin, length in spans])
-                joined = joined[int(tokenizer.bos_id is not None) : -1]
-                decoded = decoder.decode(joined)[0].tobytes()
-                if decoded == decoder.text(made.text) and np.array_equal(
-                    joined, encoded[offsets[at] : offsets[at + 1]]
-                ):
-                    continue
-                if np.array_equal(joined, reference_engine(tokenizer).encode([made.text])[0]):
-                    continue  # a text that does not decode to itself, or another engine's slip: the reference decides
-                there = decoded.decode(errors="replace")
-                told = "its ids are not those of its text" if there == made.text else unlike("text", there, made.text)
-                self.at(int(examples[0]), told)
-        for number in numbers.values():
-            self.at(int(order[bounds[number]]), "no text begins on its line of its shard; expected none here")
-        self.equal("counts.special_strings", self.fields["counts"]["special_strings"], marks.special)
+        return strategy_of(self.recipe)
+
+    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
+        """See Check."""
+        if self.renderer() is not None:
+            prove(self, shards, tokenizer, pool)

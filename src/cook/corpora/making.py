@@ -19,6 +19,7 @@ from cook.errors import BadLines, RecipeError
 from cook.executors import results
 from cook.pipeline import Means, Ready, Summary
 from cook.progress import Progress, silent
+from cook.recipe import Recipe
 from cook.sources import Shard
 from cook.store import card, manifest, publish
 from cook.store.older import older
@@ -38,16 +39,20 @@ def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summa
 
 
 def _tokens(means: Means) -> contextlib.AbstractContextManager[Ready]:
-    assert isinstance(means.recipe, CorpusRecipe)
-    strategy = EncodingStrategy(
+    return pipeline.kitchen(means, strategy=strategy_of(means.recipe))
+
+
+def strategy_of(recipe: Recipe) -> EncodingStrategy:
+    """How entries become the examples of a packed corpus."""
+    assert isinstance(recipe, CorpusRecipe)
+    return EncodingStrategy(
         shape=lambda _, tokenizer: TextShape(tokenizer),
         read=tokens.read_texts,
         split_examples=tokens.cut,
         extra_counts=documents.counts,
-        extra_manifest={"styles": means.recipe.styles.data},
+        extra_manifest={"styles": recipe.styles.data},
         uses_cache=False,
     )
-    return pipeline.kitchen(means, strategy=strategy)
 
 
 @contextlib.contextmanager

@@ -5,21 +5,21 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
-from cook.auditing import Check
+from cook.auditing import Check, damage_of
 from cook.context_qa import parse
 from cook.entries import LineReader, Part
-from cook.errors import OutputError, Problem, SourceError
+from cook.errors import OutputError, Problem
 from cook.escapes import escaped
 from cook.loop.parsing import FAILED, LEFT_OUT, RERUN, SKIPPED
 from cook.loop.prompts import ENTRIES
 from cook.loop.rounds import read_rows
 from cook.recipe import FIELDS
-from cook.sources import sha256_of
 from cook.spool import BLANK_QUESTION
 from cook.store import manifest
 from cook.store.manifest import SIDE
@@ -36,7 +36,7 @@ class LoopCheck(Check):
         """See Check."""
         return self.held
 
-    def look(self, tokenizer: str | None, spool: IO[bytes] | None) -> None:  # noqa: ARG002 - see Check
+    def look(self, tokenizer: str | None, pool: Executor) -> None:  # noqa: ARG002 - see Check
         """See Check."""
         named = {output["name"] for output in self.fields["outputs"]}
         for output in self.fields["outputs"]:
@@ -52,17 +52,8 @@ class LoopCheck(Check):
 
     def file(self, path: Path, name: str, told: dict[str, Any]) -> None:
         """Size and hash of a file."""
-        try:
-            size, digest = path.stat().st_size, sha256_of(path)
-        except FileNotFoundError:
-            self._damage(name, "is missing")
-        except (OSError, SourceError) as exc:
-            self._damage(name, f"cannot be read: {exc}")
-        else:
-            if size != told["bytes"]:
-                self._damage(name, f"has {size:,} bytes; expected {told['bytes']:,}")
-            elif digest != told["sha256"]:
-                self._damage(name, f"its sha256 is {digest}; expected {told['sha256']}")
+        if what := damage_of((path, told["bytes"], told["sha256"])):
+            self._damage(name, what)
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """The rows of a file of entries; what is none is a finding, and the last that is looked at."""

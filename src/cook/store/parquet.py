@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.errors import OutputError, unwritable
-from cook.spool import token_ids, trained
+from cook.spool import Raw, token_ids, trained
 from cook.store import pages
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def write_file(job: FileJob) -> FileDone:
     """Write one file and fsync it. Raises OutputError."""
     tokens = row_tokens(job.starts, job.examples["tokens"].astype(np.int64))
     try:
-        with _mapped(job.spools) as spools, open(job.path, "wb") as file:
+        with mapped_files(job.spools) as spools, open(job.path, "wb") as file:
             hashed = _Hashed(file)
             writer = pages.Writer(hashed, COLUMNS, [] if job.data_sets is None else [DATASET])
             for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
@@ -134,7 +134,7 @@ class _Hashed:
 
 
 @contextlib.contextmanager
-def _mapped(paths: tuple[str, ...]) -> Iterator[list[memoryview]]:
+def mapped_files(paths: tuple[str, ...]) -> Iterator[list[memoryview]]:
     """Files as memory maps: their pages are the system's to drop, and count as nobody's own memory."""
     _allow_files(len(paths))
     with contextlib.ExitStack() as stack:
@@ -168,12 +168,7 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
     """The columns of rows [first, last), with no Python object a token."""
     starts = job.starts[first : last + 1]
     examples = job.examples[starts[0] : starts[-1]]
-    lengths = examples["tokens"]
-    begin = examples["at"] * 4
-    pieces = zip(
-        examples["file"].tolist(), begin.tolist(), (begin + lengths.astype(np.int64) * 4).tolist(), strict=True
-    )
-    raw = np.frombuffer(bytearray().join([spools[file][a:b] for file, a, b in pieces]), np.uint32)
+    lengths, raw = examples["tokens"], raw_of(examples, spools)
     mask = trained(raw)
     by_example = starts - starts[0]
     by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
@@ -182,6 +177,14 @@ def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) ->
     by_column = {name: (values, by_token) for name, values in of_tokens.items()}
     by_column |= {name: (values, by_example) for name, values in of_examples.items()}
     return [by_column[name] for name in COLUMNS]
+
+
+def raw_of(examples: npt.NDArray[np.void], spools: list[memoryview]) -> Raw:
+    """The tokens of PLACED examples, one after the other, from the files of ids that they count."""
+    begin = examples["at"] * 4
+    ends = begin + examples["tokens"].astype(np.int64) * 4
+    pieces = zip(examples["file"].tolist(), begin.tolist(), ends.tolist(), strict=True)
+    return np.frombuffer(bytearray().join([spools[file][a:b] for file, a, b in pieces]), np.uint32)
 
 
 def token_columns(
@@ -193,14 +196,6 @@ def token_columns(
         return columns | {"input_ids": ids, "labels": np.where(mask, ids, np.int32(IGNORE))}
     labels = pages.Coded(np.append(IGNORE, coded.dictionary), (coded.places + np.uint16(1)) * mask)
     return columns | {"input_ids": coded, "labels": labels}
-
-
-def mask_and_labels(
-    ids: npt.NDArray[np.int32], inputs: npt.NDArray[np.integer], outputs: npt.NDArray[np.integer]
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
-    """The loss mask and the labels of examples that lie one after the other, by the tokens of each one's two parts."""
-    mask = np.repeat(np.tile(np.array([0, 1], np.int8), len(inputs)), np.column_stack([inputs, outputs]).ravel())
-    return mask, labels_of(ids, mask)
 
 
 def labels_of(ids: npt.NDArray[np.int32], mask: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
