@@ -11,6 +11,7 @@ from cook.spool import Raw
 
 Hashes = npt.NDArray[np.uint64]
 LEAST = 1 << 12  # places that factors are made for
+AT_ONCE = 1 << 16  # tokens: as many as stay near the processor
 
 
 def mixed(x: Hashes) -> Hashes:
@@ -27,14 +28,17 @@ def of_examples(raw: Raw, tokens: npt.NDArray[np.integer], seed: int) -> Hashes:
     The sum of each token times a random factor of its place. Two examples that differ have one hash for one seed in
     2^32 (multilinear hashing, arXiv 1202.4961): draw a seed, and compare hashes of that seed alone.
     """
-    if not len(tokens):
-        return np.empty(0, np.uint64)
-    sizes = tokens.tolist()
-    factors = _factors(seed, 1 << max(LEAST, int(tokens.max())).bit_length())
-    by_token = np.concatenate([factors[:size] for size in sizes])
-    by_token *= raw.astype(np.uint64) + np.uint64(1)  # so that a token 0 at the end counts
-    sums: Hashes = np.add.reduceat(by_token, np.cumsum(tokens, dtype=np.int64) - tokens)
-    return sums
+    found, begin, first = [np.empty(0, np.uint64)], 0, 0
+    ends = np.cumsum(tokens, dtype=np.int64)
+    while first < len(ends):
+        last = max(first + 1, int(np.searchsorted(ends, begin + AT_ONCE, side="right")))
+        sizes = tokens[first:last].tolist()
+        factors = _factors(seed, 1 << max(LEAST, *sizes).bit_length())
+        by_token = np.concatenate([factors[:size] for size in sizes])
+        by_token *= raw[begin : ends[last - 1]].astype(np.uint64) + np.uint64(1)  # so that a token 0 at the end counts
+        found.append(np.add.reduceat(by_token, ends[first:last] - tokens[first:last] - begin))
+        begin, first = int(ends[last - 1]), last
+    return np.concatenate(found)
 
 
 @functools.lru_cache(maxsize=4)

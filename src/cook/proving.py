@@ -23,7 +23,6 @@ from cook import accounts, gather, hashing
 from cook.accounts import MAX_INT, Dough
 from cook.auditing import places_of
 from cook.dataset import choose_splits, encode_jobs, encode_parts
-from cook.decoding import Decoder
 from cook.errors import InputError
 from cook.executors import results
 from cook.pack import plan
@@ -67,7 +66,7 @@ def prove(check: Check, shards: list[Shard], tokenizer: Tokenizer | None, pool: 
         hashed = results(pool, hash_examples, ((0, job) for job in _hash_jobs(folder, placed, check.seed)))
         hashes = np.concatenate([np.empty(0, np.uint64), *(done for _, done in hashed)])
         splits = choose_splits(recipe, dough, table)
-        proof = _Proof(check, placed, hashes, _left_out(dough), folder, decoder_of(tokenizer))
+        proof = _Proof(check, placed, hashes, _left_out(dough), folder, tokenizer)
         proof.examples(splits)
         proof.skipped()
         proof.counts(dough, strategy.extra_counts(dough.parts))
@@ -116,10 +115,10 @@ class _Proof:
     """The comparison; `placed`, `hashes` and `left` are of what the shards make, in the order of the shards."""
 
     def __init__(
-        self, check: Check, placed: Rows, hashes: hashing.Hashes, left: Rows, folder: Path, decoder: Decoder
+        self, check: Check, placed: Rows, hashes: hashing.Hashes, left: Rows, folder: Path, tokenizer: Tokenizer
     ) -> None:
         self.check, self.placed, self.hashes, self.left = check, placed, hashes, left
-        self.folder, self.decoder = folder, decoder
+        self.folder, self.tokenizer = folder, tokenizer
 
     def examples(self, splits: dict[str, gather.Chosen]) -> None:
         """Hold each split's examples against those of the shards, in the order of the plan."""
@@ -189,16 +188,16 @@ class _Proof:
 
     def _differences(self, pairs: list[tuple[int, int]]) -> None:
         """Findings of examples that are not those of the shards beside them: what each reads, and should."""
-        expected, read = dict(pairs), Counter[int]()
+        expected, read, decode = dict(pairs), Counter[int](), decoder_of(self.tokenizer).decode
         for at, there in self._tokens(np.array([*expected], np.int64)):
             made = gather.raw_of(self.folder, str(self.folder), self.placed[expected[at] : expected[at] + 1])
             told = []
             for side, of in (("what it trains", True), ("its input", False)):
-                texts = (self.decoder.decode(token_ids(raw[trained(raw) == of]))[0].tobytes() for raw in (there, made))
+                texts = (decode(token_ids(raw[trained(raw) == of]))[0].tobytes() for raw in (there, made))
                 reads, wanted = texts
                 if reads != wanted:
                     told.append(f"{side} reads {shown(reads, wanted)}; expected {shown(wanted, reads)}")
-            text = shown(self.decoder.decode(token_ids(there.copy()))[0].tobytes())
+            text = shown(decode(token_ids(there.copy()))[0].tobytes())
             for what in told or [f"has other ids than the tokenizer gives for the text {text}"]:
                 self.check.at(at, what)
             read[at] += 1

@@ -27,6 +27,7 @@ HELD = np.dtype(
      ("hash", "u8"), ("ends", "?")]
 )  # fmt: skip
 SHARE = 8 << 20  # bytes of a file that are one job
+AT_ONCE = 1 << 20  # bytes of rows that are looked at together: as much as stays near the processor
 MOST = 10_000  # findings kept of a file; the rest are counted
 
 Table = npt.NDArray[np.void]
@@ -155,23 +156,33 @@ def check_rows(job: RowsJob) -> Held:
             for index in range(begin, end):
                 group = file.read_row_group(index)
                 group.validate(full=True)
-                check = _Group(path.name, group, first, job.terms, held.findings)
-                table = check.run()
-                sizes.append(check.sizes)
-                first += group.num_rows
-                held.data_sets += check.names if mixed else []
-                held.sound &= table is not None
-                tables.append(held.examples if table is None else table)
+                _refuse_nulls(group)
+                few = max(1, group.num_rows * AT_ONCE // max(1, group.nbytes))
+                for part in (group.slice(at, few) for at in range(0, group.num_rows, few)):
+                    check = _Group(path.name, part, first, job.terms, held.findings)
+                    table = check.run()
+                    sizes.append(check.sizes)
+                    first += part.num_rows
+                    held.data_sets += check.names if mixed else []
+                    held.sound &= table is not None
+                    tables.append(held.examples if table is None else table)
     except (OSError, pa.ArrowException, ValueError) as exc:
-        what = str(exc) if str(exc).startswith("its columns") else f"cannot be read: {exc}"
+        what = str(exc) if str(exc).startswith("its column") else f"cannot be read: {exc}"
         held.findings.note(path.name, None, what)
         held.sound = False
     held.examples, held.sizes = np.concatenate(tables), np.concatenate(sizes)
     return held
 
 
+def _refuse_nulls(group: Any) -> None:
+    for name in group.column_names:
+        chunks = group.column(name).chunks
+        if any(chunk.null_count or (hasattr(chunk, "values") and chunk.values.null_count) for chunk in chunks):
+            raise ValueError(f"its column {name} holds null; expected values")
+
+
 class _Group:
-    """One row group, checked."""
+    """Some rows of a row group, checked."""
 
     def __init__(self, name: str, group: Any, first: int, terms: Terms, findings: Findings) -> None:
         self.name, self.group, self.first, self.terms, self.findings = name, group, first, terms, findings
@@ -181,12 +192,6 @@ class _Group:
 
     def run(self) -> Table | None:
         """The group's examples, counted from its first token; None where rows cannot be taken apart."""
-        for name in self.group.column_names:
-            column = self.group.column(name).combine_chunks()
-            chunks = column.chunks if hasattr(column, "chunks") else [column]
-            if any(chunk.null_count or (hasattr(chunk, "values") and chunk.values.null_count) for chunk in chunks):
-                self.findings.note(self.name, None, f"its column {name} holds null; expected values")
-                return None
         columns = parquet.columns_of(self.group)
         if parquet.DATASET in self.group.column_names:
             self.names = self.group.column(parquet.DATASET).to_pylist()
@@ -248,9 +253,10 @@ class _Group:
 
     def _ids(self) -> None:
         terms = self.terms
-        out = (self.ids < 0) | (self.ids >= terms.vocab_size)
+        out = self.ids.view(np.uint32) >= terms.vocab_size  # below 0 is far above
         self._tokens(out, lambda at: f"input_ids is {self.ids[at]}; expected 0 to {terms.vocab_size - 1:,}")
-        special = terms.specials[np.where(out, 0, self.ids)] & ~out
+        special = terms.specials.take(self.ids, mode="clip")
+        special[out] = False
         ends = self.ends - 1
         if terms.bos_id is not None:
             wrong = np.zeros(len(self.ids), bool)
@@ -269,7 +275,7 @@ class _Group:
         table = np.zeros(len(lengths), HELD)
         table["tokens"], table["ends"] = lengths, self.ids[self.ends - 1] == self.terms.eos_id
         table["hash"] = hashing.of_examples(join(self.ids & 0x7FFF_FFFF, mask == 1), lengths, self.terms.seed)
-        ones = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask == 1)])
+        ones = np.concatenate([np.zeros(1, np.int32), np.cumsum(mask == 1, dtype=np.int32)])
         trained = ones[self.ends] - ones[self.starts]
         empty = ((trained == 0) | (trained == lengths)) & ~self.pieces
         self._examples(empty, lambda at: (
