@@ -25,7 +25,7 @@
     loop       a trained synthesizer's prompts, and its answers back into shards (loop/; generation is another's)
 
     training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
-    checking   what is cooked: manifest and sums (auditing), rows (rows), shards (proving, decoding)  -> findings
+    checking   what is cooked: manifest and sums (auditing), rows (rows), shards (proving, readback)  -> findings
                (of corpora and of the loop: corpora/checking, loop/checking; `kinds` names what a folder can be)
     comparing  two outputs, or one and a committed fingerprint -> what changed, in words (texts and lines: lines)
     views      what is cooked, to look at: a sequence in the terminal (show), all of it as a page (report)
