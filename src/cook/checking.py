@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from cook import presets
 from cook.auditing import Check
 from cook.errors import CookWarning, OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
 from cook.escapes import escaped
@@ -89,9 +90,12 @@ def verify(
     if deep != (source is not None):
         raise RecipeError("source: names the shards that deep compares with; give both, or neither")
     folders = cooked_folders(Path(path))
+    checks = [_opened(folder) for folder in folders]
+    for name in {check.fields["tokenizer"]["name"] for check, _ in checks if deep and "tokenizer" in check.fields}:
+        presets.begin(name)  # before workers begin, which then share it
     size = sum(each.stat().st_size for folder in folders for each in folder.iterdir() if each.is_file())
     with executor(usable_cores(), size) as pool:
-        done = [_verify(folder, source, tokenizer, pool) for folder in folders]
+        done = [_verify(*check, source, tokenizer, pool) for check in checks]
     if not (Path(path) / manifest.NAME).exists():
         done += [*_without_manifest(Path(path)), *_root_card(Path(path))]
     return Verified(done)
@@ -148,13 +152,18 @@ def _root_card(root: Path) -> list[Checked]:
     return [Checked(card.NAME, root, False, findings.kept, 1, {})]
 
 
-def _verify(folder: Path, source: str | None, tokenizer: str | None, pool: Executor) -> Checked:
+def _opened(folder: Path) -> tuple[Check, Compare | None]:
     plain = Check(folder)
-    check, compare = _of_kind(plain) if _read(plain) else (plain, None)
+    return _of_kind(plain) if _read(plain) else (plain, None)
+
+
+def _verify(
+    check: Check, compare: Compare | None, source: str | None, tokenizer: str | None, pool: Executor
+) -> Checked:
     compared = bool(check.fields) and _check(check, compare, source, tokenizer, pool)
     return Checked(
-        name=check.fields.get("data_set", folder.name),
-        folder=folder,
+        name=check.fields.get("data_set", check.folder.name),
+        folder=check.folder,
         compared=compared,
         findings=check.findings.kept,
         found=len(check.findings),
