@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from conftest import NOBODY, offline, point_at
-from cook import Recipe, TokenizerError, hub
-from cook.hub import client
+from cook import Recipe, TokenizerError
+from cook.hub import client, tokenizers
 from cook.hub.tokenizers import HubWarning
 from cook.tokenizer import resolve
 
@@ -47,7 +47,7 @@ def test_not_cached_and_offline(server, monkeypatch):
     with pytest.raises(
         TokenizerError, match=r"once online, `hf download owner/model tokenizer\.json tokenizer_config\.json` puts"
     ):
-        hub.tokenizer_file("owner/model", "tokenizer.json")
+        tokenizers.tokenizer_file("owner/model", "tokenizer.json")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_each_fault_has_its_message(server, fault, message):
     server.add("owner/model", {"tokenizer.json": b"{}" * 5000})
     server.fault(fault, "tokenizer.json")
     with pytest.raises(TokenizerError, match=message):
-        hub.tokenizer_file("owner/model", "tokenizer.json")
+        tokenizers.tokenizer_file("owner/model", "tokenizer.json")
 
 
 def test_nobody_there_is_found_out_once_and_told_once(server, monkeypatch, caplog):
@@ -86,7 +86,7 @@ def test_nobody_there_is_found_out_once_and_told_once(server, monkeypatch, caplo
     monkeypatch.setattr(client, "UNREACHED_S", 0)
     point_at(NOBODY, monkeypatch)
     with pytest.raises(TokenizerError, match=rf"tokenizer\.json: {NOBODY} cannot be reached: .*refused.*; try again"):
-        hub.tokenizer_file("owner/model", "tokenizer.json")
+        tokenizers.tokenizer_file("owner/model", "tokenizer.json")
     assert waits, "the client tries again"
     assert 0.123 not in waits, "and after that cook does not"
     assert caplog.messages == []
@@ -95,7 +95,7 @@ def test_nobody_there_is_found_out_once_and_told_once(server, monkeypatch, caplo
 def test_what_is_temporary_is_tried_again(server):
     server.add("owner/model", {"tokenizer.json": b"{}"})
     server.fault("error_503", "tokenizer.json", times=1)
-    found = hub.tokenizer_file("owner/model", "tokenizer.json")
+    found = tokenizers.tokenizer_file("owner/model", "tokenizer.json")
     assert found is not None
     assert found.read_bytes() == b"{}"
 
@@ -106,16 +106,16 @@ def test_what_is_temporary_is_tried_again(server):
 def test_more_that_is_temporary(server, fault, times):
     server.add("owner/model", {"tokenizer.json": b"{}" * 5000})
     server.fault(fault, "tokenizer.json", times=times)
-    assert hub.tokenizer_file("owner/model", "tokenizer.json").stat().st_size == 10_000
+    assert tokenizers.tokenizer_file("owner/model", "tokenizer.json").stat().st_size == 10_000
 
 
 def test_both_files_are_of_one_commit(server, models):
     files = {name: (models["qwen3"] / name).read_bytes() for name in FILES}
     commit = server.add("owner/qwen", files)
-    found = hub.tokenizer_file("owner/qwen", "tokenizer.json")
+    found = tokenizers.tokenizer_file("owner/qwen", "tokenizer.json")
     server.add("owner/qwen", files | {"tokenizer_config.json": files[FILES[1]] + b"\n"})
-    assert hub.commit_of(found) == commit
-    config = hub.tokenizer_file("owner/qwen", "tokenizer_config.json", hub.commit_of(found))
+    assert tokenizers.commit_of(found) == commit
+    config = tokenizers.tokenizer_file("owner/qwen", "tokenizer_config.json", tokenizers.commit_of(found))
     assert config.read_bytes() == files["tokenizer_config.json"]
     resolve(Recipe(datasets="squad", tokenizer="owner/qwen"))
     asked = [request.path for request in server.requests if request.path.endswith("tokenizer_config.json")]
@@ -124,18 +124,18 @@ def test_both_files_are_of_one_commit(server, models):
 
 def test_a_damaged_copy_is_mended(server, monkeypatch):
     server.add("owner/model", {"tokenizer.json": b'{"a": 1}'})
-    found = hub.tokenizer_file("owner/model", "tokenizer.json")
+    found = tokenizers.tokenizer_file("owner/model", "tokenizer.json")
     found.resolve().write_bytes(b'{"a": 2}')
     with monkeypatch.context() as patch:
         offline(patch)
         with pytest.raises(TokenizerError, match="its copy in the cache is damaged, and HF_HUB_OFFLINE is set"):
-            hub.tokenizer_file("owner/model", "tokenizer.json")
+            tokenizers.tokenizer_file("owner/model", "tokenizer.json")
     with pytest.warns(
         HubWarning, match=r"tokenizer\.json: its copy in the cache is damaged; it was removed and fetched"
     ):
-        assert hub.tokenizer_file("owner/model", "tokenizer.json").read_bytes() == b'{"a": 1}'
+        assert tokenizers.tokenizer_file("owner/model", "tokenizer.json").read_bytes() == b'{"a": 1}'
     server.fault("corrupt", "tokenizer.json")
     found.resolve().write_bytes(b"{")
     with pytest.raises(TokenizerError, match="so is what the Hub sent"):
-        hub.tokenizer_file("owner/model", "tokenizer.json")
+        tokenizers.tokenizer_file("owner/model", "tokenizer.json")
     assert not found.exists()

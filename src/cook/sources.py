@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from cook.catalog import COLLECTION, is_safe
+from cook.catalog import is_safe
 from cook.entries import SUFFIXES, shard_name, unreadable
 from cook.errors import CookWarning, OutputExists, SourceError, refuse_empty
 from cook.escapes import encodable
@@ -24,8 +24,6 @@ from cook.recipe import HUB, hub_address
 
 if TYPE_CHECKING:
     from cook.progress import Progress
-
-__all__ = ["COLLECTION", "HUB", "SAMPLE", "Folder", "Listed", "Shard", "Source", "SourceWarning", "open_source"]
 
 SAMPLE = "sample"
 LAID_OUT = "a source is laid out DATASET/shard/*.jsonl"

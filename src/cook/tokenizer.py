@@ -286,13 +286,15 @@ def _find(name: str) -> _Source:
     if is_path or (path.parent != Path() and path.parent.is_dir()):  # meant as a path, though it could be a Hub id
         raise TokenizerError(f"{name}: no such folder or file")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
-        from cook import hub
+        from cook.hub import tokenizers
 
-        found = hub.tokenizer_file(name, "tokenizer.json")
+        found = tokenizers.tokenizer_file(name, "tokenizer.json")
         if found is None:
             raise TokenizerError(f"{name}: the repository has no tokenizer.json, which cook reads")
         # Of the same commit, though the repository may have moved on since.
-        return _from_file(name, found, hub.tokenizer_file(name, "tokenizer_config.json", hub.commit_of(found)))
+        return _from_file(
+            name, found, tokenizers.tokenizer_file(name, "tokenizer_config.json", tokenizers.commit_of(found))
+        )
     known = [preset for p in PRESETS.values() for preset in (p.name, *p.aliases)]
     near = difflib.get_close_matches(name.lower(), known, n=1)
     raise TokenizerError(

@@ -14,8 +14,9 @@ import pytest
 import cook
 from conftest import entry, pair, write_shard
 from cook import spool
+from cook.errors import RecipeError
 from cook.format import Formatter
-from cook.recipe import Recipe, RecipeError, read_config
+from cook.recipe import Recipe, read_config
 from cook.tokenizer import load_engine, resolve
 
 SOURCE = Path(cook.__file__).parent

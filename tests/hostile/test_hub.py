@@ -13,8 +13,9 @@ import orjson
 import pytest
 
 from conftest import point_at
-from cook import TokenizerError, cache, hub, transport
+from cook import TokenizerError, cache, transport
 from cook.answers import Asked, Refused
+from cook.hub import tokenizers
 from cook.hub.client import remove
 from cook.waiting import Watch
 from hostile.ground import LINE, Ground, some
@@ -178,7 +179,7 @@ def test_a_tokenizer_is_asked_for_with_the_same_care(ground, server, name):
     server.add("o/m", {"tokenizer.json": b"{}"})
     server.twist("/resolve/", ground.placed(header(name, PLACE)))
     with pytest.raises(TokenizerError, match=f"(?i)sends {name}"):
-        hub.tokenizer_file("o/m", "tokenizer.json")
+        tokenizers.tokenizer_file("o/m", "tokenizer.json")
     ground.check()
 
 

@@ -4,7 +4,3 @@
 its commit and file list, and keeps these; `source` is a collection, whose shards it fetches side by side and checks;
 `tokenizers` fetches the two files of a tokenizer.
 """
-
-from cook.hub.tokenizers import commit_of, tokenizer_file
-
-__all__ = ["commit_of", "tokenizer_file"]
