@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from cook.corpora.making import make_corpus
     from cook.corpora.recipe import CorpusRecipe
     from cook.corpora.styles import Styles, read_styles
-    from cook.dataset import Result
     from cook.errors import (
         BadLines,
         CookError,
@@ -73,9 +72,10 @@ if TYPE_CHECKING:
     from cook.loop.parsing import Parsed, parse
     from cook.loop.prompts import Prompted, prompts
     from cook.mixing import Mixed, mix
-    from cook.pipeline import Preview, Summary, preview, run
+    from cook.pipeline import Preview, preview, run
     from cook.recipe import Recipe, read_config
     from cook.rows import Finding
+    from cook.store.outcome import Result, Summary
     from cook.store.reader import Cooked, Sequence, read_cooked
     from cook.training import Collator, load
     from cook.views.page import Reported, report
@@ -139,14 +139,14 @@ _MODULES = {
     "corpora.making": ("make_corpus",),
     "corpora.recipe": ("CorpusRecipe",),
     "corpora.styles": ("Styles", "read_styles"),
-    "dataset": ("Result",),
     "exports.exporting": ("Exported", "export"),
     "loop.parsing": ("Parsed", "parse"),
     "loop.prompts": ("Prompted", "prompts"),
     "mixing": ("Mixed", "mix"),
-    "pipeline": ("Preview", "Summary", "preview", "run"),
+    "pipeline": ("Preview", "preview", "run"),
     "recipe": ("Recipe", "read_config"),
     "rows": ("Finding",),
+    "store.outcome": ("Result", "Summary"),
     "store.reader": ("Cooked", "Sequence", "read_cooked"),
     "training": ("Collator", "load"),
     "views.page": ("Reported", "report"),

@@ -22,13 +22,7 @@ from cook._version import __version__
 from cook.accounts import Dough
 from cook.context_qa import ContextQA
 from cook.entries import parts_of
-from cook.errors import (
-    BadLines,
-    CookWarning,
-    InputError,
-    Problem,
-    SourceError,
-)
+from cook.errors import BadLines, CookWarning, InputError, Problem, SourceError
 from cook.executors import results
 from cook.progress import Progress, silent
 from cook.protocol import Shape
@@ -36,7 +30,7 @@ from cook.recipe import Recipe
 from cook.sources import Shard, Source
 from cook.store import manifest, publish
 from cook.store.older import older
-from cook.store.outcome import Outcome
+from cook.store.outcome import Result
 from cook.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -44,16 +38,6 @@ T = TypeVar("T")
 
 class SplitWarning(CookWarning):
     """A split that was asked for has no entry."""
-
-
-class Result(Outcome):
-    """A data set that is cooked."""
-
-    @property
-    def name(self) -> str:
-        """The data set's."""
-        name: str = self.manifest["data_set"]
-        return name
 
 
 def keep_examples(recipe: Recipe, folder: Path) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cook.escapes import escaped
 
 if TYPE_CHECKING:
-    from cook.pipeline import Summary
+    from cook.store.outcome import Summary
 
 FOUND = 4  # what the command returns where verify or diff found something
 

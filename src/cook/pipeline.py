@@ -19,24 +19,13 @@ from cook.errors import CookError, RecipeError, SeveralFailed
 from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Listed, Shard, Source
+from cook.store.outcome import Summary
 
 if TYPE_CHECKING:
-    from cook.dataset import Result
+    from cook.store.outcome import Result
     from cook.tokenizer import Tokenizer
 
     Prepare = Callable[["Means"], contextlib.AbstractContextManager["Ready"]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """What a run did."""
-
-    root: Path
-    tokenizer: str
-    results: list[Result]
-    seconds: float
-    card: bool
-    """Whether ROOT's card names them, so that `load_dataset(ROOT, NAME)` finds them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from cook.commands.printing import echo, print_json, print_own, print_table, sev
 from cook.commands.summary import summary_json
 
 if TYPE_CHECKING:
-    from cook.pipeline import Summary
+    from cook.store.outcome import Summary
 
 PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "wrap", "none")
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cook.commands.printing import echo, print_json, print_table, print_yaml, several
 
 if TYPE_CHECKING:
-    from cook.pipeline import Preview, Summary
+    from cook.pipeline import Preview
+    from cook.store.outcome import Summary
 
 
 def print_preview(ready: Preview, as_json: bool) -> None:

@@ -14,15 +14,16 @@ from cook import accounts, pipeline, sources
 from cook.accounts import Dough
 from cook.corpora import documents, texts, tokens
 from cook.corpora.recipe import CorpusRecipe
-from cook.dataset import EncodingStrategy, Result, inputs, limited, versions
+from cook.dataset import EncodingStrategy, inputs, limited, versions
 from cook.errors import BadLines, RecipeError
 from cook.executors import results
-from cook.pipeline import Means, Ready, Summary
+from cook.pipeline import Means, Ready
 from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Shard
 from cook.store import card, manifest, publish
 from cook.store.older import older
+from cook.store.outcome import Result, Summary
 from cook.text_shape import TextShape
 from cook.tokenize import MAX_PROBLEMS
 

@@ -27,3 +27,25 @@ class Outcome:
         """For JSON, with these fields of the manifest."""
         told = {"folder": str(self.folder), "up_to_date": self.up_to_date, "seconds": round(self.seconds, 3)}
         return told | {field: self.manifest[field] for field in fields}
+
+
+class Result(Outcome):
+    """A data set that is cooked."""
+
+    @property
+    def name(self) -> str:
+        """The data set's."""
+        name: str = self.manifest["data_set"]
+        return name
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a run did."""
+
+    root: Path
+    tokenizer: str
+    results: list[Result]
+    seconds: float
+    card: bool
+    """Whether ROOT's card names them, so that `load_dataset(ROOT, NAME)` finds them."""
