@@ -400,9 +400,9 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     from cook.context_qa import ContextQA, parse
     from cook.entries import LineReader, parts_of
     from cook.errors import Problem
+    from cook.loop.files import sha256_of
     from cook.pack import plan
     from cook.protocol import assemble
-    from cook.sources import sha256_of
     from cook.store import pages, parquet
     from cook.tokenize import BATCH, example_table
     from cook.tokenizer import load_engine, resolve

@@ -13,8 +13,9 @@ import pytest
 
 import cook
 from conftest import entry, write_shard
-from cook import OutputError, Recipe, RecipeError, cache, owned, sources, spool, tokenize
+from cook import OutputError, Recipe, RecipeError, cache, owned, spool, tokenize
 from cook.cache import CacheWarning
+from cook.loop import files
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_other_inputs_are_encoded(bake, tmp_path):
 @pytest.fixture
 def hashed(monkeypatch) -> Counter:
     """How often each file was read for its hash."""
-    counted, read = Counter(), sources.sha256_of
+    counted, read = Counter(), files.sha256_of
     monkeypatch.setattr(cache, "sha256_of", lambda path: (counted.update([path.name]), read(path))[1])
     return counted
 
@@ -183,7 +184,7 @@ def test_a_damaged_hash_is_made_anew(bake, tmp_path, monkeypatch, hashed, damage
 def test_a_shard_that_changes_after_it_was_hashed_leaves_no_wrong_tokens(bake, tmp_path, monkeypatch):
     path = tmp_path / "set" / "shard" / "00000.jsonl"
     right = path.read_bytes()
-    hashed = sources.sha256_of
+    hashed = files.sha256_of
 
     def then_changed(shard: Path) -> str:
         digest = hashed(shard)

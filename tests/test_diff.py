@@ -11,8 +11,8 @@ import pytest
 
 from conftest import entry, pair, write_shard
 from cook import OutputError, Recipe, diff, fingerprint, mix, run
+from cook.loop.files import sha256_of
 from cook.presets import PRESETS
-from cook.sources import sha256_of
 from cook.store import manifest, parquet
 
 ROWS = [entry(f"Context {i}", pair(f"Q{i}?", f"Answer {i}")) for i in range(30)]

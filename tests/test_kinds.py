@@ -23,7 +23,7 @@ from cook import (
     show,
     verify,
 )
-from cook.sources import sha256_of
+from cook.loop.files import sha256_of
 from cook.store import manifest
 from faults.injecting import Bench
 

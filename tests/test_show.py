@@ -23,7 +23,7 @@ import cook as package
 from conftest import entry, pair, write_shard
 from cook import OutputError, Recipe, RecipeError, TokenizerError, mix, read_cooked, run, show
 from cook.format import Formatter
-from cook.sources import sha256_of
+from cook.loop.files import sha256_of
 from cook.store import manifest
 from cook.views.visible import folded, is_right_to_left, pieces, visible
 

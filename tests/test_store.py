@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from conftest import entry, write_shard
 from cook import OutputError, Recipe, read_cooked, run, spool
+from cook.loop import files
 from cook.store import card, manifest, pages, parquet, publish
 from cook.store.card import CardWarning
 
@@ -253,7 +254,7 @@ def staged(root: Path, text: str) -> None:
     with publish.staging(root, "set") as folder:
         out = folder / "out"
         out.mkdir()
-        publish.write_bytes(out / "file", text.encode())
+        files.write_bytes(out / "file", text.encode())
         publish.publish(out, root, "set")
 
 

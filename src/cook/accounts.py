@@ -17,8 +17,9 @@ import orjson
 from cook import spool
 from cook import tokenize as stage
 from cook.errors import InputError, TooLong, unwritable
+from cook.loop.files import sha256_of
 from cook.recipe import Recipe
-from cook.sources import Shard, sha256_of
+from cook.sources import Shard
 from cook.spool import Rows
 
 SKIPPED_NAME = "skipped.jsonl"

@@ -23,12 +23,12 @@ from cook import accounts, mixing, rows
 from cook.dataset import EncodingStrategy
 from cook.errors import CookError, RecipeError, SourceError, TokenizerError
 from cook.executors import results
+from cook.loop.files import sha256_of
 from cook.pack import plan
 from cook.presets import find_preset
 from cook.protocol import MaskRule
 from cook.recipe import Recipe
 from cook.rows import HELD, Findings, Held, Terms
-from cook.sources import sha256_of
 from cook.spool import REASONS
 from cook.store import card, manifest, parquet
 from cook.tokenizer import Tokenizer, resolve

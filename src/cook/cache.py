@@ -32,7 +32,7 @@ import orjson
 from cook import owned
 from cook.entries import unreadable
 from cook.errors import CookWarning, OutputError, RecipeError, refuse_empty
-from cook.sources import sha256_of
+from cook.loop.files import sha256_of
 
 OFF = "none"
 LIMIT = 20 << 30  # bytes; COOK_CACHE_GIB overrides it

@@ -24,6 +24,7 @@ from cook.context_qa import ContextQA
 from cook.entries import parts_of
 from cook.errors import BadLines, CookWarning, InputError, Problem, SourceError
 from cook.executors import results
+from cook.loop.files import write_bytes
 from cook.progress import Progress, silent
 from cook.protocol import Shape
 from cook.recipe import Recipe
@@ -111,7 +112,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         for shard in shards:
             if shard.changed():
                 raise SourceError(f"{shard.path}: changed while it was read; run again")
-        publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+        write_bytes(out / manifest.NAME, manifest.seal(made))
         publish.publish(out, kitchen.root, name)
     return Result(folder, made, False, time.perf_counter() - begun)
 

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ import numpy.typing as npt
 from cook import pack, spool
 from cook.accounts import Made, Tally
 from cook.errors import unwritable
+from cook.loop.files import mapped, write_atomically
 from cook.recipe import Recipe
 from cook.spool import Rows
 from cook.store import parquet
@@ -111,23 +112,6 @@ class Table:
         return mapped(self.folder / "hashed", spool.HASHED) if "hashed" in self._kinds else None
 
 
-def mapped(path: Path, kind: Any) -> npt.NDArray[Any]:
-    """A file's rows: their pages are the system's to drop, and count as nobody's own memory."""
-    if not path.stat().st_size:
-        return np.empty(0, kind)  # which cannot be mapped
-    return np.asarray(np.memmap(path, kind, "r"))
-
-
-def _keep(path: Path, rows: npt.NDArray[Any]) -> None:
-    """Write rows whole or not at all, though the same is done twice at once: where a worker was lost, and was not."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        rows.tofile(temporary)
-        os.replace(temporary, path)
-    except OSError as exc:
-        raise unwritable(path, exc, rows.nbytes) from exc
-
-
 class Window(NamedTuple):
     """The work of planning one window of a split."""
 
@@ -155,7 +139,7 @@ def windows(folder: Path, split: str, chosen: Chosen, recipe: Recipe) -> Iterato
     placed = mapped(folder / "placed", parquet.PLACED)
     every = isinstance(chosen, slice)
     if not isinstance(chosen, slice):
-        _keep(folder / f"{split}.rows", chosen)
+        write_atomically(folder / f"{split}.rows", chosen)
     count = len(placed) if isinstance(chosen, slice) else len(chosen)
     wraps = recipe.packing == "wrap"
     size = max(pack.WINDOW, recipe.max_length + 1) if wraps else pack.WINDOW  # so many pieces fill a sequence
@@ -185,9 +169,9 @@ def plan_window(window: Window) -> Made:
     planned = pack.plan_window(lengths, window.begin, window.max_length, window.packing, window.seed)
     tokens = parquet.row_tokens(planned.starts, lengths[planned.order - window.begin])
     order = planned.order if isinstance(rows, slice) else rows[planned.order - window.begin]
-    _keep(folder / f"{window.name}.order", order)
-    _keep(folder / f"{window.name}.starts", planned.starts)
-    _keep(folder / f"{window.name}.tokens", tokens)
+    write_atomically(folder / f"{window.name}.order", order)
+    write_atomically(folder / f"{window.name}.starts", planned.starts)
+    write_atomically(folder / f"{window.name}.tokens", tokens)
     return Made(int(examples["trained"].sum(dtype=np.int64)), Tally.of(lengths), Tally.of(tokens))
 
 

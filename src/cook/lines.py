@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from cook.loop.files import hash64
 from cook.store import manifest
 from cook.store.reader import Cooked
-from cook.tokenize import hash64
 
 AT_ONCE = 1 << 16  # rows
 Place = tuple[str, int]  # of a text: the shard and the line that it begins on; of a line: its file and number

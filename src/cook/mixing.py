@@ -29,6 +29,7 @@ from cook import catalog, executors
 from cook.dataset import versions
 from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
+from cook.loop.files import write_bytes
 from cook.pack import random_order
 from cook.progress import Progress, silent
 from cook.recipe import CHECKS
@@ -241,8 +242,8 @@ def _mix(
         for source, row in zip(sources, head["sources"], strict=True):
             if manifest.digest(manifest.read(source.folder)) != row["sha256"]:
                 raise OutputError(f"{source.folder}: changed while it was read; run again")
-        publish.write_bytes(out / card.NAME, card.mix_card(made).encode())
-        publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+        write_bytes(out / card.NAME, card.mix_card(made).encode())
+        write_bytes(out / manifest.NAME, manifest.seal(made))
         publish.publish(out, to.parent, to.name)
     return made, False
 

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cook import transport
 from cook.answers import LEAST_BYTES, LIST_BYTES, Asked, Refused, Row, host, shown, sound
 from cook.errors import CookError, SourceError
-from cook.sources import Listed, Shard, SourceWarning, in_order, layout, sha256_of, shard_at
+from cook.loop.files import sha256_of
+from cook.sources import Listed, Shard, SourceWarning, in_order, layout, shard_at
 from cook.waiting import GaveUp, Watch
 
 if TYPE_CHECKING:

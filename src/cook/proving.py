@@ -25,6 +25,7 @@ from cook.auditing import places_of
 from cook.dataset import choose_splits, encode_jobs, encode_parts
 from cook.errors import InputError
 from cook.executors import results
+from cook.loop import files
 from cook.pack import plan
 from cook.readback import decoder_of, shown
 from cook.rows import MOST
@@ -103,7 +104,7 @@ def _hash_jobs(folder: Path, placed: Rows, seed: int) -> Iterator[HashJob]:
 
 def hash_examples(job: HashJob) -> hashing.Hashes:
     """The hash of each example, from its spool."""
-    examples = gather.mapped(Path(job.folder) / "placed", parquet.PLACED)[job.begin : job.end]
+    examples = files.mapped(Path(job.folder) / "placed", parquet.PLACED)[job.begin : job.end]
     found = [np.empty(0, np.uint64)]
     for begin, end in parquet.split_rows(examples["tokens"].astype(np.int64), PIECE):
         some = examples[begin:end]

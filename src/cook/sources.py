@@ -7,7 +7,6 @@ bytewise order of their decompressed names.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import os
 import re
@@ -255,12 +254,3 @@ def _meant(name: str) -> str:
     if address := re.fullmatch(r"(?:https?://huggingface\.co/datasets/)?([\w.-]+/[\w.-]+)/?", name):
         return f"one on the Hub is hf://datasets/{address[1]}"
     return f"a source is one laid out DATASET/shard/*.jsonl, {', '.join(known)}, or on the Hub hf://datasets/OWNER/NAME"
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal. Raises SourceError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as exc:
-        raise unreadable(path, exc) from exc

@@ -21,22 +21,12 @@ from cook import overlong, readback, spool
 from cook.engines import Engine, Ids, Offsets
 from cook.entries import Line, LineReader, Part, lines_again, parse_line
 from cook.errors import Problem, SourceError, TokenizerError
+from cook.loop.files import hash64
 from cook.marks import Marks
 from cook.protocol import Assembled, Record, Shape, SplitResult, assemble
 from cook.recipe import Recipe
 from cook.sources import Shard
-from cook.spool import (
-    BAD_LINE,
-    EXAMPLE,
-    HASHED,
-    NO_PAIRS,
-    OVERLONG,
-    PLACE,
-    SKIPPED,
-    Index,
-    Rows,
-    token_ids,
-)
+from cook.spool import BAD_LINE, EXAMPLE, HASHED, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Index, Rows, token_ids
 from cook.tokenizer import Tokenizer, load_engine, special_strings
 
 BATCH = 2 << 20  # bytes of lines encoded in one call
@@ -274,11 +264,6 @@ def read_records(job: Job, result: Tokenized, marks: Marks) -> Iterator[Batch]:
             batch, skipped, size = [], [], 0
     result.lines = reader.lines
     yield Batch(batch, np.array(skipped, SKIPPED))
-
-
-def hash64(data: bytes) -> int:
-    """64 bits that are the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:

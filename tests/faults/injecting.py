@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from cook import Finding, OutputError, SourceError, TokenizerError, verify
 from cook.accounts import SKIPPED_NAME, Made, Tally, shape
-from cook.sources import sha256_of
+from cook.loop.files import sha256_of
 from cook.store import manifest, parquet
 
 Rows = dict[str, list[Any]]  # by column, an array a row

@@ -17,6 +17,7 @@ from cook.corpora.recipe import CorpusRecipe
 from cook.dataset import EncodingStrategy, inputs, limited, versions
 from cook.errors import BadLines, RecipeError
 from cook.executors import results
+from cook.loop import files
 from cook.pipeline import Means, Ready
 from cook.progress import Progress, silent
 from cook.recipe import Recipe
@@ -99,7 +100,7 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
             outputs.append({"split": "train", **row})
         made = head | versions() | {"styles": recipe.styles.data, "counts": _counts(dough, done)}
         made["outputs"] = outputs + accounts.write_skipped(out, shards, dough)
-        publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+        files.write_bytes(out / manifest.NAME, manifest.seal(made))
         publish.publish(out, root, name)
     return Result(root / name, made, False, time.perf_counter() - begun)
 

@@ -28,7 +28,8 @@ from cook.corpora.recipe import CorpusRecipe
 from cook.corpora.render import Rendered, Renderer
 from cook.entries import Part, open_shard, parts_of, unreadable
 from cook.errors import OutputError, SourceError, unwritable
-from cook.sources import Shard, sha256_of
+from cook.loop.files import sha256_of
+from cook.sources import Shard
 from cook.tokenize import Tokenized
 
 COLUMNS: dict[str, type] = {

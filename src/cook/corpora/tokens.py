@@ -16,7 +16,7 @@ from cook.corpora.documents import Source, Texts
 from cook.corpora.recipe import WRAP, CorpusRecipe
 from cook.corpora.render import Renderer
 from cook.errors import unwritable
-from cook.gather import mapped
+from cook.loop.files import mapped
 from cook.marks import Marks
 from cook.recipe import Recipe
 from cook.spool import SKIPPED

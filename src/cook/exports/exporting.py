@@ -22,9 +22,9 @@ from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
 from cook.exports import olmo, reading, tables, use
 from cook.exports.job import COUNTS, Done, Job, Settings
+from cook.loop.files import sha256_of, write_bytes
 from cook.progress import Progress, silent
 from cook.recipe import CHECKS
-from cook.sources import sha256_of
 from cook.store import manifest, publish
 from cook.store.older import older
 from cook.store.outcome import Outcome
@@ -167,7 +167,7 @@ def _export(
             parts.append(done)
             progress("export", done.tokens)
         files = [path for part in parts for path in part.files] + target.finish(out, settings, parts)
-        publish.write_bytes(out / use.NAME, use.page(head).encode())
+        write_bytes(out / use.NAME, use.page(head).encode())
         import numpy as np
         import pyarrow as pa
 
@@ -178,7 +178,7 @@ def _export(
         }
         if manifest.digest(manifest.read(source.folder)) != head["source"]["sha256"]:
             raise OutputError(f"{source.folder}: changed while it was read; run again")
-        publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+        write_bytes(out / manifest.NAME, manifest.seal(made))
         publish.publish(out, to.parent, to.name)
     return made, False
 

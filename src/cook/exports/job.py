@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 from cook.exports.rows import Rows
@@ -66,9 +65,3 @@ class Done:
 
 
 COUNTS = ("rows", "sequences", "examples", "tokens", "trained_tokens")
-
-
-def sync(path: Path) -> None:
-    """Have a file's bytes on the disk."""
-    with path.open("rb") as written:
-        os.fsync(written.fileno())

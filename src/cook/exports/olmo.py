@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from cook.errors import OutputError, unwritable
-from cook.exports.job import Done, Job, sync
+from cook.exports.job import Done, Job
 from cook.exports.rows import read_rows
+from cook.loop.files import sync
 
 
 def dtype(vocab_size: int) -> type[np.unsignedinteger]:

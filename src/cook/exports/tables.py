@@ -20,9 +20,10 @@ import numpy.typing as npt
 import orjson
 
 from cook.errors import OutputError, unwritable
-from cook.exports.job import Done, Job, Settings, sync
+from cook.exports.job import Done, Job, Settings
 from cook.exports.rows import Array, Rows, offsets, padded, positions, read_rows, rolled, segments, starts_in_sequence
-from cook.store import publish
+from cook.loop import files
+from cook.loop.files import sync
 from cook.store.parquet import IGNORE, WRITER, lists
 
 Column = tuple[npt.NDArray[np.integer], Array]  # values, flat, and where each row begins
@@ -186,6 +187,6 @@ def finish_arrow(out: Path, settings: Settings, parts: list[Done]) -> list[Path]
         folder / "state.json": state,
     }
     for path, fields in written.items():
-        publish.write_bytes(path, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
-    publish.sync_folder(folder)
+        files.write_bytes(path, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
+    files.sync_folder(folder)
     return list(written)

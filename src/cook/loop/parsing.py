@@ -27,14 +27,14 @@ from cook._version import __version__
 from cook.entries import BOM, MAX_LINE, Line, LineReader, Part, open_shard, unreadable
 from cook.errors import BadLines, InputError, OutputError, Problem, RecipeError, SourceError, refuse_empty
 from cook.format import Pair
-from cook.loop.files import line, output, written
+from cook.loop.files import line, output, sha256_of, sync_folder, write_bytes, written
 from cook.loop.pairs import LeftOut, Parser
 from cook.loop.prompts import ENTRIES
 from cook.loop.requests import ANSWER_FIELDS, Answer, AnswerFields, read_answer
 from cook.loop.rounds import Row, answered, entry, read_rows
 from cook.progress import Progress, silent
 from cook.recipe import Recipe
-from cook.sources import Shard, sha256_of, shard_at
+from cook.sources import Shard, shard_at
 from cook.store import manifest, publish
 from cook.store.manifest import SIDE
 from cook.store.older import older
@@ -182,14 +182,14 @@ class _Parsing:
             if not any((out / LEFT_OUT).iterdir()):
                 (out / LEFT_OUT).rmdir()
             else:
-                publish.sync_folder(out / LEFT_OUT)
-            publish.sync_folder(out / "shard")
+                sync_folder(out / LEFT_OUT)
+            sync_folder(out / "shard")
             made = self.head | {
                 "outputs": [output(path, out) for path in sorted(out.glob("*/*.jsonl"))],
                 "counts": self._counts(),
                 "versions": {"cook": __version__},
             }
-            publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+            write_bytes(out / manifest.NAME, manifest.seal(made))
             publish.publish(out, to.parent, to.name)
         return made, False
 

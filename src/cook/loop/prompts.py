@@ -27,12 +27,12 @@ from cook._version import __version__
 from cook.errors import InputError, OutputExists, RecipeError, SourceError, refuse_empty
 from cook.loop import raw as reading
 from cook.loop.build import OVERLONG, Builder, Built, Waiting
-from cook.loop.files import line, output, written
+from cook.loop.files import line, output, sha256_of, sync_folder, write_bytes, written
 from cook.loop.requests import BATCH, CHAT, ENDPOINTS, FORMATS, Writer
 from cook.loop.rounds import Previous, Row, history, span
 from cook.progress import Progress, silent
 from cook.recipe import Recipe
-from cook.sources import Shard, sha256_of, shard_at
+from cook.sources import Shard, shard_at
 from cook.store import manifest, publish
 from cook.store.manifest import SIDE
 from cook.store.older import is_file, older
@@ -227,12 +227,12 @@ class _Round:
                 "versions": {"cook": __version__, "numpy": np.__version__},
             }
             del made["requests"]["name"]
-            publish.write_bytes(out / manifest.NAME, manifest.seal(made))
+            write_bytes(out / manifest.NAME, manifest.seal(made))
             with contextlib.suppress(FileNotFoundError):
                 to.unlink()  # without it what is beside it counts for nothing
             publish.publish(out, to.parent, side.name)
             os.rename(file, to)
-            publish.sync_folder(to.parent)
+            sync_folder(to.parent)
         return made, False
 
     def _older(self, to: Path, side: Path, overwrite: bool) -> dict[str, Any] | None:

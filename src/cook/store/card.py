@@ -14,8 +14,9 @@ from typing import Any
 
 from cook import catalog, owned
 from cook.errors import CookWarning, OutputError, OutputExists, unwritable
+from cook.loop.files import sync_folder
 from cook.store import manifest
-from cook.store.publish import WORK, locked, sweep, sync_folder, tidy
+from cook.store.publish import WORK, locked, sweep, tidy
 
 NAME = "README.md"
 MARK = "<!-- written by cook: changes here are lost at the next run -->"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cook.errors import OutputError, OutputExists
-from cook.store import card, manifest, publish
+from cook.loop.files import is_vacant
+from cook.store import card, manifest
 from cook.store.reader import read_cooked
 
 KINDS = {
@@ -57,7 +58,7 @@ def older(to: Path, head: dict[str, Any], determining: tuple[str, ...], overwrit
     kind = head.get("kind")
     noun, verb = NOUNS.get(kind, kind), VERBS.get(kind, str(kind))
     refuse_place(to)
-    if publish.is_vacant(to):
+    if is_vacant(to):
         return None
     made = manifest.sealed(to)
     if made is None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cook import owned
 from cook.errors import OutputError, unwritable
+from cook.loop.files import sync_folder
 from cook.store import manifest
 
 WORK = ".cook"  # ROOT/.cook: staging folders and locks, gone when nothing is being cooked
@@ -166,26 +167,6 @@ def _lock_file(path: Path) -> tuple[int, bool]:
             raise unwritable(path, exc) from exc
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file and fsync it. Raises OutputError."""
-    try:
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as exc:
-        raise unwritable(path, exc, len(data)) from exc
-
-
-def sync_folder(path: Path) -> None:
-    """Make a folder's names durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def publish(folder: Path, root: Path, name: str) -> None:
     """Put a staged folder, files fsynced, in the place of ROOT/name. Raises OSError."""
     target = root / name
@@ -197,16 +178,6 @@ def publish(folder: Path, root: Path, name: str) -> None:
         os.rename(folder, target)
         _remove(aside(root, name), manifest.NAME)
     sync_folder(root)
-
-
-def is_vacant(folder: Path) -> bool:
-    """Whether nothing is there that a result would replace: no such folder, or an empty one."""
-    if not os.path.lexists(folder):
-        return True
-    try:
-        return not folder.is_symlink() and not any(folder.iterdir())
-    except OSError:  # a file, or what may not be read
-        return False
 
 
 def aside(root: Path, name: str) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.errors import OutputError, SourceError, refuse_empty
-from cook.sources import sha256_of
+from cook.loop.files import sha256_of
 from cook.store import manifest
 from cook.store.parquet import COLUMNS, read_columns, read_data_sets
 from cook.store.publish import aside

@@ -13,7 +13,7 @@ import numpy as np
 from cook.checking import cooked_folders
 from cook.errors import OutputError, RecipeError, SourceError
 from cook.kinds import SEQUENCES, refused
-from cook.sources import sha256_of
+from cook.loop.files import sha256_of
 from cook.store import manifest, parquet
 from cook.store.reader import Sequence, read_cooked
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cook.corpora.texts import read_rows
 from cook.errors import OutputError, SourceError
-from cook.sources import sha256_of
+from cook.loop.files import sha256_of
 from cook.views.outputs import Output
 from cook.views.visible import folded, one_line
 
