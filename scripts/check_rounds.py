@@ -22,7 +22,7 @@ import orjson
 
 from cook import parse, prompts
 from cook.entries import Line, LineReader, Part
-from cook.sources import open_source
+from cook.opening import open_source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

@@ -37,7 +37,8 @@ from cook.context_qa import Entry, parse
 from cook.entries import SUFFIXES, LineReader, Part
 from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem
 from cook.format import Pair
-from cook.sources import Source, open_source
+from cook.opening import open_source
+from cook.sources import Source
 
 TOLERANCE = 0.01  # how far from the size asked for the result may be
 FLOOR = 0.02  # of an equal share: what a data set gets at least, however little of the source it is

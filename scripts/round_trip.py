@@ -22,7 +22,7 @@ from cook.context_qa import Entry
 from cook.context_qa import parse as parse_entry
 from cook.entries import Line, LineReader, Part
 from cook.format import Formatter
-from cook.sources import open_source
+from cook.opening import open_source
 
 COLUMNS = ("entries", "no_pairs", "pairs", "with_marker", "marker_differs", "repeats", "differ")
 RECIPE = Recipe(datasets=("x",), tokenizer="x")

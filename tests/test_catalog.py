@@ -7,7 +7,8 @@ import pytest
 from conftest import entry, write_shard
 from cook import Recipe, RecipeError, SourceError, preview
 from cook.catalog import CATALOG, is_safe, select
-from cook.sources import SourceWarning, open_source
+from cook.opening import open_source
+from cook.sources import SourceWarning
 
 PUBLISHED = """
 squad, TopiOCQA, HotpotQA, WikiTableQuestions, Quac, QED, FairyTaleQA, mctest, NarrativeQA, race, race_c,

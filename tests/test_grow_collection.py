@@ -10,9 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from cook.opening import open_source
 from cook.pipeline import run
 from cook.recipe import Recipe
-from cook.sources import open_source
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "grow_collection.py"
 SIZE = 400_000  # four times the sample

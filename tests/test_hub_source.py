@@ -20,8 +20,9 @@ from conftest import NOBODY, Told, entry, offline, pair, point_at
 from cook import Recipe, SeveralFailed, SourceError, cache, run
 from cook.catalog import CATALOG, COLLECTION
 from cook.hub import client
+from cook.opening import open_source
 from cook.progress import bars
-from cook.sources import SourceWarning, open_source
+from cook.sources import SourceWarning
 from hub_server import HubServer
 
 COOK = str(Path(sys.executable).with_name("cook"))

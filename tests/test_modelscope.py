@@ -15,7 +15,8 @@ import pytest
 from conftest import entry
 from cook import Recipe, SourceError, run
 from cook.modelscope import COLLECTION, LISTING_WAITS, ModelScopeSource
-from cook.sources import SourceWarning, open_source
+from cook.opening import open_source
+from cook.sources import SourceWarning
 from modelscope_server import ModelScopeServer
 
 needs_client = pytest.mark.skipif(
@@ -94,7 +95,7 @@ def test_without_the_client_it_says_how_to_get_it(cook, monkeypatch):
 
 
 def test_the_client_is_imported_where_it_is_used():
-    program = "import sys, cook.modelscope, cook.sources; cook.sources.open_source('modelscope'); print(*sys.modules)"
+    program = "import sys, cook.modelscope, cook.opening; cook.opening.open_source('modelscope'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"modelscope_hub", "requests", "tqdm"} & set(done.stdout.split())
 

@@ -25,9 +25,10 @@ from cook.errors import CookWarning, OutputError, RecipeError, SourceError, Toke
 from cook.escapes import escaped
 from cook.executors import executor, results, usable_cores
 from cook.loop.files import sha256_of
+from cook.opening import open_source
 from cook.recipe import Recipe, hub_address
 from cook.rows import Finding, Findings
-from cook.sources import Shard, Source, open_source
+from cook.sources import Shard, Source
 from cook.store import card, manifest
 from cook.store.manifest import SIDE
 from cook.store.publish import aside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cook import catalog, sources
+from cook import catalog, opening
 from cook.errors import SourceError
 
 
@@ -12,7 +12,7 @@ def datasets(source: str | None) -> list[dict[str, Any]]:
     """The catalog's data sets with their licences, or those that a source holds with their size. Raises SourceError."""
     if source is None:
         return [{"name": row.name, "licence": row.licence, "asks": row.duty} for row in catalog.CATALOG]
-    opened = sources.open_source(source)
+    opened = opening.open_source(source)
     rows = []
     for name in opened.names():
         try:

@@ -14,7 +14,7 @@ from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cook import catalog, executors, sources
+from cook import catalog, executors, opening, sources
 from cook.errors import CookError, RecipeError, SeveralFailed
 from cook.progress import Progress, silent
 from cook.recipe import Recipe
@@ -67,7 +67,7 @@ class Ready(NamedTuple):
 
 def _open(recipe: Recipe) -> tuple[Source, list[str]]:
     """The source, and which of its data sets are meant. Raises CookError."""
-    source = sources.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
+    source = opening.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
     try:
         return source, catalog.select(recipe.datasets, source.names())
     except RecipeError as exc:

@@ -22,9 +22,9 @@ from cook import spool, tokenize
 from cook.context_qa import ContextQA
 from cook.entries import Part
 from cook.errors import TokenizerError
+from cook.opening import open_source
 from cook.presets import PRESETS
 from cook.recipe import Recipe
-from cook.sources import open_source
 from cook.tokenizer import Tokenizer, load_engine, resolve, special_strings
 
 
