@@ -19,13 +19,14 @@ from typing import Any
 
 import orjson
 
-from cook import presets
+from cook import startup
 from cook.auditing import Check
 from cook.errors import CookWarning, OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
 from cook.escapes import escaped
-from cook.executors import executor, results, usable_cores
+from cook.executors import executor, results
 from cook.loop.files import sha256_of
 from cook.opening import open_source
+from cook.process import usable_cores
 from cook.recipe import Recipe, hub_address
 from cook.rows import Finding, Findings
 from cook.sources import Shard, Source
@@ -94,7 +95,7 @@ def verify(
     folders = cooked_folders(Path(path))
     checks = [_opened(folder) for folder in folders]
     for name in {check.fields["tokenizer"]["name"] for check, _ in checks if deep and "tokenizer" in check.fields}:
-        presets.begin(name)  # before workers begin, which then share it
+        startup.begin(name)  # before workers begin, which then share it
     size = sum(each.stat().st_size for folder in folders for each in folder.iterdir() if each.is_file())
     with executor(usable_cores(), size) as pool:
         done = [_verify(*check, source, tokenizer, pool) for check in checks]

@@ -205,9 +205,9 @@ def main(ctx: click.Context, /, config: str | None, dry_run: bool, as_json: bool
         return
     settings = _settings(config, given)
     if not dry_run and settings.get("executor", "local") == "local":
-        from cook import presets
+        from cook import startup
 
-        presets.begin(str(settings["tokenizer"]))
+        startup.begin(str(settings["tokenizer"]))
     _cook(ctx, _recipe(settings), dry_run, as_json, quiet)
 
 

@@ -23,14 +23,10 @@ from concurrent.futures import (
     wait,
 )
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from cook import process
 from cook.errors import ClusterError, CookError
-
-if TYPE_CHECKING:
-    from cook.recipe import Recipe
 
 POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
 SPAWNED = 3  # and so many times as long, where it is spawned
@@ -38,19 +34,6 @@ SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # what the command tak
 ENDING = 1.0  # seconds that ended workers are waited for
 WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited, where the executor does not say
 T = TypeVar("T")
-
-
-def usable_cores() -> int:
-    """The cores that this process may use, by affinity and by its control group's quota; at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
 
 
 class Lost(BrokenExecutor):
@@ -68,23 +51,6 @@ class InProcess(Executor):
         except Exception as exc:
             future.set_exception(exc)
         return future
-
-
-@contextlib.contextmanager
-def chosen(recipe: Recipe, size: int, preload: Sequence[str] = ()) -> Iterator[tuple[Executor, int]]:
-    """The executor that a recipe asks for, for `size` bytes of input, and how many jobs it does at once.
-
-    `preload` names modules: see `executor`.
-    """
-    if recipe.executor == "dask":
-        from cook import cluster
-
-        with cluster.connected(recipe) as far:
-            yield far, far.threads
-        return
-    jobs = recipe.jobs or usable_cores()
-    with executor(jobs, size, preload) as pool:
-        yield pool, jobs
 
 
 @contextlib.contextmanager

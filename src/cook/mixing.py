@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cook import catalog, executors
+from cook import catalog, executors, process
 from cook.dataset import versions
 from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
@@ -90,7 +90,7 @@ def mix(
     root, to = Path(root), _folder(to)
     found = _data_sets(root, to)
     settings = checked_settings(weights or {}, sequences, seed, split, jobs, list(found))
-    cores = jobs or executors.usable_cores()
+    cores = jobs or process.usable_cores()
     taken = [folder for name, folder in found.items() if settings.weights.get(name) != 0]
     if not taken:
         raise RecipeError("weights: all data sets are left out")

@@ -14,7 +14,7 @@ from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cook import catalog, executors, opening, sources
+from cook import catalog, choice, executors, opening, sources
 from cook.errors import CookError, RecipeError, SeveralFailed
 from cook.progress import Progress, silent
 from cook.recipe import Recipe
@@ -123,7 +123,7 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
             failures[name] = exc
     size = sum(shard.size for found in shards.values() for shard in found)
     with (
-        executors.chosen(recipe, size, ("cook.dataset",)) as (pool, jobs),
+        choice.chosen(recipe, size, ("cook.dataset",)) as (pool, jobs),
         prepare(Means(recipe, source, shards, pool, jobs, size, progress, notice or _unheard)) as ready,
         executors.coordinators(jobs) as cooks,
         # An interrupt ends the pool's work first, and so lets the coordinators clean up and end.

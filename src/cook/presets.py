@@ -9,11 +9,8 @@ Nothing that is slow to import is, so that the command can begin to load a vocab
 
 from __future__ import annotations
 
-import functools
 import threading
 from typing import TYPE_CHECKING, NamedTuple
-
-from cook import process
 
 if TYPE_CHECKING:
     import splintr
@@ -90,9 +87,3 @@ def vocabulary(preset: Preset) -> splintr.AnyTokenizer:
             found.encode_batch_flat([RARE])
             _loaded[preset.name] = found
         return _loaded[preset.name]
-
-
-def begin(name: str) -> None:
-    """Load the vocabulary, if that is a preset's name, beside what this thread does next."""
-    if preset := find_preset(name):
-        process.beside(functools.partial(vocabulary, preset))

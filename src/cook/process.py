@@ -73,3 +73,16 @@ def start_method(preload: Sequence[str] = ()) -> str:
         if len(list(Path("/proc/self/task").iterdir())) == 1:
             return "fork"
     return "spawn"
+
+
+def usable_cores() -> int:
+    """The cores that this process may use, by affinity and by its control group's quota; at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    return cores

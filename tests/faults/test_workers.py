@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cook import executors
-from cook.executors import usable_cores
+from cook.process import usable_cores
 from faults.ground import group, left_over, spools, started, tree, wait_for, write_source
 
 needs_fastokens = pytest.mark.skipif(find_spec("fastokens") is None, reason="fastokens, the extra fast, is not here")
@@ -60,9 +60,9 @@ BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spaw
 
 METHOD = """
 import threading, time
-import cook.presets, cook.process
+import cook.presets, cook.process, cook.startup
 cook.process.settle()
-cook.presets.begin("llama3")
+cook.startup.begin("llama3")
 {before}
 print(cook.process.start_method())
 """

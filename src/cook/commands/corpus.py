@@ -83,9 +83,9 @@ def command(collection: str, to: str, styles: str | None, as_json: bool, quiet: 
     token bears loss.
     """
     if settings["tokenizer"]:
-        from cook import presets
+        from cook import startup
 
-        presets.begin(settings["tokenizer"])
+        startup.begin(settings["tokenizer"])
     from cook.corpora.making import make_corpus
     from cook.corpora.recipe import CorpusRecipe
     from cook.corpora.styles import read_styles

@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from cook import catalog, executors
+from cook import catalog, executors, process
 from cook._version import __version__
 from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
@@ -88,7 +88,7 @@ def export(
     if to.resolve().is_relative_to(folder.resolve()):
         raise RecipeError(f"to: {to} is, or lies in, the folder that is exported")
     size = sum(output["bytes"] for output in source.manifest["outputs"])
-    cores = jobs or executors.usable_cores()
+    cores = jobs or process.usable_cores()
     # As in `mixing.mix`.
     with (
         executors.executor(cores, size, (__name__,)) as pool,

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cook import catalog, executors
+from cook import catalog, process
 from cook._version import __version__
 from cook.errors import InputError, OutputExists, RecipeError, SourceError, refuse_empty
 from cook.loop import raw as reading
@@ -206,7 +206,7 @@ class _Round:
         old = self._older(to, side, overwrite)
         if old is not None:
             return old, True
-        os.environ.setdefault("RAYON_NUM_THREADS", str(executors.usable_cores()))  # see executors.executor
+        os.environ.setdefault("RAYON_NUM_THREADS", str(process.usable_cores()))  # see executors.executor
         chosen = self._chosen()
         with publish.staging(to.parent, side.name) as staged:
             out, file = staged / "out", staged / "prompts"
