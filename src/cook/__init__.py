@@ -51,7 +51,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cook._version import __version__
     from cook.checking import Checked, Verified, verify
-    from cook.comparing import Difference, diff, fingerprint
+    from cook.comparing import Difference, diff
     from cook.corpora.making import make_corpus
     from cook.corpora.recipe import CorpusRecipe
     from cook.corpora.styles import Styles, read_styles
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         TooLong,
     )
     from cook.exports.exporting import Exported, export
+    from cook.lines import fingerprint
     from cook.loop.parsing import Parsed, parse
     from cook.loop.prompts import Prompted, prompts
     from cook.mixing import Mixed, mix
@@ -135,11 +136,12 @@ __all__ = [
 _MODULES = {
     "_version": ("__version__",),
     "checking": ("Checked", "Verified", "verify"),
-    "comparing": ("Difference", "diff", "fingerprint"),
+    "comparing": ("Difference", "diff"),
     "corpora.making": ("make_corpus",),
     "corpora.recipe": ("CorpusRecipe",),
     "corpora.styles": ("Styles", "read_styles"),
     "exports.exporting": ("Exported", "export"),
+    "lines": ("fingerprint",),
     "loop.parsing": ("Parsed", "parse"),
     "loop.prompts": ("Prompted", "prompts"),
     "mixing": ("Mixed", "mix"),

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
 import json
 import os
 import zlib
@@ -35,25 +34,19 @@ from cook import lines
 from cook.checking import cooked_folders
 from cook.decoding import Decoder
 from cook.errors import CookError, OutputError, refuse_empty
-from cook.hashing import Hashes, mixed
-from cook.kinds import SEQUENCES, refused
+from cook.kinds import SEQUENCES
+from cook.lines import EXAMPLE, IDS, KEY, VERSION, Table, _name, fingerprint
 from cook.presets import find_preset
 from cook.recipe import Recipe
 from cook.store import manifest, parquet
-from cook.store.reader import Cooked, read_cooked
+from cook.store.reader import read_cooked
 
-VERSION = 1
-KEY = "cook_fingerprint"
 MOST_SHOWN = 3  # changed examples of a data set that are shown as text
 SHOWN = 70  # letters of each
 MAX_BYTES = 1 << 30
 OF_TOKENS = ("example", "piece")  # whose hashes are of ids
 WHOLES = {"text": "texts", "line": "lines"}  # what changes as a whole; sequences otherwise
 COUNTS = {"text": "texts", "line": ""}  # where the manifest counts that; "": nowhere
-# One row an example: index of its shard, line, hash.
-EXAMPLE = np.dtype([("shard", "i4"), ("line", "i4"), ("hash", "u8")])
-IDS = np.uint64(0xFFFF_FFFF_FFFF_0000)
-Table = npt.NDArray[np.void]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,19 +59,6 @@ class Difference:
     def same(self) -> bool:
         """Whether nothing differs."""
         return not self.data_sets
-
-
-def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The fingerprint of a data set, a mix, or all that is cooked in a ROOT. Raises OutputError."""
-    refuse_empty(path=path)
-    found = {}
-    for folder in cooked_folders(Path(path)):
-        cooked = read_cooked(folder)
-        kind = cooked.manifest.get("kind")
-        if kind == manifest.EXPORT:
-            raise refused(folder, kind, "whose sequences are those that it was made from")
-        found[_name(cooked)] = _fingerprint(cooked) if kind in SEQUENCES else lines.fingerprint(cooked)
-    return {KEY: VERSION, "data_sets": found}
 
 
 def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
@@ -114,10 +94,6 @@ def _is_print(path: str | os.PathLike[str]) -> bool:
     return Path(path).is_file() and not Path(f"{os.fspath(path)}{manifest.SIDE}").is_dir()
 
 
-def _name(cooked: Cooked) -> str:
-    return str(cooked.manifest.get("data_set", cooked.folder.resolve().name))
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -128,79 +104,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get(KEY) != VERSION or not isinstance(found.get("data_sets"), dict):
         raise OutputError(f"{path}: is not a fingerprint that this cook reads; `cook fingerprint` writes one")
     return found
-
-
-def _fingerprint(cooked: Cooked) -> dict[str, Any]:
-    fields = cooked.manifest
-    mixed = fields.get("kind") == manifest.MIX
-    tables, ordered = [np.empty(0, EXAMPLE)], dict[str, Any]()
-    shards: list[str] = [] if mixed else [row["name"] for row in fields["inputs"]]
-    number = {name: index for index, name in enumerate(shards)}
-    for output in fields["outputs"]:
-        if "split" not in output:
-            continue
-        digest = ordered.setdefault(output["split"], hashlib.sha256())
-        path = cooked.folder / output["name"]
-        names = parquet.read_data_sets(path) if mixed else iter(())
-        for columns in parquet.read_columns(path):
-            for values, offsets in columns.values():
-                digest.update(np.diff(offsets).astype("<i4").tobytes() + values.astype("<i4").tobytes())
-            shard, by_example = columns["source_shard"]
-            table = np.empty(len(shard), EXAMPLE)
-            if mixed:  # shards count in each data set's own inputs
-                rows = next(names)
-                digest.update(json.dumps(rows).encode())
-                told = np.repeat(np.array(rows, object), np.diff(by_example)) if rows else np.empty(0, object)
-                labels = [f"{name}, shard {index}" for name, index in zip(told.tolist(), shard.tolist(), strict=True)]
-                table["shard"] = [number.setdefault(label, len(number)) for label in labels]
-            else:
-                table["shard"] = shard
-            table["line"] = columns["source_line"][0]
-            table["hash"] = _hashes(columns)
-            tables.append(table)
-    sources = fields["sources"] if mixed else fields["inputs"]
-    return {
-        **({"of": "piece"} if "styles" in fields else {}),
-        "recipe": fields["mix"] if mixed else fields["recipe"],
-        "tokenizer": {key: value for key, value in fields["tokenizer"].items() if key != "special_ids"},
-        "counts": fields["counts"],
-        "inputs": {row["name"]: row["sha256"] for row in sources},
-        "ordered": {split: digest.hexdigest() for split, digest in ordered.items()},
-        **packed(np.concatenate(tables), number),
-    }
-
-
-def packed(examples: Table, number: dict[str, int]) -> dict[str, Any]:
-    """The fields sum, hashes and lines of these examples, by the numbers of their shards."""
-    examples = examples[np.lexsort((examples["hash"], examples["line"], examples["shard"]))]
-    by_shard = {}
-    for name, index in number.items():
-        mine = examples["hash"][examples["shard"] == index]
-        by_shard[name] = {"examples": len(mine), "sum": f"{int(mine.sum(dtype=np.uint64)):016x}"}
-    return {
-        "sum": by_shard,
-        "hashes": base64.b64encode(examples["hash"].astype("<u8").tobytes()).decode(),
-        "lines": base64.b64encode(zlib.compress(np.diff(examples["line"], prepend=0).astype("<i4").tobytes())).decode(),
-    }
-
-
-def _hashes(columns: dict[str, parquet.Lists]) -> Hashes:
-    """64 bits an example: 48 of its ids, 16 of its mask and labels. A hash of each token and its place, summed."""
-    ids, _ = columns["input_ids"]
-    lengths = columns["seq_lengths"][0].astype(np.int64)
-    starts = np.cumsum(lengths) - lengths
-    place = (np.arange(len(ids)) - np.repeat(starts, lengths)).astype(np.uint64)
-    labels = columns["labels"][0].astype(np.int64).view(np.uint64)
-    masks = columns["loss_mask"][0].astype(np.uint64)
-    of_ids = _sums(mixed(place << np.uint64(32) | ids.view(np.uint32)), starts)
-    of_mask = _sums(mixed(place << np.uint64(33) ^ labels << np.uint64(1) ^ masks), starts)
-    return of_ids & IDS | of_mask >> np.uint64(48)
-
-
-def _sums(values: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
-    if not len(starts):
-        return np.empty(0, np.uint64)
-    return mixed(np.add.reduceat(values, starts))
 
 
 def _examples(found: dict[str, Any], names: dict[str, int]) -> Table:

@@ -40,6 +40,6 @@ def diff_command(a: str, b: str, as_json: bool) -> None:
 @click.argument("path", type=PLACE)
 def fingerprint_command(path: str) -> None:
     """Print the fingerprint of what is cooked: a small JSON file to commit, which diff compares with."""
-    from cook.comparing import fingerprint
+    from cook.lines import fingerprint
 
     print_json(fingerprint(path))
