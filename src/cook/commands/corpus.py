@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cook.commands.options import PLACE, Place, keys
-from cook.commands.printing import echo, print_json, print_own, print_table, several
-from cook.commands.summary import summary_json
-
-if TYPE_CHECKING:
-    from cook.store.outcome import Summary
+from cook.commands.printing import print_json, print_own
+from cook.commands.summary import print_texts, summary_json
 
 PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "wrap", "none")
 
@@ -111,42 +108,3 @@ def _check(given: dict[str, Any]) -> None:
     for name in ("max_length", "packing", "bos", "eos", "engine"):
         if name in given:
             raise click.UsageError(f"--{name.replace('_', '-')} goes with --tokenizer")
-
-
-def print_texts(summary: Summary) -> None:
-    """What was made, on standard error."""
-    rows = []
-    for result in summary.results:
-        counts = result.counts
-        row = {"data set": result.name, **{key: counts[key] for key in ("entries", "pairs", "texts")}}
-        row |= {key: counts[key] for key in ("letters", "sequences", "tokens") if key in counts}
-        row["seconds"] = "up to date" if result.up_to_date else f"{result.seconds:.2f}"
-        rows.append(row)
-    print_table(rows, sys.stderr)
-    for result in summary.results:
-        echo(*(f"{result.name}: {line}" for line in _told(result.counts)), err=True)
-    echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
-    for result in summary.results:
-        place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
-        echo(f'load_dataset({place}, split="train")', err=True)
-
-
-def _told(counts: dict[str, Any]) -> list[str]:
-    """How the texts came about, and what was left out, in words."""
-    from cook.accounts import REASONS
-
-    def listed(parts: dict[str, int]) -> str:
-        return ", ".join(f"{name} {count:,}" for name, count in parts.items())
-
-    lines = [f"modes: {listed(counts['modes'])}; context after the pairs {counts['context_after']:,}"]
-    if counts["kinds"]:
-        lines.append(f"pairs: {listed(counts['kinds'])}")
-    if counts["options"]:
-        lines.append(f"options with other names and order, or why not: {listed(counts['options'])}")
-    if counts["chains"]:
-        lines.append(f"chains: {listed(counts['chains'])}")
-    for kind, one in (("entries", "entry"), ("pairs", "pair")):
-        for reason, count in counts[f"skipped_{kind}"].items():
-            told = several(count, "line" if reason == "bad_line" else one)
-            lines.append(f"{told} {REASONS[reason]} left out (skipped.jsonl)")
-    return lines

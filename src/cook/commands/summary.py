@@ -55,8 +55,6 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 def print_summary(summary: Summary) -> None:
     """What was made and left out, on standard error."""
     if any("styles" in result.manifest for result in summary.results):
-        from cook.commands.corpus import print_texts
-
         print_texts(summary)
         return
     rows = []
@@ -101,4 +99,43 @@ def _told(counts: dict[str, Any]) -> list[str]:
         lines.append(f"template markers in the text itself: {held}")
     if counts["special_strings"]:
         lines.append(f"{several(counts['special_strings'], 'entry')} with the text of a special token, cooked as text")
+    return lines
+
+
+def print_texts(summary: Summary) -> None:
+    """What was made, on standard error."""
+    rows = []
+    for result in summary.results:
+        counts = result.counts
+        row = {"data set": result.name, **{key: counts[key] for key in ("entries", "pairs", "texts")}}
+        row |= {key: counts[key] for key in ("letters", "sequences", "tokens") if key in counts}
+        row["seconds"] = "up to date" if result.up_to_date else f"{result.seconds:.2f}"
+        rows.append(row)
+    print_table(rows, sys.stderr)
+    for result in summary.results:
+        echo(*(f"{result.name}: {line}" for line in _told_texts(result.counts)), err=True)
+    echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+    for result in summary.results:
+        place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
+        echo(f'load_dataset({place}, split="train")', err=True)
+
+
+def _told_texts(counts: dict[str, Any]) -> list[str]:
+    """How the texts came about, and what was left out, in words."""
+    from cook.accounts import REASONS
+
+    def listed(parts: dict[str, int]) -> str:
+        return ", ".join(f"{name} {count:,}" for name, count in parts.items())
+
+    lines = [f"modes: {listed(counts['modes'])}; context after the pairs {counts['context_after']:,}"]
+    if counts["kinds"]:
+        lines.append(f"pairs: {listed(counts['kinds'])}")
+    if counts["options"]:
+        lines.append(f"options with other names and order, or why not: {listed(counts['options'])}")
+    if counts["chains"]:
+        lines.append(f"chains: {listed(counts['chains'])}")
+    for kind, one in (("entries", "entry"), ("pairs", "pair")):
+        for reason, count in counts[f"skipped_{kind}"].items():
+            told = several(count, "line" if reason == "bad_line" else one)
+            lines.append(f"{told} {REASONS[reason]} left out (skipped.jsonl)")
     return lines
