@@ -244,29 +244,30 @@ class Bench:
         """Codecs for the pages of real sequences; and pyarrow's own writer."""
         import pyarrow.parquet as pq
 
-        from cook.store import pages, parquet
+        from cook.exports.tables import WRITER
+        from cook.store import columns, pages, unpack
 
         subprocess.run(self.command(self.grown(25 * MB)), check=True, capture_output=True)
         files = sorted((self.scratch / "out").glob("*/*.parquet"))
-        groups = [next(parquet.read_columns(file)) for file in files]
+        groups = [next(unpack.read_columns(file)) for file in files]
         batches = [pq.ParquetFile(file).read_row_group(0).combine_chunks().to_batches()[0] for file in files]
         tokens = sum(len(group["input_ids"][0]) for group in groups)
         path = self.scratch / "codec.parquet"
 
         def by_pages(codec: str, level: int | None) -> None:
             with path.open("wb") as file:
-                writer = pages.Writer(file, parquet.COLUMNS)
+                writer = pages.Writer(file, columns.COLUMNS)
                 writer._codec = codec_of(codec, level)
                 for group in groups:
                     (ids, by_token), (mask, _) = group["input_ids"], group["loss_mask"]
                     laid_out = {
-                        name: (values, by_token) for name, values in parquet.token_columns(ids, mask != 0).items()
+                        name: (values, by_token) for name, values in columns.token_columns(ids, mask != 0).items()
                     }
-                    writer.write([(group | laid_out)[name] for name in parquet.COLUMNS])
+                    writer.write([(group | laid_out)[name] for name in columns.COLUMNS])
                 writer.close()
 
         def by_pyarrow() -> None:
-            with pq.ParquetWriter(path, parquet.schema(), **parquet.WRITER) as writer:
+            with pq.ParquetWriter(path, columns.schema(), **WRITER) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
 
@@ -396,14 +397,15 @@ def engine_alone(source: Path, engine: str, jobs: int, loading: list[float]) -> 
 
 def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     """Each stage alone, over the whole source, batch by batch, through the functions that cook calls."""
-    from cook import Recipe, process, spool
+    from cook import Recipe, process, records, spool
+    from cook.cache import ids_path
     from cook.context_qa import ContextQA, parse
     from cook.entries import LineReader, parts_of
     from cook.errors import Problem
     from cook.loop.files import sha256_of
     from cook.pack import plan
     from cook.protocol import assemble
-    from cook.store import pages, parquet
+    from cook.store import columns, pages, parquet
     from cook.tokenize import BATCH, example_table
     from cook.tokenizer import load_engine, resolve
 
@@ -465,20 +467,18 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
                             writer.write(made.raw)
                         tables.append(table)
             examples = np.concatenate(tables)
-            done.append(spool.Index(examples, np.empty(0, spool.SKIPPED)))
+            done.append(spool.Index(examples, np.empty(0, records.SKIPPED)))
         fits = examples[examples["tokens"] <= recipe.max_length]
         with counted("plan"):
             planned = plan(fits["tokens"].astype(np.int64), recipe.max_length, recipe.packing)
-        placed = np.zeros(len(fits), parquet.PLACED)
+        placed = np.zeros(len(fits), records.PLACED)
         for field in ("at", "tokens", "trained", "line"):
             placed[field] = fits[field]
-        job = parquet.FileJob(
-            str(scratch / "stage.parquet"), (spool.ids_path(path),), placed[planned.order], planned.starts
-        )
+        job = parquet.FileJob(str(scratch / "stage.parquet"), (ids_path(path),), placed[planned.order], planned.starts)
         lengths = job.examples["tokens"].astype(np.int64)
         with open(job.path, "wb") as file, parquet._mapped(job.spools) as maps:
-            out = pages.Writer(file, parquet.COLUMNS)
-            for rows in parquet.split_rows(parquet.row_tokens(job.starts, lengths), parquet.ROW_GROUP_TOKENS):
+            out = pages.Writer(file, columns.COLUMNS)
+            for rows in records.split_rows(records.row_tokens(job.starts, lengths), parquet.ROW_GROUP_TOKENS):
                 with counted("gather"):
                     group = parquet._row_group(job, maps, *rows)
                 with counted("write"):

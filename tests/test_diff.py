@@ -11,9 +11,10 @@ import pytest
 
 from conftest import entry, pair, write_shard
 from cook import OutputError, Recipe, diff, fingerprint, mix, run
+from cook.exports import tables
 from cook.loop.files import sha256_of
 from cook.presets import PRESETS
-from cook.store import manifest, parquet
+from cook.store import manifest
 
 ROWS = [entry(f"Context {i}", pair(f"Q{i}?", f"Answer {i}")) for i in range(30)]
 
@@ -96,7 +97,7 @@ def test_a_mask(tmp_path, first):
     rows[0][1] = 1
     index = table.schema.get_field_index("loss_mask")
     kind = table.schema.field(index)
-    with pq.ParquetWriter(path, table.schema, **parquet.WRITER) as writer:
+    with pq.ParquetWriter(path, table.schema, **tables.WRITER) as writer:
         writer.write_table(table.set_column(index, kind, pa.array(rows, kind.type)))
     fields["outputs"][0] |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     (other / manifest.NAME).write_bytes(manifest.seal(fields))

@@ -24,14 +24,26 @@ import pytest
 
 import cook as package
 from conftest import entry, write_shard
-from cook import Exported, OutputError, OutputExists, Recipe, RecipeError, TokenizerError, export, mix, read_cooked, run
+from cook import (
+    Exported,
+    OutputError,
+    OutputExists,
+    Recipe,
+    RecipeError,
+    TokenizerError,
+    export,
+    mix,
+    read_cooked,
+    records,
+    run,
+)
 from cook.commands.export import TARGETS as NAMES
 from cook.exports import rows, use
 from cook.exports.exporting import TARGETS
 from cook.exports.olmo import dtype
 from cook.exports.tables import llama_factory_length
-from cook.spool import join
-from cook.store import manifest, parquet
+from cook.records import join
+from cook.store import columns, manifest, parquet
 from test_mixing import contents
 
 SEQUENCES = [
@@ -50,10 +62,10 @@ def write_cooked(folder: Path, files, max_length: int = 10, tokenizer=TOKENIZER,
     """A cooked data set of the sequences given, a list for each output file, as cook would have written them."""
     folder.mkdir(parents=True)
     outputs = []
-    for name, sequences in zip(parquet.file_names(len(files), split), files, strict=True):
+    for name, sequences in zip(columns.file_names(len(files), split), files, strict=True):
         examples = [example for sequence in sequences for example in sequence]
         ids = [token for inputs, outputs_ in examples for token in (*inputs, *outputs_)]
-        table = np.zeros(len(examples), parquet.PLACED)
+        table = np.zeros(len(examples), records.PLACED)
         mask = [bit for inputs, outputs_ in examples for bit in [False] * len(inputs) + [True] * len(outputs_)]
         join(np.array(ids), np.array(mask, bool)).tofile(folder / "spool")
         table["trained"] = [len(outputs_) for _, outputs_ in examples]

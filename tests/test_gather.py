@@ -7,11 +7,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cook import gather, pack
+from cook import gather, pack, records
 from cook.accounts import Made, Tally
 from cook.corpora.recipe import CorpusRecipe
 from cook.recipe import Recipe
-from cook.store import parquet
+from cook.store import columns, parquet
 
 numbers = st.lists(st.integers(1, 60), min_size=1, max_size=60)
 
@@ -41,8 +41,8 @@ def test_files_close_where_they_would_without_windows(tokens, size, most):
         files = gather.file_work(folder / "out", folder, folder, "train", names)
     begins = dict(zip(names, range(0, len(tokens), size), strict=True))
     rows = [[begins[window] + i for window, first, last in file.pieces for i in range(first, last)] for file in files]
-    assert rows == [list(range(*ends)) for ends in parquet.split_rows(np.array(tokens, np.int64), most)]
-    assert [Path(file.path).name for file in files] == parquet.file_names(len(files))
+    assert rows == [list(range(*ends)) for ends in records.split_rows(np.array(tokens, np.int64), most)]
+    assert [Path(file.path).name for file in files] == columns.file_names(len(files))
 
 
 @given(
@@ -53,7 +53,7 @@ def test_files_close_where_they_would_without_windows(tokens, size, most):
 def test_windows_come_to_the_plan_of_all(lengths, window, chosen):
     """Also of a split that has only every other example."""
     rows = np.arange(0, len(lengths), 2) if chosen else slice(0, len(lengths))
-    placed = np.zeros(len(lengths), parquet.PLACED)
+    placed = np.zeros(len(lengths), records.PLACED)
     inputs, placed["trained"] = np.array(lengths).T
     placed["tokens"] = inputs + placed["trained"]
     recipe = Recipe(datasets="x", tokenizer="x", max_length=20)
@@ -67,7 +67,7 @@ def test_windows_come_to_the_plan_of_all(lengths, window, chosen):
         order = np.concatenate([np.fromfile(folder / f"{each.name}.order", np.int64) for each in windows])
         tokens = np.concatenate([np.fromfile(folder / f"{each.name}.tokens", np.int64) for each in windows])
     assert list(order) == list(np.arange(len(placed))[rows][whole.order])
-    assert list(tokens) == list(parquet.row_tokens(whole.starts, totals[whole.order]))
+    assert list(tokens) == list(records.row_tokens(whole.starts, totals[whole.order]))
     assert made.counts() == {
         "examples": len(totals),
         "sequences": len(whole),
@@ -81,7 +81,7 @@ def test_windows_of_texts_in_pieces_come_to_the_plan_of_all(lengths, window):
     """With wrap a window ends where a sequence does."""
     recipe = CorpusRecipe(source="x", tokenizer="x", output="x", max_length=20, packing="wrap")
     pieces = pack.cut(np.array(lengths), 20, 0).length
-    placed = np.zeros(len(pieces), parquet.PLACED)
+    placed = np.zeros(len(pieces), records.PLACED)
     placed["tokens"] = placed["trained"] = pieces
     with tempfile.TemporaryDirectory() as name, _set(pack, "WINDOW", window):
         folder = Path(name)

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 import cook as package
 from conftest import entry, write_shard
 from cook import Mixed, OutputError, OutputExists, Recipe, RecipeError, mix, read_cooked, run
+from cook.exports.tables import WRITER
 from cook.mixing import shares, stream
-from cook.store import card, manifest, parquet, publish
+from cook.store import card, columns, manifest, parquet, publish
 from test_cli import COOK
 
 SIZES = {"QED": 5, "race": 3, "squad": 10}
@@ -129,7 +130,7 @@ def test_the_manifest_says_what_was_asked_and_given(root, tmp_path):
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }  # fmt: skip
     assert str(pq.read_schema(path).field("dataset").type) == "string"
-    assert pq.read_schema(path).names == [*parquet.COLUMNS, "dataset"]
+    assert pq.read_schema(path).names == [*columns.COLUMNS, "dataset"]
 
 
 def test_the_same_bytes_for_the_same_arguments_and_another_order_for_another_seed(root, tmp_path, monkeypatch):
@@ -154,7 +155,7 @@ def test_load_dataset_reads_it(root, tmp_path):
     mixed = mix(root, tmp_path / "mixed", sequences=7)
     found = datasets.load_dataset(str(mixed.folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert found["dataset"] == [name for name, _ in order(mixed)]
-    assert found.column_names == [*parquet.COLUMNS, "dataset"]
+    assert found.column_names == [*columns.COLUMNS, "dataset"]
     text = (mixed.folder / "README.md").read_text()
     assert card.MARK in text
     assert "- [squad](https://rajpurkar.github.io/SQuAD-explorer/): CC BY-SA 4.0 (attribution, share alike)" in text
@@ -189,7 +190,7 @@ def write_data_set(root: Path, name: str, rows: list[list[tuple[int, int]]], gro
     folder.mkdir(parents=True)
     outputs, token = [], 0
     ranges = [rows[begin : begin + per_file] for begin in range(0, len(rows), per_file)]
-    for index, (part, file) in enumerate(zip(ranges, parquet.file_names(len(ranges)), strict=True)):
+    for index, (part, file) in enumerate(zip(ranges, columns.file_names(len(ranges)), strict=True)):
         made = []
         for at, examples in enumerate(part):
             mask = [bit for inputs, outs in examples for bit in [0] * inputs + [1] * outs]
@@ -198,8 +199,8 @@ def write_data_set(root: Path, name: str, rows: list[list[tuple[int, int]]], gro
             labels = [i if bit else -100 for i, bit in zip(ids, mask, strict=True)]
             lengths = [inputs + outs for inputs, outs in examples]
             made.append([ids, labels, mask, lengths, [index] * len(lengths), [at + 1] * len(lengths)])
-        table = pa.table(dict(zip(parquet.COLUMNS, zip(*made, strict=True), strict=True)), parquet.schema())
-        pq.write_table(table, folder / file, row_group_size=group, **parquet.WRITER)
+        table = pa.table(dict(zip(columns.COLUMNS, zip(*made, strict=True), strict=True)), columns.schema())
+        pq.write_table(table, folder / file, row_group_size=group, **WRITER)
         data = (folder / file).read_bytes()
         masks = [row[2] for row in made]
         outputs.append({
@@ -286,7 +287,7 @@ def test_rows_that_are_not_as_cook_writes_them_are_refused(tmp_path):
     ):
         spoilt = {name: [value if (name, at) == (column, row) else each for at, each in enumerate(values)]
                   for name, values in whole.items()}  # fmt: skip
-        pq.write_table(pa.table(spoilt, parquet.schema()), file)
+        pq.write_table(pa.table(spoilt, columns.schema()), file)
         fields = manifest.canonical(orjson.loads((folder / "cook.json").read_bytes()))
         fields = {key: each for key, each in orjson.loads(fields).items() if key != "sha256"}
         data = file.read_bytes()

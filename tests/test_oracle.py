@@ -16,7 +16,7 @@ import tokenizers
 from conftest import COLLECTION, needs_collection
 from cook import Recipe, read_cooked, run
 from cook.presets import PRESETS
-from cook.store.parquet import COLUMNS
+from cook.store.columns import COLUMNS
 from reference import MODELS, model_json
 
 SAMPLE = Path(str(resources.files("cook") / "sample"))

@@ -18,7 +18,7 @@ from cook.format import Formatter
 from cook.overlong import run, split, truncate
 from cook.protocol import Piece, SplitResult
 from cook.recipe import Recipe
-from cook.spool import BAD_LINE, BLANK_ANSWER, EXAMPLE, OVERLONG, SKIPPED
+from cook.records import BAD_LINE, BLANK_ANSWER, EXAMPLE, OVERLONG, SKIPPED
 
 
 # A token a word, or a mark; spaces cost nothing. "<words ." / "q words a words" / "|": a delimiter of one token.

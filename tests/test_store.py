@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import entry, write_shard
-from cook import OutputError, Recipe, read_cooked, run, spool
+from cook import OutputError, Recipe, read_cooked, records, run
 from cook.loop import files
 from cook.store import card, manifest, pages, parquet, publish
 from cook.store.card import CardWarning
@@ -31,10 +31,10 @@ EXAMPLES = st.lists(
 @given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans())))
 def test_a_token_and_its_mask_are_one_value(tokens):
     ids, mask = (np.array([token[at] for token in tokens], kind) for at, kind in enumerate((np.int32, bool)))
-    raw = spool.join(ids, mask)
+    raw = records.join(ids, mask)
     assert raw.dtype == np.uint32
-    assert spool.trained(raw).tolist() == mask.tolist()
-    found = spool.token_ids(raw)
+    assert records.trained(raw).tolist() == mask.tolist()
+    found = records.token_ids(raw)
     assert found.dtype == np.int32
     assert found.tolist() == ids.tolist()
 
@@ -44,14 +44,14 @@ def test_what_is_gathered_is_what_was_spooled(tmp_path_factory, made, data):
     """Examples of any ids and masks in several spool files, in any order and grouping, come back as they were."""
     folder = tmp_path_factory.mktemp("store")
     spools: list[list[tuple[int, bool]]] = [[], [], [], []]
-    table = np.zeros(len(made), parquet.PLACED)
+    table = np.zeros(len(made), records.PLACED)
     for index, (tokens, file) in enumerate(made):
         trained = sum(bit for _, bit in tokens)
         table[index] = (file, len(spools[file]), len(tokens), trained, index % 3, index + 1)
         spools[file] += tokens
     for file, tokens in enumerate(spools):
         ids, mask = np.array(tokens, np.int64).reshape(-1, 2).T
-        spool.join(ids, mask == 1).tofile(folder / f"{file}.spool")
+        records.join(ids, mask == 1).tofile(folder / f"{file}.spool")
     order = data.draw(st.permutations(range(len(made))))
     ends = sorted({*data.draw(st.lists(st.integers(1, len(made)))), len(made)})
     starts = np.array([0, *ends])
@@ -73,7 +73,7 @@ def test_what_is_gathered_is_what_was_spooled(tmp_path_factory, made, data):
 
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 60))
 def test_rows_are_split_in_order_and_within_the_most(tokens, most):
-    ranges = parquet.split_rows(np.array(tokens, np.int64), most)
+    ranges = records.split_rows(np.array(tokens, np.int64), most)
     assert [row for first, last in ranges for row in range(first, last)] == list(range(len(tokens)))
     for first, last in ranges:
         assert sum(tokens[first:last]) <= most or last == first + 1
@@ -118,8 +118,8 @@ def test_what_is_laid_out_of_ids_is_what_is_read(tmp_path_factory, lengths, high
     mask = [
         bit for of_input, of_output in zip(inputs, outputs, strict=True) for bit in [0] * of_input + [1] * of_output
     ]
-    ids_file.write_bytes(spool.join(ids, np.array(mask) == 1).tobytes())
-    examples = np.zeros(len(lengths), parquet.PLACED)
+    ids_file.write_bytes(records.join(ids, np.array(mask) == 1).tobytes())
+    examples = np.zeros(len(lengths), records.PLACED)
     examples["tokens"], examples["trained"], examples["line"] = inputs + outputs, outputs, np.arange(len(lengths)) + 1
     examples["at"] = np.cumsum(inputs + outputs) - (inputs + outputs)
     done = parquet.write_file(

@@ -18,6 +18,7 @@ import cook as package
 from conftest import COLLECTION, entry, needs_collection, offline, pair, write_shard
 from cook import OutputError, Recipe, RecipeError, SourceError, TokenizerError, export, mix, run, verify
 from cook.checking import DepthWarning
+from cook.exports import tables
 from cook.recipe import PACKINGS
 from cook.rows import Findings
 from cook.store import manifest, parquet
@@ -379,7 +380,7 @@ def test_other_columns(plain):
             "its column labels holds null",
         ),
     ]:
-        with pq.ParquetWriter(plain.folder / TRAIN, other.schema, **parquet.WRITER) as writer:
+        with pq.ParquetWriter(plain.folder / TRAIN, other.schema, **tables.WRITER) as writer:
             writer.write_table(other)
         plain.seal()
         assert any(line.startswith(f"{TRAIN}: {found}") for line in findings(plain)), findings(plain)

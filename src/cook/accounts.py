@@ -14,31 +14,19 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook import spool
+from cook import records
 from cook import tokenize as stage
 from cook.errors import InputError, TooLong, unwritable
 from cook.loop.files import sha256_of
 from cook.recipe import Recipe
+from cook.records import LEFT, REASON_WORDS, Rows, Sums, counted, left_out
 from cook.sources import Shard
-from cook.spool import Rows
 
 SKIPPED_NAME = "skipped.jsonl"
 ROW_BYTES = 100  # a line of it, about
-# A row of it, read back: index of its shard, and as spool.SKIPPED has it.
-LEFT = np.dtype([("shard", "i4"), ("line", "i4"), ("unit", "i4"), ("reason", "i1"), ("units", "i4"), ("tokens", "i4")])
 KEYS = {"shard", "line", "pair", "reason", "pairs", "tokens"}  # of a row of it; a unit is called a pair there
 ENTIRE = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone
 MAX_INT = 2**31 - 1
-Sums = npt.NDArray[np.int64]
-# Why something was left out, in words: "2 entries without pairs".
-REASONS = {
-    "no_pairs": "without pairs",
-    "blank_question": "with a blank question",
-    "blank_answer": "with a blank answer",
-    "overlong": "too long for a sequence",
-    "bad_line": "of another form than an entry's",
-    "repeat": "that repeat another",
-}
 
 
 @dataclasses.dataclass
@@ -67,8 +55,8 @@ class Dough:
             begin += part.examples
             lines, group = np.unique(placed["line"][rows][repeated[rows]], return_inverse=True)
             if len(lines):
-                noted = np.zeros(len(lines), spool.SKIPPED)
-                noted["line"], noted["unit"], noted["reason"] = lines, -1, spool.REPEAT
+                noted = np.zeros(len(lines), records.SKIPPED)
+                noted["line"], noted["unit"], noted["reason"] = lines, -1, records.REPEAT
                 noted["units"] = np.bincount(group, units[rows][repeated[rows]])
                 skipped = np.concatenate([part.skipped, noted])
                 part.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
@@ -132,7 +120,7 @@ class Made(NamedTuple):
 
 def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None:
     """Raise TooLong or InputError where the data set must not be written."""
-    lost = int(dough.skipped()[1][spool.OVERLONG])
+    lost = int(dough.skipped()[1][records.OVERLONG])
     kept = dough.total("kept_units")
     worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
     longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
@@ -151,7 +139,7 @@ def none_left(name: str, what: str, dough: Dough) -> InputError:
     """The error where a data set has nothing to write, with what was left out and why."""
     kinds = {"skipped_entries": "entries", "skipped_pairs": "pairs"}
     told = [
-        f"{'lines' if reason == 'bad_line' else kinds[key]} {REASONS[reason]} ({count:,})"
+        f"{'lines' if reason == 'bad_line' else kinds[key]} {REASON_WORDS[reason]} ({count:,})"
         for key, reasons in left_out(*dough.skipped()).items()
         for reason, count in reasons.items()
     ]
@@ -225,21 +213,6 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
     }
 
 
-def counted(skipped: Rows) -> tuple[Sums, Sums]:
-    """How many entries, and how many pairs, these rows say were left out for each of REASONS."""
-    entries = np.bincount(skipped["reason"][skipped["unit"] < 0], minlength=len(spool.REASONS))
-    pairs = np.bincount(skipped["reason"], skipped["units"], minlength=len(spool.REASONS)).astype(np.int64)
-    return entries, pairs
-
-
-def left_out(entries: Sums, pairs: Sums) -> dict[str, dict[str, int]]:
-    """The manifest's counts of what was left out, by reason."""
-    return {
-        key: {reason: int(amount) for reason, amount in zip(spool.REASONS, amounts, strict=True) if amount}
-        for key, amounts in (("skipped_entries", entries), ("skipped_pairs", pairs))
-    }
-
-
 def shape(made: Made, max_length: int) -> dict[str, Any]:
     """The manifest's figures of how sequences are filled."""
     total = made.counts()
@@ -277,7 +250,7 @@ def _skipped_lines(part: stage.Tokenized, shard: str) -> Iterator[str]:
     name = orjson.dumps(shard).decode()
     told = {line: f',"problem":{orjson.dumps(what).decode()}' for line, what in part.bad}
     return (
-        f'{{"shard":{name},"line":{line},"pair":{"null" if pair < 0 else pair},"reason":"{spool.REASONS[reason]}",'
+        f'{{"shard":{name},"line":{line},"pair":{"null" if pair < 0 else pair},"reason":"{records.REASONS[reason]}",'
         f'"pairs":{pairs},"tokens":{tokens or "null"}{told.get(line, "")}}}\n'
         for line, pair, reason, pairs, tokens in part.skipped.tolist()
     )
@@ -317,4 +290,4 @@ def _left(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...
         wrong.append(f"it has {tokens!r} tokens with reason {reason}")
     if wrong:
         raise ValueError("; ".join(wrong))
-    return (shards[row["shard"]], row["line"], numbers[1], spool.REASONS.index(reason), pairs, numbers[3])
+    return (shards[row["shard"]], row["line"], numbers[1], records.REASONS.index(reason), pairs, numbers[3])

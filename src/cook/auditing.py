@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook import accounts, mixing, rows
+from cook import accounts, mixing, records, rows
 from cook.dataset import EncodingStrategy
 from cook.errors import CookError, RecipeError, SourceError, TokenizerError
 from cook.executors import results
@@ -28,9 +28,9 @@ from cook.pack import plan
 from cook.presets import find_preset
 from cook.protocol import MaskRule
 from cook.recipe import Recipe
+from cook.records import REASONS
 from cook.rows import HELD, Findings, Held, Terms
-from cook.spool import REASONS
-from cook.store import card, manifest, parquet
+from cook.store import card, columns, manifest
 from cook.tokenizer import Tokenizer, resolve
 
 
@@ -52,7 +52,7 @@ class Check:
         self.sizes: dict[str, npt.NDArray[np.int64]] = {}
         """Tokens of each row of a file."""
         self.data_sets: list[str] = []
-        self.skipped = np.empty(0, accounts.LEFT)
+        self.skipped = np.empty(0, records.LEFT)
         self.damaged: set[str] = set()
         self.seed = int.from_bytes(os.urandom(8), "little")
         """Of the hashes of examples; see `hashing`."""
@@ -98,7 +98,7 @@ class Check:
 
     def file_names(self, count: int, split: str) -> list[str]:
         """What so many files of a split are called."""
-        return parquet.file_names(count, split)
+        return columns.file_names(count, split)
 
     def _damage(self, name: str, what: str) -> None:
         self.findings.note(name, None, what)
@@ -294,7 +294,7 @@ class Check:
         order = places_of(self.skipped)
         if (np.diff(order) < 0).any():
             self.findings.note(name, int(np.flatnonzero(np.diff(order) < 0)[0]) + 2, "expected the order of the shards")
-        for key, there in accounts.left_out(*accounts.counted(self.skipped)).items():
+        for key, there in records.left_out(*records.counted(self.skipped)).items():
             self.equal(f"counts.{key}", counts[key], there)
 
     @property

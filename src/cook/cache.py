@@ -54,6 +54,8 @@ LEFT = re.compile(
 )
 ALL = re.compile(f"{KEPT.pattern}|{LEFT.pattern}")
 
+INDEX = ".index"
+
 
 class CacheWarning(CookWarning):
     """The cache cannot be used; the run goes on without it."""
@@ -297,3 +299,13 @@ def keep(path: Path, data: bytes) -> None:
             except BaseException:
                 os.unlink(temporary)
                 raise
+
+
+def ids_path(name: str) -> str:
+    """The file of ids of a spool."""
+    return name + ".ids"
+
+
+def index_path(name: str) -> str:
+    """The file of what is known of them."""
+    return name + INDEX

@@ -38,7 +38,7 @@ from cook.kinds import SEQUENCES
 from cook.lines import EXAMPLE, IDS, KEY, VERSION, Table, _name, fingerprint
 from cook.presets import find_preset
 from cook.recipe import Recipe
-from cook.store import manifest, parquet
+from cook.store import manifest, unpack
 from cook.store.reader import read_cooked
 
 MOST_SHOWN = 3  # changed examples of a data set that are shown as text
@@ -283,7 +283,7 @@ def _texts(folder: Path, places: Places) -> Iterator[tuple[tuple[str, int], str]
     for output in cooked.manifest["outputs"]:
         if "split" not in output:
             continue
-        for columns in parquet.read_columns(folder / output["name"]):
+        for columns in unpack.read_columns(folder / output["name"]):
             ids = columns["input_ids"][0]
             ends = np.cumsum(columns["seq_lengths"][0], dtype=np.int64)
             shard, line = columns["source_shard"][0], columns["source_line"][0]

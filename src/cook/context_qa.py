@@ -30,7 +30,7 @@ from cook.format import Formatter, Pair
 from cook.plain_yaml import shown
 from cook.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
 from cook.recipe import FIELDS, Fields, Recipe
-from cook.spool import BLANK_ANSWER, BLANK_QUESTION
+from cook.records import BLANK_ANSWER, BLANK_QUESTION
 from cook.tokenizer import Tokenizer, token_ends
 
 

@@ -25,13 +25,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook import pack, spool
+from cook import cache, pack, records
 from cook.accounts import Made, Tally
 from cook.errors import unwritable
 from cook.loop.files import mapped, write_atomically
 from cook.recipe import Recipe
-from cook.spool import Rows
-from cook.store import parquet
+from cook.records import Rows
+from cook.store import columns, parquet
 from cook.tokenize import Job, Tokenized
 
 MAX_PATH = 1 << 16  # bytes; systems have far less
@@ -43,9 +43,9 @@ class Table:
 
     def __init__(self, folder: Path, spools: Path, hashes: bool) -> None:
         self.folder, self.spools = folder, spools
-        self._kinds = {"placed": parquet.PLACED, "skipped": spool.SKIPPED}
+        self._kinds = {"placed": records.PLACED, "skipped": records.SKIPPED}
         if hashes:
-            self._kinds["hashed"] = spool.HASHED
+            self._kinds["hashed"] = records.HASHED
         self._stack = ExitStack()
         names = (*self._kinds, "names")
         self._files = {name: self._stack.enter_context((folder / name).open("wb", buffering=0)) for name in names}
@@ -97,7 +97,7 @@ class Table:
             self._stack.close()
         except OSError as exc:
             raise unwritable(self.folder, exc) from exc
-        skipped = mapped(self.folder / "skipped", spool.SKIPPED)
+        skipped = mapped(self.folder / "skipped", records.SKIPPED)
         begin = 0
         for part in parts:
             part.skipped = skipped[begin : begin + part.left_out]
@@ -105,11 +105,11 @@ class Table:
 
     def placed(self) -> Rows:
         """All examples."""
-        return mapped(self.folder / "placed", parquet.PLACED)
+        return mapped(self.folder / "placed", records.PLACED)
 
     def hashed(self) -> Rows | None:
         """Their hashes, if the recipe asks for them."""
-        return mapped(self.folder / "hashed", spool.HASHED) if "hashed" in self._kinds else None
+        return mapped(self.folder / "hashed", records.HASHED) if "hashed" in self._kinds else None
 
 
 class Window(NamedTuple):
@@ -136,7 +136,7 @@ class Window(NamedTuple):
 
 def windows(folder: Path, split: str, chosen: Chosen, recipe: Recipe) -> Iterator[Window]:
     """The windows of a split."""
-    placed = mapped(folder / "placed", parquet.PLACED)
+    placed = mapped(folder / "placed", records.PLACED)
     every = isinstance(chosen, slice)
     if not isinstance(chosen, slice):
         write_atomically(folder / f"{split}.rows", chosen)
@@ -160,14 +160,14 @@ def _lengths(examples: Rows) -> npt.NDArray[np.int64]:
 def plan_window(window: Window) -> Made:
     """Plan a window and keep its plan. Raises OutputError."""
     folder = Path(window.folder)
-    placed = mapped(folder / "placed", parquet.PLACED)
+    placed = mapped(folder / "placed", records.PLACED)
     rows: Chosen = slice(window.begin, window.end)
     if not window.all:
         rows = mapped(folder / f"{window.split}.rows", np.int64)[rows]
     examples = placed[rows]
     lengths = _lengths(examples)
     planned = pack.plan_window(lengths, window.begin, window.max_length, window.packing, window.seed)
-    tokens = parquet.row_tokens(planned.starts, lengths[planned.order - window.begin])
+    tokens = records.row_tokens(planned.starts, lengths[planned.order - window.begin])
     order = planned.order if isinstance(rows, slice) else rows[planned.order - window.begin]
     write_atomically(folder / f"{window.name}.order", order)
     write_atomically(folder / f"{window.name}.starts", planned.starts)
@@ -206,7 +206,7 @@ def file_work(out: Path, folder: Path, spools: Path, split: str, names: list[str
             files[-1].append((name, first, last))
             room -= int(ends[last - 1]) - before
             first = last
-    paths = (str(out / file) for file in parquet.file_names(len(files), split))
+    paths = (str(out / file) for file in columns.file_names(len(files), split))
     return [FileWork(path, str(folder), str(spools), tuple(pieces)) for path, pieces in zip(paths, files, strict=True)]
 
 
@@ -218,7 +218,7 @@ def write_file(work: FileWork) -> parquet.FileDone:
         of_piece = mapped(folder / f"{name}.starts", np.int64)[first : last + 1]
         orders.append(mapped(folder / f"{name}.order", np.int64)[of_piece[0] : of_piece[-1]])
         starts.append(of_piece[1:] - of_piece[0] + starts[-1][-1])
-    examples = mapped(folder / "placed", parquet.PLACED)[np.concatenate(orders)]
+    examples = mapped(folder / "placed", records.PLACED)[np.concatenate(orders)]
     files, examples["file"] = np.unique(examples["file"], return_inverse=True)
     name = Path(work.path).name
     # Outside of what is published: a worker that is cut off leaves it behind.
@@ -232,7 +232,7 @@ def write_file(work: FileWork) -> parquet.FileDone:
     return done
 
 
-def raw_of(folder: Path, spools: str, examples: Rows) -> spool.Raw:
+def raw_of(folder: Path, spools: str, examples: Rows) -> records.Raw:
     """The tokens of rows of the table, one after the other."""
     examples = examples.copy()
     files, examples["file"] = np.unique(examples["file"], return_inverse=True)
@@ -245,4 +245,4 @@ def _spools(folder: Path, spools: str, files: npt.NDArray[np.integer]) -> tuple[
     text = mapped(folder / "names", np.uint8)
     width = bytes(text[:MAX_PATH]).index(b"\0") + 1
     names = (os.fsdecode(name[:-1].tobytes()) for name in text.reshape(-1, width)[files])
-    return tuple(spool.ids_path(os.path.join(spools, name)) for name in names)
+    return tuple(cache.ids_path(os.path.join(spools, name)) for name in names)

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from cook.spool import Raw
+from cook.records import Raw
 
 Hashes = npt.NDArray[np.uint64]
 LEAST = 1 << 12  # places that factors are made for

@@ -20,7 +20,7 @@ from cook.errors import refuse_empty
 from cook.hashing import Hashes, mixed
 from cook.kinds import SEQUENCES, refused
 from cook.loop.files import hash64
-from cook.store import manifest, parquet
+from cook.store import manifest, unpack
 from cook.store.reader import Cooked, read_cooked
 
 AT_ONCE = 1 << 16  # rows
@@ -115,8 +115,8 @@ def _fingerprint(cooked: Cooked) -> dict[str, Any]:
             continue
         digest = ordered.setdefault(output["split"], hashlib.sha256())
         path = cooked.folder / output["name"]
-        names = parquet.read_data_sets(path) if mixed else iter(())
-        for columns in parquet.read_columns(path):
+        names = unpack.read_data_sets(path) if mixed else iter(())
+        for columns in unpack.read_columns(path):
             for values, offsets in columns.values():
                 digest.update(np.diff(offsets).astype("<i4").tobytes() + values.astype("<i4").tobytes())
             shard, by_example = columns["source_shard"]
@@ -158,7 +158,7 @@ def packed(examples: Table, number: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _hashes(columns: dict[str, parquet.Lists]) -> Hashes:
+def _hashes(columns: dict[str, unpack.Lists]) -> Hashes:
     """64 bits an example: 48 of its ids, 16 of its mask and labels. A hash of each token and its place, summed."""
     ids, _ = columns["input_ids"]
     lengths = columns["seq_lengths"][0].astype(np.int64)

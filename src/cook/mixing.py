@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cook import catalog, executors, process
+from cook import catalog, executors, process, records
 from cook.dataset import versions
 from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
@@ -33,7 +33,7 @@ from cook.loop.files import write_bytes
 from cook.pack import random_order
 from cook.progress import Progress, silent
 from cook.recipe import CHECKS
-from cook.store import card, manifest, parquet, publish
+from cook.store import card, columns, manifest, parquet, publish
 from cook.store.older import older
 from cook.store.outcome import Outcome
 from cook.store.reader import Cooked, read_cooked
@@ -299,7 +299,7 @@ class _Mixing:
         if not 0 < sum(self.given) <= MOST:
             raise RecipeError(f"weights: the mix would have {sum(self.given):,} sequences; it can have 1 to {MOST:,}")
         self.stream = stream(self.names, self.sizes, self.given, settings.seed)
-        self.placed = np.empty(0, parquet.PLACED)
+        self.placed = np.empty(0, records.PLACED)
 
     def unpack(self, folder: Path, pool: Executor, progress: Progress) -> None:
         """Spool the sequences that the stream needs. From here on the stream counts among these alone."""
@@ -316,7 +316,7 @@ class _Mixing:
                 progress("unpack", tokens)
                 del job, part
         self.spool = str(spool)
-        self.placed = np.asarray(np.memmap(table, parquet.PLACED, "r"))
+        self.placed = np.asarray(np.memmap(table, records.PLACED, "r"))
         self.starts = np.cumsum(np.concatenate(counts))
         self.tokens, self.trained = self._sums("tokens"), self._sums("trained")
         wanted = np.flatnonzero(times)
@@ -338,13 +338,13 @@ class _Mixing:
         for begin in range(0, len(sums), 1 << 16):
             starts = self.starts[begin : begin + (1 << 16) + 1]
             examples = self.placed[starts[0] : starts[-1]]
-            sums[begin : begin + (1 << 16)] = parquet.row_tokens(starts - starts[0], examples[field].astype(np.int64))
+            sums[begin : begin + (1 << 16)] = records.row_tokens(starts - starts[0], examples[field].astype(np.int64))
         return sums
 
     def gather(self, out: Path, pool: Executor, progress: Progress) -> list[dict[str, Any]]:
         """Write the stream; the manifest's outputs."""
-        ranges = parquet.split_rows(self.tokens[self.stream], parquet.FILE_TOKENS)
-        names = parquet.file_names(len(ranges), self.settings.split)
+        ranges = records.split_rows(self.tokens[self.stream], parquet.FILE_TOKENS)
+        names = columns.file_names(len(ranges), self.settings.split)
         jobs = ((0, self._file_job(out / name, *rows)) for name, rows in zip(names, ranges, strict=True))
         outputs = []
         progress("gather", 0, int(self.tokens[self.stream].sum()))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cook.engines import Ids, Offsets
 from cook.errors import Problem
-from cook.spool import Raw, join
+from cook.records import Raw, join
 
 T = TypeVar("T")
 Lengths = npt.NDArray[np.integer]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook import accounts, gather, hashing
+from cook import accounts, gather, hashing, records
 from cook.accounts import MAX_INT, Dough
 from cook.auditing import places_of
 from cook.dataset import choose_splits, encode_jobs, encode_parts
@@ -28,10 +28,10 @@ from cook.executors import results
 from cook.loop import files
 from cook.pack import plan
 from cook.readback import decoder_of, shown
+from cook.records import REASONS, Raw, Rows, join, token_ids, trained
 from cook.rows import MOST
 from cook.sources import Shard
-from cook.spool import REASONS, Raw, Rows, join, token_ids, trained
-from cook.store import parquet
+from cook.store import unpack
 from cook.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def prove(check: Check, shards: list[Shard], tokenizer: Tokenizer | None, pool: 
 
 def _left_out(dough: Dough) -> Rows:
     """What came of the shards as the rows of skipped.jsonl."""
-    tables = [np.empty(0, accounts.LEFT)]
+    tables = [np.empty(0, records.LEFT)]
     for shard, part in zip(dough.shard_of, dough.parts, strict=True):
-        tables.append(np.zeros(len(part.skipped), accounts.LEFT))
+        tables.append(np.zeros(len(part.skipped), records.LEFT))
         tables[-1]["shard"] = shard
         for field in part.skipped.dtype.names or ():
             tables[-1][field] = part.skipped[field]
@@ -98,15 +98,15 @@ class HashJob(NamedTuple):
 
 
 def _hash_jobs(folder: Path, placed: Rows, seed: int) -> Iterator[HashJob]:
-    for begin, end in parquet.split_rows(placed["tokens"].astype(np.int64), SHARE):
+    for begin, end in records.split_rows(placed["tokens"].astype(np.int64), SHARE):
         yield HashJob(str(folder), begin, end, seed)
 
 
 def hash_examples(job: HashJob) -> hashing.Hashes:
     """The hash of each example, from its spool."""
-    examples = files.mapped(Path(job.folder) / "placed", parquet.PLACED)[job.begin : job.end]
+    examples = files.mapped(Path(job.folder) / "placed", records.PLACED)[job.begin : job.end]
     found = [np.empty(0, np.uint64)]
-    for begin, end in parquet.split_rows(examples["tokens"].astype(np.int64), PIECE):
+    for begin, end in records.split_rows(examples["tokens"].astype(np.int64), PIECE):
         some = examples[begin:end]
         found.append(hashing.of_examples(gather.raw_of(Path(job.folder), job.folder, some), some["tokens"], job.seed))
     return np.concatenate(found)
@@ -216,7 +216,7 @@ class _Proof:
             wanted = np.zeros(len(sizes), bool)
             wanted[table["row"][chosen]] = True
             rows, before = np.flatnonzero(wanted), np.cumsum(sizes) - sizes
-            for flags, columns in parquet.read_wanted(check.folder / check.names[file], wanted):
+            for flags, columns in unpack.read_wanted(check.folder / check.names[file], wanted):
                 begin = int(before[rows[0] - np.flatnonzero(flags)[0]])
                 ids, mask = (columns[name][0] for name in ("input_ids", "loss_mask"))
                 of_group, rows = rows[: flags.sum()], rows[flags.sum() :]

@@ -18,7 +18,7 @@ from cook import overlong
 from cook.decoding import Decoder
 from cook.engines import Ids, Offsets
 from cook.protocol import Shape, SplitResult, assemble
-from cook.spool import token_ids
+from cook.records import token_ids
 from cook.tokenizer import Tokenizer, load_engine, reference_engine
 
 SHOWN = 60  # letters of a text that a finding shows

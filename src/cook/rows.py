@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook import hashing
+from cook import hashing, records
 from cook.protocol import MaskRule
-from cook.spool import join
-from cook.store import parquet
+from cook.records import join
+from cook.store import unpack
+from cook.store.columns import DATASET, schema
 
 # One row an example: its tokens, how many are trained; shard, line, file, row in it; its hash; whether its last token
 # is EOS.
@@ -146,9 +147,9 @@ def check_rows(job: RowsJob) -> Held:
     tables, sizes = [held.examples], [held.sizes]
     try:
         with pq.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(parquet.schema(mixed)):
+            if not file.schema_arrow.equals(schema(mixed)):
                 there = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
-                wanted = ", ".join(f"{field.name} {field.type}" for field in parquet.schema(mixed))
+                wanted = ", ".join(f"{field.name} {field.type}" for field in schema(mixed))
                 raise ValueError(f"its columns are {there}; expected {wanted}")
             count = file.num_row_groups
             begin, end = (count * share // job.shares for share in (job.share, job.share + 1))
@@ -192,14 +193,14 @@ class _Group:
 
     def run(self) -> Table | None:
         """The group's examples, counted from its first token; None where rows cannot be taken apart."""
-        columns = parquet.columns_of(self.group)
-        if parquet.DATASET in self.group.column_names:
-            self.names = self.group.column(parquet.DATASET).to_pylist()
+        columns = unpack.columns_of(self.group)
+        if DATASET in self.group.column_names:
+            self.names = self.group.column(DATASET).to_pylist()
         self.ids, self.by_token = columns["input_ids"]
         self.sizes = np.diff(self.by_token).astype(np.int64)
         self._limits()
         lengths, self.by_example = columns["seq_lengths"]
-        names = self.names if parquet.DATASET in self.group.column_names else [None] * len(self.sizes)
+        names = self.names if DATASET in self.group.column_names else [None] * len(self.sizes)
         rules = np.array([self.terms.rules.get(name, "prefix") for name in names], object)
         # Of each example: whether it is a piece of a text; and whether any of its tokens may be trained.
         self.pieces, self.runs = (
@@ -228,7 +229,7 @@ class _Group:
         wrong = (self.sizes > most) | (self.sizes == 0)
         self._rows(wrong, lambda row: f"has {self.sizes[row]:,} tokens; expected 1 to {most[row]:,}")
 
-    def _shape(self, columns: dict[str, parquet.Lists], lengths: npt.NDArray[Any]) -> bool:
+    def _shape(self, columns: dict[str, unpack.Lists], lengths: npt.NDArray[Any]) -> bool:
         """Whether the columns agree on how many tokens and examples each row has."""
         sound = True
         for others, like, counts in (
@@ -293,7 +294,7 @@ class _Group:
                 trained[at] = lengths[at] - _border(mask[self.starts[at] : self.ends[at]])
             wanted = self._wanted(lengths, trained, mask)
         table["trained"] = trained
-        expected = parquet.labels_of(self.ids, wanted)
+        expected = records.labels_of(self.ids, wanted)
         self._tokens(mask != wanted, lambda at: f"loss_mask is {mask[at]}; expected {wanted[at]}")
         self._tokens(labels != expected, lambda at: f"labels is {labels[at]}; expected {expected[at]}")
         return table

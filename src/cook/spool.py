@@ -21,36 +21,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from cook import owned
+from cook.cache import ids_path, index_path
 from cook.errors import OutputError, unwritable
+from cook.records import EXAMPLE, SKIPPED, Raw, Rows, total
 
 VERSION = 4  # part of every name: raise it when the files or the rules that they follow change
-
-# One row an example: its tokens (BOS and EOS counted), how many are trained, its line (from the start of the part), its
-# units (of context-qa: pairs), at which token of the file it lies, the byte of the shard that its line starts at, and,
-# where the recipe asks for them, hashes of its context and of all of it.
-EXAMPLE = np.dtype(
-    {
-        "names": ["tokens", "trained", "line", "units", "at", "start", "context", "content"],
-        "formats": ["i4", "i4", "i4", "i4", "i8", "i8", "u8", "u8"],
-    }
-)
-# What the plan needs of them, with fewer bytes.
-PLACE = np.dtype([("tokens", "i4"), ("trained", "i4"), ("line", "i4"), ("at", "i8")])
-# What tells splits and repeats, where the recipe asks for them.
-HASHED = np.dtype([("units", "i4"), ("context", "u8"), ("content", "u8")])
-# One row an entry or unit left out: its line, the unit (from 0; -1: the entry), REASONS[reason], how many units go with
-# it, and the tokens of the entry as one example (0: not encoded).
-SKIPPED = np.dtype([("line", "i4"), ("unit", "i4"), ("reason", "u1"), ("units", "i4"), ("tokens", "i4")])
-REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line", "repeat")
-NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE, REPEAT = range(len(REASONS))
-
-Rows = npt.NDArray[np.void]
-Raw = npt.NDArray[np.uint32]
-TRAINED = np.uint32(1 << 31)
 
 
 @dataclasses.dataclass
@@ -79,38 +57,7 @@ class Index:
 
 COUNTS = ("lines", "entries", "units", "truncated", "special")
 TOLD = (*COUNTS, "markers", "bad")
-INDEX = ".index"
 CHECK = 4  # bytes of a CRC-32
-
-
-def total(examples: Rows) -> int:
-    """The tokens of examples."""
-    return int(examples["tokens"].sum(dtype=np.int64))
-
-
-def join(ids: npt.NDArray[np.integer], trained: npt.NDArray[np.bool_]) -> Raw:
-    """Tokens as a spool holds them: each id, and whether it is trained, as one uint32. ids: 0 to 2^31 - 1."""
-    return ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
-
-
-def token_ids(raw: Raw) -> npt.NDArray[np.int32]:
-    """The ids of tokens that a spool holds, in their place: `raw` loses what `trained` tells of it."""
-    return np.bitwise_and(raw, ~TRAINED, out=raw).view(np.int32)
-
-
-def trained(raw: Raw) -> npt.NDArray[np.bool_]:
-    """Whether each token that a spool holds is trained."""
-    return raw >= TRAINED
-
-
-def ids_path(name: str) -> str:
-    """The file of ids of a spool."""
-    return name + ".ids"
-
-
-def index_path(name: str) -> str:
-    """The file of what is known of them."""
-    return name + INDEX
 
 
 class Writer:

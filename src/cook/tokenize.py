@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from cook import overlong, readback, spool
+from cook import cache, overlong, readback, spool
+from cook import records as records_module
 from cook.engines import Engine, Ids, Offsets
 from cook.entries import Line, LineReader, Part, lines_again, parse_line
 from cook.errors import Problem, SourceError, TokenizerError
@@ -25,8 +26,9 @@ from cook.loop.files import hash64
 from cook.marks import Marks
 from cook.protocol import Assembled, Record, Shape, SplitResult, assemble
 from cook.recipe import Recipe
+from cook.records import BAD_LINE, EXAMPLE, HASHED, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Rows, token_ids
 from cook.sources import Shard
-from cook.spool import BAD_LINE, EXAMPLE, HASHED, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Index, Rows, token_ids
+from cook.spool import Index
 from cook.tokenizer import Tokenizer, load_engine, special_strings
 
 BATCH = 2 << 20  # bytes of lines encoded in one call
@@ -324,7 +326,7 @@ def _remake(job: Job, rows: Rows, result: Tokenized) -> Index:
     lost = job.shape.lost_by_length(rows["tokens"], rows["trained"])  # most are, and need not be looked at again
     skipped.append(_lost(rows[lost], result.skipped))
     rows = rows[~lost]
-    with spool.writing(job.remade, 4 * spool.total(rows)) as (writer, done):
+    with spool.writing(job.remade, 4 * records_module.total(rows)) as (writer, done):
         for group, entries, remade in _remade(job, rows):
             if job.decodes:
                 result.misread += readback.misread_pieces(job.shape, job.tokenizer, entries, remade)
@@ -384,7 +386,7 @@ def unchanged(job: Job) -> None:
 def _remade(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Any], list[SplitResult]]]:
     """Over-long examples, some at a time: their rows, their records, and what was made of each."""
     encode = checked(load_engine(job.tokenizer, light=True), job.tokenizer)
-    whole = np.memmap(spool.ids_path(job.whole), np.uint32, "r")
+    whole = np.memmap(cache.ids_path(job.whole), np.uint32, "r")
     for group, records in _groups(job, rows):
         places = zip(group["at"].tolist(), group["tokens"].tolist(), group["trained"].tolist(), records, strict=True)
         steps = [

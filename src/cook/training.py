@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.errors import CookError, InputError, OutputError, RecipeError
-from cook.store.parquet import IGNORE
+from cook.records import IGNORE
 from cook.store.reader import Sequence, read_cooked
 
 if TYPE_CHECKING:

@@ -21,8 +21,10 @@ import pyarrow.parquet as pq
 
 from cook import Finding, OutputError, SourceError, TokenizerError, verify
 from cook.accounts import SKIPPED_NAME, Made, Tally, shape
+from cook.exports import tables
 from cook.loop.files import sha256_of
-from cook.store import manifest, parquet
+from cook.store import manifest, unpack
+from cook.store.columns import COLUMNS, schema
 
 Rows = dict[str, list[Any]]  # by column, an array a row
 TOKENS = ("input_ids", "labels", "loss_mask")
@@ -60,17 +62,17 @@ class Bench:
     def read(self, name: str) -> Rows:
         """The rows of a file."""
         table = pq.read_table(self.folder / name)
-        flat = parquet.columns_of(table)
+        flat = unpack.columns_of(table)
         return {column: np.split(values.copy(), offsets[1:-1]) for column, (values, offsets) in flat.items()}
 
     def write(self, name: str, rows: Rows) -> None:
         """Replace a file's rows."""
         columns = []
-        for kind, values in zip(parquet.COLUMNS.values(), rows.values(), strict=True):
+        for kind, values in zip(COLUMNS.values(), rows.values(), strict=True):
             offsets = np.cumsum([0, *map(len, values)])
-            columns.append(parquet.lists(np.concatenate([np.empty(0, kind), *values]).astype(kind), offsets))
-        with pq.ParquetWriter(self.folder / name, parquet.schema(), **parquet.WRITER) as writer:
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=parquet.schema()))
+            columns.append(tables.lists(np.concatenate([np.empty(0, kind), *values]).astype(kind), offsets))
+        with pq.ParquetWriter(self.folder / name, schema(), **tables.WRITER) as writer:
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema()))
 
     def seal(self) -> None:
         """Make sizes and hashes of files and of the manifest agree again."""
@@ -356,7 +358,7 @@ FAULTS: list[Fault] = [
     drop_a_row,
     repeat_a_row,
     exchange_rows,
-    *(change_a_value(column, "seal") for column in parquet.COLUMNS),
+    *(change_a_value(column, "seal") for column in COLUMNS),
     *(change_a_value(column, "forge") for column in ("source_shard", "source_line", "labels")),
     change_a_token(trained=0),
     change_a_token(trained=1),

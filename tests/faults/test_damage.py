@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
-from cook import OutputError, cache, read_cooked, spool
+from cook import OutputError, cache, read_cooked, records, spool
 from cook.store import manifest
 from faults.ground import left_over, tree
 
@@ -121,11 +121,11 @@ def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path, server, tokenizer, s
 
 def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
     """Flips hit its line of JSON more often than its rows."""
-    examples = np.ones(777, spool.EXAMPLE)
+    examples = np.ones(777, records.EXAMPLE)
     name = str(tmp_path / "spool")
     with spool.writing(name, 0) as (writer, done):
-        writer.write(np.arange(spool.total(examples), dtype=np.uint32))
-        done.append(spool.Index(examples, np.ones(333, spool.SKIPPED), 900, 800, 777))
+        writer.write(np.arange(records.total(examples), dtype=np.uint32))
+        done.append(spool.Index(examples, np.ones(333, records.SKIPPED), 900, 800, 777))
     path = Path(name + ".index")
     data = path.read_bytes()
     right = spool.load(name)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import cook
 from conftest import entry, pair, write_shard
-from cook import spool, tokenize
+from cook import records, tokenize
+from cook.cache import ids_path
 from cook.context_qa import ContextQA
 from cook.entries import Part
 from cook.errors import TokenizerError
@@ -114,8 +115,8 @@ def tokenized(made: Recipe, root: Path, tokenizer: Tokenizer) -> Iterator[list[i
     result = tokenize.tokenize(job)
     assert not result.problems
     for name, places in zip(names, (result.whole, result.remade), strict=True):
-        raw = np.fromfile(spool.ids_path(name), np.uint32) if len(places) else np.empty(0, np.uint32)
-        ids = spool.token_ids(raw)
+        raw = np.fromfile(ids_path(name), np.uint32) if len(places) else np.empty(0, np.uint32)
+        ids = records.token_ids(raw)
         for place in places:
             yield ids[place["at"] : place["at"] + place["tokens"]].tolist()
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from conftest import entry, pair, write_shard
+from cook.records import PLACED
 from cook.store import manifest
-from cook.store.parquet import PLACED
 from faults.ground import left_over, spools, tree, whole, write_source
 
 NEEDED = re.compile(r"cook: (?:\w+: )?(/.*): cannot be written: (.*); it takes about ([\d,]+) bytes there")

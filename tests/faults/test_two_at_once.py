@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cook import spool
+from cook import records, spool
 from faults.ground import left_over, started, tree, wait_for, whole, write_source
 
 BUSY = "another run is cooking this data set into this folder"
@@ -108,9 +108,9 @@ def test_one_spool_written_by_two_threads(tmp_path):
     def write(_: int) -> None:
         with spool.writing(name, 0) as (writer, done):
             both.wait(10)
-            examples = np.ones(9, spool.EXAMPLE)
-            writer.write(np.arange(spool.total(examples), dtype=np.uint32))
-            done.append(spool.Index(examples, np.empty(0, spool.SKIPPED)))
+            examples = np.ones(9, records.EXAMPLE)
+            writer.write(np.arange(records.total(examples), dtype=np.uint32))
+            done.append(spool.Index(examples, np.empty(0, records.SKIPPED)))
             both.wait(10)
 
     with ThreadPoolExecutor(2) as pool:

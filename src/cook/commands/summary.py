@@ -81,7 +81,7 @@ def print_summary(summary: Summary) -> None:
 
 def _told(counts: dict[str, Any]) -> list[str]:
     """What was split, cut or left out, and what text may confuse who parses a model's output, in words."""
-    from cook.accounts import REASONS
+    from cook.records import REASON_WORDS
 
     lines = []
     if counts["split"]:
@@ -90,7 +90,7 @@ def _told(counts: dict[str, Any]) -> list[str]:
     for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():
             told = several(count, "line" if reason == "bad_line" else one)
-            lines.append(f"{told} {REASONS[reason]} left out (skipped.jsonl)")
+            lines.append(f"{told} {REASON_WORDS[reason]} left out (skipped.jsonl)")
     for split, made in counts.get("splits", {}).items():
         parts = (several(made[kind + "s"], kind) for kind in ("example", "sequence", "token"))
         lines.append(f"{split}: {', '.join(parts)}")
@@ -122,7 +122,7 @@ def print_texts(summary: Summary) -> None:
 
 def _told_texts(counts: dict[str, Any]) -> list[str]:
     """How the texts came about, and what was left out, in words."""
-    from cook.accounts import REASONS
+    from cook.records import REASON_WORDS
 
     def listed(parts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in parts.items())
@@ -137,5 +137,5 @@ def _told_texts(counts: dict[str, Any]) -> list[str]:
     for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():
             told = several(count, "line" if reason == "bad_line" else one)
-            lines.append(f"{told} {REASONS[reason]} left out (skipped.jsonl)")
+            lines.append(f"{told} {REASON_WORDS[reason]} left out (skipped.jsonl)")
     return lines

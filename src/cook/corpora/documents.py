@@ -20,7 +20,7 @@ from cook.corpora.render import Passage, Rendered, Renderer
 from cook.entries import Line, LineReader, Part
 from cook.errors import Problem
 from cook.recipe import Recipe
-from cook.spool import BAD_LINE, NO_PAIRS, PLACE, SKIPPED
+from cook.records import BAD_LINE, NO_PAIRS, PLACE, SKIPPED
 from cook.tokenize import Tokenized, bad_line
 
 INHERITS, FOLLOWED = "inherit_from_prev", "followed_by_next"

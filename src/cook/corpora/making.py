@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cook import accounts, pipeline, sources
+from cook import accounts, pipeline, records, sources
 from cook.accounts import Dough
 from cook.corpora import documents, texts, tokens
 from cook.corpora.recipe import CorpusRecipe
@@ -146,5 +146,5 @@ def _counts(dough: Dough, done: Done) -> dict[str, Any]:
         "pairs": dough.total("units"),
         "letters": sum(file.letters for _, file in done),
         **documents.counts(dough.parts),
-        **accounts.left_out(*dough.skipped()),
+        **records.left_out(*dough.skipped()),
     }

@@ -19,8 +19,7 @@ from cook.errors import unwritable
 from cook.loop.files import mapped
 from cook.marks import Marks
 from cook.recipe import Recipe
-from cook.spool import SKIPPED
-from cook.store.parquet import PLACED
+from cook.records import PLACED, SKIPPED
 from cook.text_shape import Text
 from cook.tokenize import BATCH, Batch, Job, Tokenized
 

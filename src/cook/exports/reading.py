@@ -15,7 +15,7 @@ from cook.exports.job import Done, Job
 from cook.exports.rows import Rows, read_rows
 from cook.loop.files import sync
 from cook.recipe import Recipe
-from cook.store.parquet import read_data_sets
+from cook.store.unpack import read_data_sets
 from cook.tokenizer import Tokenizer, reference_engine, resolve
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from cook.store.parquet import labels_of, read_columns
-from cook.store.unpack import examples_of
+from cook.records import labels_of
+from cook.store.unpack import examples_of, read_columns
 
 Array = npt.NDArray[np.int64]
 PADDED_TOKENS = 1 << 20  # rows that are padded are made so many tokens at a time

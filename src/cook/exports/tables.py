@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,17 @@ from cook.exports.job import Done, Job, Settings
 from cook.exports.rows import Array, Rows, offsets, padded, positions, read_rows, rolled, segments, starts_in_sequence
 from cook.loop import files
 from cook.loop.files import sync
-from cook.store.parquet import IGNORE, WRITER, lists
+from cook.records import IGNORE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Column = tuple[npt.NDArray[np.integer], Array]  # values, flat, and where each row begins
 Table = dict[str, Column]
 SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 MULTIPLE = 8  # LLaMA-Factory's collator pads to a multiple of it, but not position_ids
+
+WRITER = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
 
 
 class Form(NamedTuple):
@@ -190,3 +195,14 @@ def finish_arrow(out: Path, settings: Settings, parts: list[Done]) -> list[Path]
         files.write_bytes(path, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
     files.sync_folder(folder)
     return list(written)
+
+
+def lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
+    """A list array, from buffers: `pa.array(ndarray)` imports pandas, which takes 0.3 s."""
+    import pyarrow as pa
+
+    values = np.ascontiguousarray(values)
+    kind = pa.int8() if values.dtype == np.int8 else pa.int32()
+    items = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+    places = pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets.astype(np.int32))])
+    return pa.ListArray.from_arrays(places, items)

@@ -20,7 +20,7 @@ from cook.loop.parsing import FAILED, LEFT_OUT, RERUN, SKIPPED
 from cook.loop.prompts import ENTRIES
 from cook.loop.rounds import read_rows
 from cook.recipe import FIELDS
-from cook.spool import BLANK_QUESTION
+from cook.records import BLANK_QUESTION
 from cook.store import manifest
 from cook.store.manifest import SIDE
 

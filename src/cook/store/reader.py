@@ -15,8 +15,9 @@ import numpy.typing as npt
 from cook.errors import OutputError, SourceError, refuse_empty
 from cook.loop.files import sha256_of
 from cook.store import manifest
-from cook.store.parquet import COLUMNS, read_columns, read_data_sets
+from cook.store.columns import COLUMNS
 from cook.store.publish import aside
+from cook.store.unpack import read_columns, read_data_sets
 
 Ints = npt.NDArray[np.int32]
 

@@ -6,15 +6,23 @@ Each input file has its own range of one spool, so that any number of them is on
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cook.errors import OutputError
-from cook.spool import join
-from cook.store.parquet import PLACED, Lists, labels_of, read_wanted
+from cook.records import PLACED, join, labels_of
+from cook.store.columns import COLUMNS, DATASET
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TOKEN_BYTES = 4
+
+Lists = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]  # values, flat, and the offsets of the rows in them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,3 +97,56 @@ def examples_of(path: str, columns: dict[str, Lists]) -> tuple[npt.NDArray[np.vo
         if ((mask == 0) | (mask == 1)).all() and np.array_equal(labels_of(ids, mask), columns["labels"][0]):
             return table, np.diff(by_example).astype(np.int64)
     raise OutputError(f"{path}: ids, labels, loss mask and lengths of its rows do not agree, as cook writes them")
+
+
+def read_columns(path: str | os.PathLike[str], names: Iterable[str] = COLUMNS) -> Iterator[dict[str, Lists]]:
+    """The row groups of a file, by column. Raises OutputError."""
+    names = list(names)
+    for _, table in _row_groups(path, names):
+        yield columns_of(table, names)
+
+
+def read_wanted(
+    path: str | os.PathLike[str], wanted: npt.NDArray[np.bool_]
+) -> Iterator[tuple[npt.NDArray[np.bool_], dict[str, Lists]]]:
+    """The row groups that hold a wanted row, `wanted` being a flag a row, with their part of it. Raises OutputError."""
+    for begin, table in _row_groups(path, list(COLUMNS), wanted):
+        yield wanted[begin : begin + table.num_rows], columns_of(table)
+
+
+def read_data_sets(path: str | os.PathLike[str]) -> Iterator[list[str]]:
+    """The data set of each row of a mix's file, row group by row group. Raises OutputError."""
+    for _, table in _row_groups(path, [DATASET]):
+        yield table.column(DATASET).to_pylist()
+
+
+def columns_of(table: pa.Table, names: Iterable[str] = COLUMNS) -> dict[str, Lists]:
+    """The values and offsets of each column of a row group."""
+    return {name: _flat(table.column(name).combine_chunks()) for name in names}
+
+
+def _row_groups(
+    path: str | os.PathLike[str], columns: list[str], wanted: npt.NDArray[np.bool_] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """Row groups, each with the number of its first row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            end = 0
+            for index in range(file.num_row_groups):
+                begin, end = end, end + file.metadata.row_group(index).num_rows
+                if wanted is None or wanted[begin:end].any():
+                    yield begin, file.read_row_group(index, columns=columns)
+    except (OSError, pa.ArrowException) as exc:
+        raise OutputError(f"{path}: cannot be read: {exc}") from exc
+
+
+def _flat(column: pa.ListArray | pa.ChunkedArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    if hasattr(column, "chunk"):
+        column = column.chunk(0)
+    offsets = np.frombuffer(column.offsets.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    values = column.values
+    flat = np.frombuffer(values.buffers()[1], str(values.type))[: values.offset + len(values)][values.offset :]
+    return flat[offsets[0] : offsets[-1]], offsets - offsets[0]

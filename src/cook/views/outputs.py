@@ -14,7 +14,8 @@ from cook.checking import cooked_folders
 from cook.errors import OutputError, RecipeError, SourceError
 from cook.kinds import SEQUENCES, refused
 from cook.loop.files import sha256_of
-from cook.store import manifest, parquet
+from cook.store import manifest, unpack
+from cook.store.columns import schema
 from cook.store.reader import Sequence, read_cooked
 
 VERIFY = "`cook verify` says what is wrong"
@@ -69,7 +70,7 @@ class Output:
         names = (
             name
             for file in self.files(split)
-            for names in parquet.read_data_sets(self.folder / file["name"])
+            for names in unpack.read_data_sets(self.folder / file["name"])
             for name in names
         )
         return [number for number, name in enumerate(names) if name == data_set]
@@ -93,12 +94,12 @@ class Output:
         wanted = np.zeros(file["rows"], bool)
         wanted[row] = True
         self.check_schema(path)
-        [(flags, columns)] = parquet.read_wanted(path, wanted)
+        [(flags, columns)] = unpack.read_wanted(path, wanted)
         self.check_rows(path, columns)
         at = int(np.flatnonzero(flags)[0])
         name = self.name
         if self.mixed:
-            name = next(itertools.islice(itertools.chain.from_iterable(parquet.read_data_sets(path)), row, None))
+            name = next(itertools.islice(itertools.chain.from_iterable(unpack.read_data_sets(path)), row, None))
         return row_of(columns, at, name)
 
     def check_schema(self, path: Path) -> None:
@@ -110,10 +111,10 @@ class Output:
             there = pq.read_schema(path)
         except (OSError, pa.ArrowException) as exc:
             raise OutputError(f"{path}: cannot be read: {exc}") from exc
-        if not there.equals(parquet.schema(self.mixed)):
+        if not there.equals(schema(self.mixed)):
             raise OutputError(f"{path}: its columns are not those that cook writes; {VERIFY}")
 
-    def check_rows(self, path: Path, columns: dict[str, parquet.Lists]) -> None:
+    def check_rows(self, path: Path, columns: dict[str, unpack.Lists]) -> None:
         """Raise OutputError for a row group that cannot be taken apart and decoded, as a forged one may be."""
         ids, by_token = columns["input_ids"]
         lengths, by_example = columns["seq_lengths"]
@@ -159,7 +160,7 @@ class Output:
         return f"{names[shard]}:{line}" if 0 <= shard < len(names) else f"shard {shard}:{line}"
 
 
-def row_of(columns: dict[str, parquet.Lists], row: int, data_set: str) -> Sequence:
+def row_of(columns: dict[str, unpack.Lists], row: int, data_set: str) -> Sequence:
     """A row of a row group."""
     fields = {name: values[offsets[row] : offsets[row + 1]] for name, (values, offsets) in columns.items()}
     return Sequence(**fields, dataset=data_set)

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from cook import owned
-from cook.accounts import REASONS, SKIPPED_NAME
+from cook.accounts import SKIPPED_NAME
 from cook.checking import cooked_folders
 from cook.entries import SUFFIXES
 from cook.errors import OutputError, OutputExists, RecipeError, refuse_empty
 from cook.progress import Progress, silent
+from cook.records import REASON_WORDS
 from cook.store import manifest
 from cook.store.card import is_cooks
 from cook.store.older import is_file
@@ -260,7 +261,7 @@ def _settings(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _left(counts: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
     for kind in ("entries", "pairs"):
         for reason, count in counts.get(f"skipped_{kind}", {}).items():
-            yield "lines" if reason == "bad_line" else kind, REASONS.get(reason, reason), count
+            yield "lines" if reason == "bad_line" else kind, REASON_WORDS.get(reason, reason), count
 
 
 def _skipped(output: Output) -> Iterator[dict[str, Any]]:
@@ -270,7 +271,7 @@ def _skipped(output: Output) -> Iterator[dict[str, Any]]:
             with path.open("rb") as file:
                 for line in file:
                     row = orjson.loads(line)
-                    yield row | {"why": REASONS.get(row["reason"], row["reason"])}
+                    yield row | {"why": REASON_WORDS.get(row["reason"], row["reason"])}
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise OutputError(f"{path}: cannot be read: {exc}") from exc
 

@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from cook.context_qa import PLACEHOLDER
 from cook.progress import Progress
-from cook.store import parquet
+from cook.store import columns as columns_module
+from cook.store import unpack
 from cook.store.reader import Sequence
 from cook.views.outputs import Output, row_of
 from cook.views.parts import Reader
 
 ENTRIES = 20_000  # of a data set, whose pairs are counted
-COLUMNS = tuple(name for name in parquet.COLUMNS if name != "labels")
+COLUMNS = tuple(name for name in columns_module.COLUMNS if name != "labels")
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # multiplied by it, numbers that follow one another lie far apart
 Ints = npt.NDArray[np.int64]
 
@@ -91,8 +92,8 @@ def tally(output: Output, reader: Reader | None, samples: int, seed: int, progre
         for file in output.files(split):
             path = output.folder / file["name"]
             output.check_schema(path)
-            data_sets = parquet.read_data_sets(path) if output.mixed else None
-            for columns in parquet.read_columns(path, COLUMNS):
+            data_sets = unpack.read_data_sets(path) if output.mixed else None
+            for columns in unpack.read_columns(path, COLUMNS):
                 rows = len(columns["input_ids"][1]) - 1
                 output.check_rows(path, columns)
                 names = next(data_sets) if data_sets else [output.name] * rows
@@ -132,7 +133,7 @@ def _drawn(output: Output, samples: int, seed: int) -> set[tuple[str, int]]:
     return found
 
 
-def _count(made: Tally, columns: dict[str, parquet.Lists]) -> None:
+def _count(made: Tally, columns: dict[str, unpack.Lists]) -> None:
     _, by_token = columns["input_ids"]
     lengths, by_example = columns["seq_lengths"]
     if not len(lengths):
@@ -164,7 +165,7 @@ class _Pairs:
         self.keys = [np.empty(0, np.uint64)]
         self.counts = [np.empty(0, np.int64)]
 
-    def count(self, columns: dict[str, parquet.Lists]) -> None:
+    def count(self, columns: dict[str, unpack.Lists]) -> None:
         """Count those of a row group's examples whose entries are among the chosen."""
         shard, line = columns["source_shard"][0], columns["source_line"][0]
         keys = shard.astype(np.uint64) << np.uint64(32) | line.astype(np.uint64)
