@@ -32,6 +32,7 @@ from cook import (
     RecipeError,
     TokenizerError,
     export,
+    kinds,
     mix,
     read_cooked,
     records,
@@ -76,7 +77,7 @@ def write_cooked(folder: Path, files, max_length: int = 10, tokenizer=TOKENIZER,
         done = parquet.write_file(parquet.FileJob(str(folder / name), (str(folder / "spool"),), table, starts))
         outputs.append({"split": split, **done._asdict()})
     (folder / "spool").unlink()
-    counts = dict.fromkeys(manifest.SHAPE["counts"], 0) | {
+    counts = dict.fromkeys(kinds.SHAPE["counts"], 0) | {
         name: {} for name in ("skipped_entries", "skipped_pairs", "markers")
     }
     (folder / "cook.json").write_bytes(

@@ -330,7 +330,7 @@ def zoo(made):
     return made
 
 
-@pytest.mark.filterwarnings("default::cook.checking.DepthWarning")
+@pytest.mark.filterwarnings("default::cook.store.reader.DepthWarning")
 @pytest.mark.parametrize(
     "name", ["text", "table/x", "wrap", "p.jsonl", "b.jsonl.cook", "pairs/new", "pairs", "zoo", "."]
 )

@@ -17,11 +17,11 @@ import splintr
 import cook as package
 from conftest import COLLECTION, entry, needs_collection, offline, pair, write_shard
 from cook import OutputError, Recipe, RecipeError, SourceError, TokenizerError, export, mix, run, verify
-from cook.checking import DepthWarning
 from cook.exports import tables
 from cook.recipe import PACKINGS
 from cook.rows import Findings
 from cook.store import manifest, parquet
+from cook.store.reader import DepthWarning
 from faults.injecting import Bench, inner
 
 TRAIN = "train-00000-of-00001.parquet"

@@ -17,12 +17,12 @@ import orjson
 from cook import records
 from cook import tokenize as stage
 from cook.errors import InputError, TooLong, unwritable
+from cook.kinds import SKIPPED_NAME
 from cook.loop.files import sha256_of
 from cook.recipe import Recipe
 from cook.records import LEFT, REASON_WORDS, Rows, Sums, counted, left_out
 from cook.sources import Shard
 
-SKIPPED_NAME = "skipped.jsonl"
 ROW_BYTES = 100  # a line of it, about
 KEYS = {"shard", "line", "pair", "reason", "pairs", "tokens"}  # of a row of it; a unit is called a pair there
 ENTIRE = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone

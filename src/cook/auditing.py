@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook import accounts, mixing, records, rows
+from cook import accounts, kinds, mixing, records, rows
 from cook.dataset import EncodingStrategy
 from cook.errors import CookError, RecipeError, SourceError, TokenizerError
 from cook.executors import results
@@ -60,7 +60,7 @@ class Check:
     @property
     def alone(self) -> str:
         """Why it cannot be compared with shards; empty where it can."""
-        return "is a mix, whose data sets belong to shards" if self.fields.get("kind") == manifest.MIX else ""
+        return "is a mix, whose data sets belong to shards" if self.fields.get("kind") == kinds.MIX else ""
 
     def wrong(self, what: str) -> None:
         """Note something about the manifest."""
@@ -79,19 +79,19 @@ class Check:
         for (_, (path, _, _)), what in results(pool, damage_of, told):
             if what:
                 self._damage(path.name, what)
-        ours = named | {manifest.NAME} | ({card.NAME} if self.fields.get("kind") == manifest.MIX else set())
+        ours = named | {manifest.NAME} | ({card.NAME} if self.fields.get("kind") == kinds.MIX else set())
         for path in sorted(self.folder.iterdir()):
             if path.name not in ours and not path.name.startswith("."):
                 self.findings.note(path.name, None, "is here; expected only the files that the manifest names")
         by_split: dict[str, list[str]] = {}
         for output in outputs:
-            if output["name"] != accounts.SKIPPED_NAME:
+            if output["name"] != kinds.SKIPPED_NAME:
                 by_split.setdefault(output.get("split"), []).append(output["name"])
         for split, names in by_split.items():
             expected = self.file_names(len(names), str(split))
             if names != expected:
                 self.wrong(f"outputs: of split {split} are {', '.join(names[:3])}; expected {', '.join(expected[:3])}")
-        if self.fields.get("kind") == manifest.MIX:
+        if self.fields.get("kind") == kinds.MIX:
             there = (self.folder / card.NAME).read_bytes() if (self.folder / card.NAME).exists() else None
             if there != card.mix_card(self.fields).encode():
                 self.findings.note(card.NAME, None, "is not the card that cook wrote with this mix")
@@ -182,7 +182,7 @@ class Check:
     def rows(self, pool: Executor) -> None:
         """Every row of every file, and each file's own sums."""
         terms, tables = self._terms(), [self.examples]
-        outputs = [output for output in self.fields["outputs"] if output["name"] != accounts.SKIPPED_NAME]
+        outputs = [output for output in self.fields["outputs"] if output["name"] != kinds.SKIPPED_NAME]
         jobs = [
             rows.jobs(self.folder / output["name"], output["bytes"], terms)
             if output["name"] not in self.damaged
@@ -256,7 +256,7 @@ class Check:
         both = np.intersect1d(entries, left)
         for place in both[:20].tolist():
             entry = self.place(place >> 32, place & accounts.MAX_INT)
-            self.findings.note(accounts.SKIPPED_NAME, None, f"leaves out {entry}, which has examples")
+            self.findings.note(kinds.SKIPPED_NAME, None, f"leaves out {entry}, which has examples")
         if recipe.limit and counts["entries"] > recipe.limit:
             self.wrong(
                 f"counts.entries is {counts['entries']:,}; expected at most the recipe's limit, {recipe.limit:,}"
@@ -282,7 +282,7 @@ class Check:
 
     def _skipped(self, recipe: Recipe) -> None:
         """skipped.jsonl, each row and the sums."""
-        name, counts = accounts.SKIPPED_NAME, self.fields["counts"]
+        name, counts = kinds.SKIPPED_NAME, self.fields["counts"]
         shards = {row["name"]: index for index, row in enumerate(self.fields["inputs"])}
         for output in self.fields["outputs"]:
             if output["name"] == name:

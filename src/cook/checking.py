@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -19,9 +18,9 @@ from typing import Any
 
 import orjson
 
-from cook import startup
+from cook import kinds, startup
 from cook.auditing import Check
-from cook.errors import CookWarning, OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
+from cook.errors import OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
 from cook.escapes import escaped
 from cook.executors import executor, results
 from cook.loop.files import sha256_of
@@ -31,8 +30,7 @@ from cook.recipe import Recipe, hub_address
 from cook.rows import Finding, Findings
 from cook.sources import Shard, Source
 from cook.store import card, manifest
-from cook.store.manifest import SIDE
-from cook.store.publish import aside
+from cook.store.reader import cooked_folders
 from cook.tokenizer import Tokenizer, resolve
 
 Compare = Callable[[Any, list[Shard], Tokenizer | None, Executor], None]  # a check, its shards, its tokenizer
@@ -104,35 +102,6 @@ def verify(
     return Verified(done)
 
 
-class DepthWarning(CookWarning):
-    """Results lie deeper than is looked at."""
-
-
-def cooked_folders(path: Path) -> list[Path]:
-    """The folder of a data set or of a mix; or, of a ROOT, those in it. Raises OutputError where nothing is cooked."""
-    if not path.exists() and aside(path.parent, path.name).exists():
-        return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
-    if (path / manifest.NAME).exists():
-        return [path]
-    if path.is_file() and (path.with_name(path.name + SIDE) / manifest.NAME).exists():  # a file of prompts
-        return [path.with_name(path.name + SIDE)]
-    found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
-    below = {each.parents[1] for each in path.glob(f"[!.]*/[!.]*/{manifest.NAME}")} - set(found)
-    if below:
-        few = [str(each) for each in sorted(below)]
-        told = f"{', '.join(few[:3])}{f' and {len(few) - 3} more' if len(few) > 3 else ''}"
-        if not found:
-            raise OutputError(f"{path}: is no folder of results, but holds such: name one of {told}")
-        warnings.warn(f"{path}: folders of results in it are not looked at: {told}", DepthWarning, stacklevel=2)
-    if not found and not os.path.lexists(path):
-        raise OutputError(f"{path}: no such folder")
-    if not found and path.is_file():
-        raise OutputError(f"{path}: is a file; pass the folder of a data set or of a mix, or a ROOT of them")
-    if not found:
-        raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
-    return found
-
-
 def _without_manifest(root: Path) -> Iterator[Checked]:
     """The data sets of a ROOT that have lost their manifest: folders with files that `load_dataset` would read."""
     for folder in sorted({path.parent for path in root.glob("[!.]*/*-?????-of-?????.parquet")}):
@@ -177,12 +146,12 @@ def _verify(
 def _of_kind(check: Check) -> tuple[Check, Compare | None]:
     """The check that goes with the manifest that was read, and what compares with shards where anything does."""
     kind = check.fields.get("kind")
-    if kind in (manifest.PROMPTS, manifest.PARSE):
+    if kind in (kinds.PROMPTS, kinds.PARSE):
         from cook.loop import checking as loop
 
-        own: Check = (loop.PromptsCheck if kind == manifest.PROMPTS else loop.ParsedCheck)(check.folder)
+        own: Check = (loop.PromptsCheck if kind == kinds.PROMPTS else loop.ParsedCheck)(check.folder)
         compare: Compare | None = None
-    elif kind == manifest.CORPUS or (kind is None and "styles" in check.fields):
+    elif kind == kinds.CORPUS or (kind is None and "styles" in check.fields):
         from cook.corpora import checking as corpora
 
         of = corpora.TextCheck if kind else corpora.PackedCheck
@@ -204,7 +173,7 @@ def _read(check: Check) -> bool:
             raise
         check.wrong(str(exc).removeprefix(escaped(f"{check.folder / manifest.NAME}: ")))
         return False
-    if check.fields.get("kind") == manifest.EXPORT:
+    if check.fields.get("kind") == kinds.EXPORT:
         raise OutputError(
             f"{check.folder}: is an export, which verify does not check: check the data set that it was made of, and "
             "repeat the export, which says whether it is up to date"
@@ -217,9 +186,7 @@ def _of_another_cook(folder: Path) -> bool:
     try:
         found = orjson.loads((folder / manifest.NAME).read_bytes())
         whole = found.pop("sha256", None) == manifest.digest(found)
-        return whole and (
-            found["format_version"] != manifest.FORMAT_VERSION or found.get("kind") not in manifest.SHAPES
-        )
+        return whole and (found["format_version"] != manifest.FORMAT_VERSION or found.get("kind") not in kinds.SHAPES)
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return False
 

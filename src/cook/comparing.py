@@ -30,16 +30,15 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook import lines
-from cook.checking import cooked_folders
+from cook import kinds, lines
 from cook.decoding import Decoder
 from cook.errors import CookError, OutputError, refuse_empty
 from cook.kinds import SEQUENCES
 from cook.lines import EXAMPLE, IDS, KEY, VERSION, Table, _name, fingerprint
 from cook.presets import find_preset
 from cook.recipe import Recipe
-from cook.store import manifest, unpack
-from cook.store.reader import read_cooked
+from cook.store import unpack
+from cook.store.reader import cooked_folders, read_cooked
 
 MOST_SHOWN = 3  # changed examples of a data set that are shown as text
 SHOWN = 70  # letters of each
@@ -91,7 +90,7 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
 
 def _is_print(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a fingerprint's, and no file of prompts."""
-    return Path(path).is_file() and not Path(f"{os.fspath(path)}{manifest.SIDE}").is_dir()
+    return Path(path).is_file() and not Path(f"{os.fspath(path)}{kinds.SIDE}").is_dir()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import time
 import uuid
 import warnings
@@ -16,9 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cook import accounts, cache, gather, splits
+from cook import accounts, cache, gather, kinds, splits
 from cook import tokenize as stage
-from cook._version import __version__
 from cook.accounts import Dough
 from cook.context_qa import ContextQA
 from cook.entries import parts_of
@@ -30,6 +28,7 @@ from cook.protocol import Shape
 from cook.recipe import Recipe
 from cook.sources import Shard, Source
 from cook.store import manifest, publish
+from cook.store.manifest import versions
 from cook.store.older import older
 from cook.store.outcome import Result
 from cook.tokenizer import Tokenizer
@@ -87,7 +86,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
     begun = time.perf_counter()
     folder = kitchen.root / name
     head = _head(kitchen, name, shards)
-    old = older(folder, head, manifest.DETERMINING, kitchen.recipe.overwrite)
+    old = older(folder, head, kinds.DETERMINING, kitchen.recipe.overwrite)
     if old is not None:
         kitchen.progress("tokenize", sum(shard.size for shard in shards))
         accounts.refuse_bad_lines(kitchen.recipe, folder, old)
@@ -145,26 +144,6 @@ def inputs(shards: list[Shard], hasher: Executor, known: Path | None = None) -> 
     unknown = ((0, shard.path) for shard in shards if not shard.sha256)
     hashed = results(hasher, functools.partial(cache.digest_of, known), unknown)
     return [{"name": shard.name, "bytes": shard.size, "sha256": shard.sha256 or next(hashed)[1]} for shard in shards]
-
-
-@functools.cache
-def versions() -> dict[str, Any]:
-    """The manifest's field of what the bytes may depend on beside the recipe and the inputs."""
-    import zstandard
-
-    own = {"cook": __version__, "numpy": np.__version__, "zstandard": zstandard.__version__}
-    return {"versions": own | {"pyarrow": _installed("pyarrow")}}
-
-
-def _installed(package: str) -> str:
-    """A package's version without an import of it (pyarrow's takes 30 ms), or of what reads metadata (50 ms)."""
-    spec = importlib.util.find_spec(package)
-    beside = Path(spec.origin).parents[1].glob(f"{package}-*.dist-info") if spec and spec.origin else ()
-    if len(found := list(beside)) == 1:
-        return found[0].name.removeprefix(f"{package}-").removesuffix(".dist-info")
-    from importlib.metadata import version
-
-    return version(package)
 
 
 Jobs = list[tuple[int, stage.Job]]

@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.checking import cooked_folders
+from cook import kinds
 from cook.errors import refuse_empty
 from cook.hashing import Hashes, mixed
 from cook.kinds import SEQUENCES, refused
 from cook.loop.files import hash64
-from cook.store import manifest, unpack
-from cook.store.reader import Cooked, read_cooked
+from cook.store import unpack
+from cook.store.reader import Cooked, cooked_folders, read_cooked
 
 AT_ONCE = 1 << 16  # rows
 Place = tuple[str, int]  # of a text: the shard and the line that it begins on; of a line: its file and number
-SETTINGS = {manifest.CORPUS: "recipe", manifest.PROMPTS: "prompts", manifest.PARSE: "parse"}
+SETTINGS = {kinds.CORPUS: "recipe", kinds.PROMPTS: "prompts", kinds.PARSE: "parse"}
 
 VERSION = 1
 KEY = "cook_fingerprint"
@@ -37,7 +37,7 @@ Table = npt.NDArray[np.void]
 
 def rows(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
     """Each text or line, with its place. Raises OutputError."""
-    if cooked.manifest["kind"] == manifest.CORPUS:
+    if cooked.manifest["kind"] == kinds.CORPUS:
         from cook.corpora import texts
 
         shards = [row["name"] for row in cooked.manifest["inputs"]]
@@ -47,8 +47,8 @@ def rows(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
                 yield place, orjson.dumps([row[name] for name in texts.COLUMNS if not name.startswith("source_")])
         return
     paths = [(output["name"], cooked.folder / output["name"]) for output in cooked.manifest["outputs"]]
-    if cooked.manifest["kind"] == manifest.PROMPTS:
-        paths.append(("the prompts", cooked.folder.with_name(cooked.folder.name.removesuffix(manifest.SIDE))))
+    if cooked.manifest["kind"] == kinds.PROMPTS:
+        paths.append(("the prompts", cooked.folder.with_name(cooked.folder.name.removesuffix(kinds.SIDE))))
     for name, path in paths:
         with path.open("rb") as file:
             yield from (((name, number), line) for number, line in enumerate(file, 1))
@@ -68,7 +68,7 @@ def fingerprint_lines(cooked: Cooked) -> dict[str, Any]:
             table = []
     tables.append(np.array(table, EXAMPLE))
     return {
-        "of": "text" if fields["kind"] == manifest.CORPUS else "line",
+        "of": "text" if fields["kind"] == kinds.CORPUS else "line",
         "recipe": fields[SETTINGS[fields["kind"]]],
         "tokenizer": {key: value for key, value in fields.get("tokenizer", {}).items() if key != "special_ids"} or None,
         "counts": fields["counts"],
@@ -84,7 +84,7 @@ def texts_at(cooked: Cooked, places: list[Place]) -> Iterator[tuple[Place, str]]
     for place, content in rows(cooked):
         if place in wanted:
             text = content.decode(errors="replace")
-            yield place, orjson.loads(content)[0] if cooked.manifest["kind"] == manifest.CORPUS else text.rstrip("\n")
+            yield place, orjson.loads(content)[0] if cooked.manifest["kind"] == kinds.CORPUS else text.rstrip("\n")
 
 
 def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     for folder in cooked_folders(Path(path)):
         cooked = read_cooked(folder)
         kind = cooked.manifest.get("kind")
-        if kind == manifest.EXPORT:
+        if kind == kinds.EXPORT:
             raise refused(folder, kind, "whose sequences are those that it was made from")
         found[_name(cooked)] = _fingerprint(cooked) if kind in SEQUENCES else fingerprint_lines(cooked)
     return {KEY: VERSION, "data_sets": found}
@@ -106,7 +106,7 @@ def _name(cooked: Cooked) -> str:
 
 def _fingerprint(cooked: Cooked) -> dict[str, Any]:
     fields = cooked.manifest
-    mixed = fields.get("kind") == manifest.MIX
+    mixed = fields.get("kind") == kinds.MIX
     tables, ordered = [np.empty(0, EXAMPLE)], dict[str, Any]()
     shards: list[str] = [] if mixed else [row["name"] for row in fields["inputs"]]
     number = {name: index for index, name in enumerate(shards)}

@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cook import catalog, executors, process, records
-from cook.dataset import versions
+from cook import catalog, executors, kinds, process, records
 from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
 from cook.loop.files import write_bytes
@@ -34,6 +33,7 @@ from cook.pack import random_order
 from cook.progress import Progress, silent
 from cook.recipe import CHECKS
 from cook.store import card, columns, manifest, parquet, publish
+from cook.store.manifest import versions
 from cook.store.older import older
 from cook.store.outcome import Outcome
 from cook.store.reader import Cooked, read_cooked
@@ -229,7 +229,7 @@ def _mix(
     """The mix's manifest, and whether it was there already."""
     sources = [opened for _, opened in results(pool, read_cooked, ((0, folder) for folder in folders))]
     head = _head(sources, settings)
-    old = older(to, head, manifest.MIX_DETERMINING, overwrite)
+    old = older(to, head, kinds.MIX_DETERMINING, overwrite)
     if old is not None:
         return old, True
     mixing = _Mixing(sources, settings)
@@ -261,7 +261,7 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
         raise OutputError(*problems, "data sets of one mix must agree in these; weight 0 leaves one out")
     return {
         "format_version": manifest.FORMAT_VERSION,
-        "kind": manifest.MIX,
+        "kind": kinds.MIX,
         "mix": {
             "seed": settings.seed,
             "sequences": settings.sequences,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook import accounts, gather, hashing, records
+from cook import accounts, gather, hashing, kinds, records
 from cook.accounts import MAX_INT, Dough
 from cook.auditing import places_of
 from cook.dataset import choose_splits, encode_jobs, encode_parts
@@ -237,7 +237,7 @@ class _Proof:
             says, so = ("; ".join(sorted(map(_told, table.tolist()))) or "nothing" for table in tables)
             number = int(np.searchsorted(order, shard << 32 | line)) + 1
             what = f"{check.place(shard, line)}: leaves out {says}; expected {so}"
-            check.findings.note(accounts.SKIPPED_NAME, number, what)
+            check.findings.note(kinds.SKIPPED_NAME, number, what)
 
     def counts(self, dough: Dough, extra: dict[str, Any]) -> None:
         """Hold the manifest's counts that the rows do not tell against those of the shards."""

@@ -30,6 +30,7 @@ from cook.dataset import EncodingStrategy
 from cook.entries import Part
 from cook.errors import OutputError, RecipeError
 from cook.escapes import escaped
+from cook.kinds import SKIPPED_NAME
 from cook.proving import prove
 from cook.recipe import Recipe
 from cook.sources import Shard
@@ -159,7 +160,7 @@ class TextCheck(CorpusCheck):
 
     def _outputs(self) -> Iterator[dict[str, Any]]:
         for output in self.fields["outputs"]:
-            if output["name"] != accounts.SKIPPED_NAME and output["name"] not in self.damaged:
+            if output["name"] != SKIPPED_NAME and output["name"] not in self.damaged:
                 yield output
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
@@ -235,7 +236,7 @@ class TextCheck(CorpusCheck):
         for row in sorted({*map(tuple, told)} ^ {*map(tuple, expected)})[:20]:
             here = "is not left out; expected so" if row in told else "is left out and not recorded"
             what = "the entry" if row[1] < 0 else f"pair {row[1]}"
-            self.findings.note(accounts.SKIPPED_NAME, None, f"{self.place(index, row[0])}: {what} {here}")
+            self.findings.note(SKIPPED_NAME, None, f"{self.place(index, row[0])}: {what} {here}")
 
     def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:  # noqa: ARG002
         """Make each text again, and compare."""
@@ -306,7 +307,7 @@ class PackedCheck(CorpusCheck):
         left = self.skipped[self.skipped["unit"] < 0]
         for place in np.intersect1d(places, places_of(left))[:20].tolist():
             entry = self.place(place >> 32, place & accounts.MAX_INT)
-            self.findings.note(accounts.SKIPPED_NAME, None, f"leaves out {entry}, which has a text")
+            self.findings.note(SKIPPED_NAME, None, f"leaves out {entry}, which has a text")
         self._pieces(recipe)
 
     def _pieces(self, recipe: Recipe) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cook import accounts, pipeline, records, sources
+from cook import accounts, kinds, pipeline, records, sources
 from cook.accounts import Dough
 from cook.corpora import documents, texts, tokens
 from cook.corpora.recipe import CorpusRecipe
-from cook.dataset import EncodingStrategy, inputs, limited, versions
+from cook.dataset import EncodingStrategy, inputs, limited
 from cook.errors import BadLines, RecipeError
 from cook.executors import results
 from cook.loop import files
@@ -23,6 +23,7 @@ from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Shard
 from cook.store import card, manifest, publish
+from cook.store.manifest import versions
 from cook.store.older import older
 from cook.store.outcome import Result, Summary
 from cook.text_shape import TextShape
@@ -74,13 +75,13 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
     assert isinstance(recipe, CorpusRecipe)
     head = {
         "format_version": manifest.FORMAT_VERSION,
-        "kind": manifest.CORPUS,
+        "kind": kinds.CORPUS,
         "data_set": name,
         "recipe": recipe.determining(),
         "source": means.source.provenance(),
         "inputs": inputs(shards, means.hasher),
     }
-    old = older(root / name, head, manifest.CORPUS_DETERMINING, recipe.overwrite)
+    old = older(root / name, head, kinds.CORPUS_DETERMINING, recipe.overwrite)
     if old is not None:
         means.progress("render", sum(shard.size for shard in shards))
         accounts.refuse_bad_lines(recipe, root / name, old)

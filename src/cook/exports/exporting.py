@@ -16,7 +16,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from cook import catalog, executors, process
+from cook import catalog, executors, kinds, process
 from cook._version import __version__
 from cook.errors import OutputError, RecipeError, refuse_empty
 from cook.executors import results
@@ -129,9 +129,9 @@ def _check(target: str, attention: str | None, tokenizer: str | None, jobs: int 
 
 def _settings(source: Cooked, target: str, split: str, attention: str | None, tokenizer: str | None) -> Settings:
     made = source.manifest
-    if made.get("kind") == manifest.EXPORT:
+    if made.get("kind") == kinds.EXPORT:
         raise RecipeError(f"{source.folder}: is an export; export what it was made from")
-    if made.get("kind") == manifest.CORPUS:
+    if made.get("kind") == kinds.CORPUS:
         raise RecipeError(f"{source.folder}: is text, which trainers read as it is; with --tokenizer it is sequences")
     splits = sorted({output["split"] for output in made["outputs"] if "split" in output})
     if split not in splits:
@@ -153,7 +153,7 @@ def _export(
 ) -> tuple[dict[str, Any], bool]:
     """The export's manifest, and whether it was there already."""
     head = _head(source, settings)
-    old = older(to, head, manifest.EXPORT_DETERMINING, overwrite)
+    old = older(to, head, kinds.EXPORT_DETERMINING, overwrite)
     if old is not None:
         return old, True
     target = TARGETS[settings.target]
@@ -186,11 +186,11 @@ def _export(
 def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
     """The manifest's fields that determine the bytes."""
     made = source.manifest
-    mixed = made.get("kind") == manifest.MIX
+    mixed = made.get("kind") == kinds.MIX
     attention = ATTENTIONS[settings.few_shot] if TARGETS[settings.target].chooses_attention else None
     return {
         "format_version": manifest.FORMAT_VERSION,
-        "kind": manifest.EXPORT,
+        "kind": kinds.EXPORT,
         "export": {
             "target": settings.target,
             "split": settings.split,
@@ -207,7 +207,7 @@ def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
 
 
 def _jobs(source: Cooked, outputs: list[dict[str, Any]], out: Path, settings: Settings) -> list[Job]:
-    mixed = source.manifest.get("kind") == manifest.MIX
+    mixed = source.manifest.get("kind") == kinds.MIX
     return [
         Job(str(source.folder / output["name"]), str(out), index, len(outputs), mixed, settings)
         for index, output in enumerate(outputs)

@@ -11,18 +11,19 @@ from typing import Any
 
 import orjson
 
+from cook import kinds
 from cook.auditing import Check, damage_of
 from cook.context_qa import parse
 from cook.entries import LineReader, Part
 from cook.errors import OutputError, Problem
 from cook.escapes import escaped
+from cook.kinds import SIDE
 from cook.loop.parsing import FAILED, LEFT_OUT, RERUN, SKIPPED
 from cook.loop.prompts import ENTRIES
 from cook.loop.rounds import read_rows
 from cook.recipe import FIELDS
 from cook.records import BLANK_QUESTION
 from cook.store import manifest
-from cook.store.manifest import SIDE
 
 
 class LoopCheck(Check):
@@ -81,7 +82,7 @@ class PromptsCheck(LoopCheck):
         """See LoopCheck."""
         name, requests = self.prompts.name, self.fields["requests"]
         self.file(self.prompts, name, requests)
-        head = {key: self.fields.get(key) for key in manifest.PROMPTS_DETERMINING}
+        head = {key: self.fields.get(key) for key in kinds.PROMPTS_DETERMINING}
         self.equal("requests.id", requests["id"], manifest.digest(head)[:8])
         asked: list[str] = []
         entries = 0

@@ -22,11 +22,12 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from cook import catalog
+from cook import catalog, kinds
 from cook._version import __version__
 from cook.entries import BOM, MAX_LINE, Line, LineReader, Part, open_shard, unreadable
 from cook.errors import BadLines, InputError, OutputError, Problem, RecipeError, SourceError, refuse_empty
 from cook.format import Pair
+from cook.kinds import SIDE
 from cook.loop.files import line, output, sha256_of, sync_folder, write_bytes, written
 from cook.loop.pairs import LeftOut, Parser
 from cook.loop.prompts import ENTRIES
@@ -36,7 +37,6 @@ from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Shard, shard_at
 from cook.store import manifest, publish
-from cook.store.manifest import SIDE
 from cook.store.older import older
 from cook.store.outcome import Outcome
 from cook.store.reader import read_cooked
@@ -110,7 +110,7 @@ class _Asked:
         if not side.exists():
             raise OutputError(f"{file}: was not written by `cook prompts`, or was moved without {side.name} beside it")
         self.manifest = read_cooked(side).manifest
-        if self.manifest.get("kind") != manifest.PROMPTS:
+        if self.manifest.get("kind") != kinds.PROMPTS:
             raise OutputError(f"{side}: is not what `cook prompts` writes beside a file")
         self.entries = side / ENTRIES
         requests = self.manifest["requests"]
@@ -152,7 +152,7 @@ class _Parsing:
             asked["sha256"] = manifest.digest(made)
         return {
             "format_version": manifest.FORMAT_VERSION,
-            "kind": manifest.PARSE,
+            "kind": kinds.PARSE,
             "parse": settings,
             "prompts": asked,
             "inputs": [{"name": s.name, "bytes": s.size, "sha256": sha256_of(s.path)} for s in self.stats],
@@ -160,7 +160,7 @@ class _Parsing:
 
     def write(self, to: Path, overwrite: bool, progress: Progress) -> tuple[dict[str, Any], bool]:
         """Write the data set's folder; its manifest, and whether it was there already."""
-        old = older(to, self.head, manifest.PARSE_DETERMINING, overwrite)
+        old = older(to, self.head, kinds.PARSE_DETERMINING, overwrite)
         if old is not None:
             return old, True
         with publish.staging(to.parent, to.name) as staged:

@@ -22,9 +22,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cook import catalog, process
+from cook import catalog, kinds, process
 from cook._version import __version__
 from cook.errors import InputError, OutputExists, RecipeError, SourceError, refuse_empty
+from cook.kinds import SIDE
 from cook.loop import raw as reading
 from cook.loop.build import OVERLONG, Builder, Built, Waiting
 from cook.loop.files import line, output, sha256_of, sync_folder, write_bytes, written
@@ -34,7 +35,6 @@ from cook.progress import Progress, silent
 from cook.recipe import Recipe
 from cook.sources import Shard, shard_at
 from cook.store import manifest, publish
-from cook.store.manifest import SIDE
 from cook.store.older import is_file, older
 from cook.store.outcome import Outcome
 from cook.tokenizer import Tokenizer, resolve
@@ -189,7 +189,7 @@ class _Round:
         tokenizer = self.tokenizer
         return {
             "format_version": manifest.FORMAT_VERSION,
-            "kind": manifest.PROMPTS,
+            "kind": kinds.PROMPTS,
             "prompts": self.settings,
             "tokenizer": {
                 "name": tokenizer.name,
@@ -240,7 +240,7 @@ class _Round:
         there = is_file(to, "the prompts")
         if there and not side.exists():
             raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or name another file")
-        old = older(side, self.head, manifest.PROMPTS_DETERMINING, overwrite or not there)
+        old = older(side, self.head, kinds.PROMPTS_DETERMINING, overwrite or not there)
         if old is None or not there:
             return None
         if sha256_of(to) != old["requests"]["sha256"]:

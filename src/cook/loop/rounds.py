@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from cook import kinds
 from cook.errors import CookWarning, OutputError, RecipeError
 from cook.format import Pair
 from cook.recipe import FIELDS
@@ -59,12 +60,12 @@ class Previous:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.manifest = read_cooked(self.folder).manifest
-        if self.manifest.get("kind") != manifest.PARSE:
+        if self.manifest.get("kind") != kinds.PARSE:
             raise OutputError(f"{self.folder}: is not what `cook parse` wrote")
         if not self.manifest.get("prompts"):
             raise OutputError(f"{self.folder}: was parsed without --prompts, so that it is of no round")
         self.asked: dict[str, Any] = self.manifest["prompts"]
-        if wrong := manifest.misfits(self.asked, manifest.ROUND_SHAPE):
+        if wrong := manifest.misfits(self.asked, kinds.ROUND_SHAPE):
             raise OutputError(f"{self.folder}: is no round: wrong or missing in its manifest: {', '.join(wrong[:5])}")
         self.digest = manifest.digest(self.manifest)
 

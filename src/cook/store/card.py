@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from cook import catalog, owned
+from cook import catalog, kinds, owned
 from cook.errors import CookWarning, OutputError, OutputExists, unwritable
 from cook.loop.files import sync_folder
 from cook.store import manifest
@@ -42,7 +42,7 @@ def cooked(root: Path) -> dict[str, dict[str, Any]]:
             read = manifest.read(path.parent)
         except OutputError:
             continue  # what is damaged is not listed
-        if read.get("kind") in (None, manifest.CORPUS):  # neither a mix nor an export
+        if read.get("kind") in (None, kinds.CORPUS):  # neither a mix nor an export
             found[path.parent.name] = read
     return found
 

@@ -7,99 +7,23 @@ indented by two, a newline at the end; `sha256` is over the same form without th
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
+from cook._version import __version__
 from cook.catalog import is_safe
 from cook.errors import OutputError
+from cook.kinds import DETERMINING, NESTED, SHAPES
 
 NAME = "cook.json"
 FORMAT_VERSION = 1
-
-MIX, EXPORT, CORPUS = "mix", "export", "corpus"  # the `kind` of a manifest; a data set's has none. A corpus is text
-PROMPTS, PARSE = "prompts", "parse"  # of the loop: they hold no sequences
-
-SIDE = ".cook"  # what the folder beside a file of prompts adds to its name
-
-# What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
-DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
-MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
-CORPUS_DETERMINING = ("format_version", "kind", "data_set", "recipe", "inputs")
-EXPORT_DETERMINING = ("format_version", "kind", "export", "tokenizer", "source")
-PROMPTS_DETERMINING = ("format_version", "kind", "prompts", "tokenizer", "inputs", "previous")
-PARSE_DETERMINING = ("format_version", "kind", "parse", "prompts", "inputs")
-
-# What those who read a manifest count on: fields and types, `int` for counts; of a list, each of its rows.
-SHAPE: dict[str, Any] = {
-    "data_set": str,
-    "recipe": {"max_length": int, "packing": str},
-    "tokenizer": {"name": str},
-    "inputs": [{"name": str, "bytes": int, "sha256": str}],
-    "outputs": [{"name": str, "bytes": int, "sha256": str}],
-    "counts": {
-        **dict.fromkeys(("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens"), int),
-        **dict.fromkeys(("split", "truncated", "special_strings"), int),
-        **dict.fromkeys(("skipped_entries", "skipped_pairs", "markers"), dict[str, int]),
-    },
-    "figures": {"longest_entry": int, "utilisation": float, "trained_share": float},
-}
-MIX_SHAPE: dict[str, Any] = {
-    "mix": {"seed": int, "split": str},
-    "tokenizer": SHAPE["tokenizer"],
-    "sources": [{"name": str, "sha256": str}],
-    "data_sets": dict,
-    "outputs": SHAPE["outputs"],
-    "counts": dict.fromkeys(("sequences", "tokens", "trained_tokens"), int),
-}
-EXPORT_SHAPE: dict[str, Any] = {
-    "export": {"target": str, "split": str, "max_length": int},
-    "tokenizer": SHAPE["tokenizer"],
-    "source": {"name": str, "sha256": str},
-    "outputs": SHAPE["outputs"],
-    "counts": dict.fromkeys(("rows", "sequences", "examples", "tokens", "trained_tokens"), int),
-}
-ROUND_SHAPE: dict[str, Any] = {
-    "prompts": {
-        **dict.fromkeys(("rounds", "round"), int),
-        **dict.fromkeys(("field", "context_template", "pair_template", "delimiter"), str),
-    },
-    "tokenizer": {"name": str, "fingerprint": str, "eos": str},
-    "inputs": SHAPE["inputs"],
-}
-PROMPTS_SHAPE: dict[str, Any] = ROUND_SHAPE | {
-    "outputs": SHAPE["outputs"],
-    "requests": {"first": int, "id": str, "rows": int, "bytes": int, "sha256": str},
-    "counts": {"in_round": int},
-}
-PARSE_SHAPE: dict[str, Any] = {
-    "parse": {"unique_questions": bool},
-    "inputs": SHAPE["inputs"],
-    "outputs": SHAPE["outputs"],
-    "counts": {**dict.fromkeys(("entries", "pairs", "failed", "missing"), int), "left_out": dict[str, int]},
-}
-CORPUS_SHAPE: dict[str, Any] = {
-    "data_set": str,
-    "recipe": {"seed": int, "format": str, "styles": str},
-    "inputs": SHAPE["inputs"],
-    "outputs": SHAPE["outputs"],
-    "counts": {
-        **dict.fromkeys(("entries", "pairs", "texts", "context_after", "letters"), int),
-        **dict.fromkeys(("skipped_entries", "skipped_pairs", "modes", "kinds", "options", "chains"), dict[str, int]),
-    },
-}
-SHAPES = {
-    None: SHAPE,
-    MIX: MIX_SHAPE,
-    EXPORT: EXPORT_SHAPE,
-    CORPUS: CORPUS_SHAPE,
-    PROMPTS: PROMPTS_SHAPE,
-    PARSE: PARSE_SHAPE,
-}
-NESTED = (EXPORT, PARSE)  # these may have a folder in their folder, as save_to_disk and a collection do
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
@@ -231,3 +155,23 @@ def _differences(where: str, old: Any, new: Any, found: list[str]) -> None:
 def _short(value: Any) -> str:
     text = orjson.dumps(value).decode()
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+@functools.cache
+def versions() -> dict[str, Any]:
+    """The manifest's field of what the bytes may depend on beside the recipe and the inputs."""
+    import zstandard
+
+    own = {"cook": __version__, "numpy": np.__version__, "zstandard": zstandard.__version__}
+    return {"versions": own | {"pyarrow": _installed("pyarrow")}}
+
+
+def _installed(package: str) -> str:
+    """A package's version without an import of it (pyarrow's takes 30 ms), or of what reads metadata (50 ms)."""
+    spec = importlib.util.find_spec(package)
+    beside = Path(spec.origin).parents[1].glob(f"{package}-*.dist-info") if spec and spec.origin else ()
+    if len(found := list(beside)) == 1:
+        return found[0].name.removeprefix(f"{package}-").removesuffix(".dist-info")
+    from importlib.metadata import version
+
+    return version(package)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cook import kinds
 from cook.errors import OutputError, OutputExists
 from cook.loop.files import is_vacant
 from cook.store import card, manifest
@@ -19,14 +20,14 @@ from cook.store.reader import read_cooked
 
 KINDS = {
     None: "a cooked data set",
-    manifest.MIX: "a mix",
-    manifest.EXPORT: "an export",
-    manifest.CORPUS: "a corpus",
-    manifest.PROMPTS: "of prompts",
-    manifest.PARSE: "a data set that was parsed",
+    kinds.MIX: "a mix",
+    kinds.EXPORT: "an export",
+    kinds.CORPUS: "a corpus",
+    kinds.PROMPTS: "of prompts",
+    kinds.PARSE: "a data set that was parsed",
 }
-NOUNS = {None: "result", manifest.PROMPTS: "file of prompts", manifest.PARSE: "data set"}  # else the kind itself
-VERBS = {None: "cook", manifest.PROMPTS: "write", manifest.CORPUS: "write"}
+NOUNS = {None: "result", kinds.PROMPTS: "file of prompts", kinds.PARSE: "data set"}  # else the kind itself
+VERBS = {None: "cook", kinds.PROMPTS: "write", kinds.CORPUS: "write"}
 
 
 def refuse_place(to: Path, sources: Iterable[Path] = ()) -> None:

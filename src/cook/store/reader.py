@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.errors import OutputError, SourceError, refuse_empty
+from cook import kinds
+from cook.errors import CookWarning, OutputError, SourceError, refuse_empty
+from cook.kinds import SIDE
 from cook.loop.files import sha256_of
 from cook.store import manifest
 from cook.store.columns import COLUMNS
@@ -43,16 +46,16 @@ class Cooked:
 
     def sequences(self, split: str = "train") -> Iterator[Sequence]:
         """Its sequences, in order; memory holds one row group. Raises OutputError."""
-        if self.manifest.get("kind") == manifest.EXPORT:
+        if self.manifest.get("kind") == kinds.EXPORT:
             raise OutputError(f"{self.folder}: is an export; its sequences are in what it was made from")
-        if self.manifest.get("kind") in (manifest.PROMPTS, manifest.PARSE):
+        if self.manifest.get("kind") in (kinds.PROMPTS, kinds.PARSE):
             raise OutputError(f"{self.folder}: is not cooked, and has no sequences")
-        if self.manifest.get("kind") == manifest.CORPUS:
+        if self.manifest.get("kind") == kinds.CORPUS:
             raise OutputError(f"{self.folder}: is text, which `cook.load` opens; it has no sequences")
         for output in self.manifest["outputs"]:
             if output.get("split") == split:
                 path = self.folder / output["name"]
-                mixed = self.manifest.get("kind") == manifest.MIX
+                mixed = self.manifest.get("kind") == kinds.MIX
                 names = read_data_sets(path) if mixed else itertools.repeat([])
                 for columns, named in zip(read_columns(path), names, strict=False):
                     flat = [columns[name] for name in COLUMNS]
@@ -88,3 +91,32 @@ def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
     if wrong:
         raise OutputError(*wrong)
     return Cooked(folder, found)
+
+
+class DepthWarning(CookWarning):
+    """Results lie deeper than is looked at."""
+
+
+def cooked_folders(path: Path) -> list[Path]:
+    """The folder of a data set or of a mix; or, of a ROOT, those in it. Raises OutputError where nothing is cooked."""
+    if not path.exists() and aside(path.parent, path.name).exists():
+        return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
+    if (path / manifest.NAME).exists():
+        return [path]
+    if path.is_file() and (path.with_name(path.name + SIDE) / manifest.NAME).exists():  # a file of prompts
+        return [path.with_name(path.name + SIDE)]
+    found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
+    below = {each.parents[1] for each in path.glob(f"[!.]*/[!.]*/{manifest.NAME}")} - set(found)
+    if below:
+        few = [str(each) for each in sorted(below)]
+        told = f"{', '.join(few[:3])}{f' and {len(few) - 3} more' if len(few) > 3 else ''}"
+        if not found:
+            raise OutputError(f"{path}: is no folder of results, but holds such: name one of {told}")
+        warnings.warn(f"{path}: folders of results in it are not looked at: {told}", DepthWarning, stacklevel=2)
+    if not found and not os.path.lexists(path):
+        raise OutputError(f"{path}: no such folder")
+    if not found and path.is_file():
+        raise OutputError(f"{path}: is a file; pass the folder of a data set or of a mix, or a ROOT of them")
+    if not found:
+        raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
+    return found

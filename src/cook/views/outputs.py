@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from cook.checking import cooked_folders
 from cook.errors import OutputError, RecipeError, SourceError
-from cook.kinds import SEQUENCES, refused
+from cook.kinds import CORPUS, MIX, SEQUENCES, refused
 from cook.loop.files import sha256_of
 from cook.store import manifest, unpack
 from cook.store.columns import schema
-from cook.store.reader import Sequence, read_cooked
+from cook.store.reader import Sequence, cooked_folders, read_cooked
 
 VERIFY = "`cook verify` says what is wrong"
 
@@ -31,7 +30,7 @@ class Output:
     @property
     def mixed(self) -> bool:
         """Whether it is a mix."""
-        return self.manifest.get("kind") == manifest.MIX
+        return self.manifest.get("kind") == MIX
 
     @property
     def name(self) -> str:
@@ -41,7 +40,7 @@ class Output:
     @property
     def is_text(self) -> bool:
         """Whether it is a corpus as text."""
-        return self.manifest.get("kind") == manifest.CORPUS
+        return self.manifest.get("kind") == CORPUS
 
     def is_corpus(self, data_set: str) -> bool:
         """Whether the sequences of a data set are of a corpus, in which a text may be cut into pieces."""

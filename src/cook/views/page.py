@@ -18,17 +18,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cook import owned
-from cook.accounts import SKIPPED_NAME
-from cook.checking import cooked_folders
+from cook import kinds, owned
 from cook.entries import SUFFIXES
 from cook.errors import OutputError, OutputExists, RecipeError, refuse_empty
+from cook.kinds import SKIPPED_NAME
 from cook.progress import Progress, silent
 from cook.records import REASON_WORDS
 from cook.store import manifest
 from cook.store.card import is_cooks
 from cook.store.older import is_file
-from cook.store.reader import read_cooked
+from cook.store.reader import cooked_folders, read_cooked
 from cook.views import plots
 from cook.views.outputs import Output, outputs
 from cook.views.parts import Example, Part, Reader
@@ -175,7 +174,7 @@ def _refuse_place(to: Path, overwrite: bool) -> None:
     """Raise OutputExists for what is there and is not replaced by a page."""
     if not is_file(to, "a page") or _is_page(to):
         return
-    if to.name.endswith((*SUFFIXES, ".parquet")) or manifest.sealed(to.with_name(to.name + manifest.SIDE)) is not None:
+    if to.name.endswith((*SUFFIXES, ".parquet")) or manifest.sealed(to.with_name(to.name + kinds.SIDE)) is not None:
         raise OutputExists(f"{to}: is data, which no page replaces: name another file")
     if is_cooks(to):
         raise OutputExists(f"{to}: is the card of an output, which no page replaces: name another file")

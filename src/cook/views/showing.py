@@ -9,9 +9,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from cook import kinds
 from cook.errors import RecipeError, refuse_empty
 from cook.kinds import SEQUENCES
-from cook.store import manifest
 from cook.store.reader import Sequence
 from cook.views.outputs import Output, outputs
 from cook.views.parts import Example, Reader
@@ -95,7 +95,7 @@ def show(
     Raises RecipeError for what is asked and is not there, OutputError for what cannot be read, TokenizerError.
     """
     refuse_empty(path=path, tokenizer=tokenizer)
-    found = _asked(outputs(Path(path), (*SEQUENCES, manifest.CORPUS)), Path(path), data_set, sequence is not None)
+    found = _asked(outputs(Path(path), (*SEQUENCES, kinds.CORPUS)), Path(path), data_set, sequence is not None)
     if draw:
         seed = secrets.randbelow(1 << 31) if seed is None else seed
         counts = [len(_numbers(each, split, data_set)) for each in found]
