@@ -7,11 +7,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cook import gather, pack, records
-from cook.accounts import Made, Tally
+from cook import pack, pack_files, records
+from cook import windows as windows_module
 from cook.corpora.recipe import CorpusRecipe
 from cook.recipe import Recipe
+from cook.statistics import Made, Tally
 from cook.store import columns, parquet
+from cook.windows import plan_window
 
 numbers = st.lists(st.integers(1, 60), min_size=1, max_size=60)
 
@@ -38,7 +40,7 @@ def test_files_close_where_they_would_without_windows(tokens, size, most):
         for at in range(0, len(tokens), size):
             names.append(f"train-{at}")
             np.array(tokens[at : at + size], np.int64).tofile(folder / f"{names[-1]}.tokens")
-        files = gather.file_work(folder / "out", folder, folder, "train", names)
+        files = pack_files.file_work(folder / "out", folder, folder, "train", names)
     begins = dict(zip(names, range(0, len(tokens), size), strict=True))
     rows = [[begins[window] + i for window, first, last in file.pieces for i in range(first, last)] for file in files]
     assert rows == [list(range(*ends)) for ends in records.split_rows(np.array(tokens, np.int64), most)]
@@ -62,8 +64,8 @@ def test_windows_come_to_the_plan_of_all(lengths, window, chosen):
         folder = Path(name)
         placed.tofile(folder / "placed")
         whole = pack.plan(totals, 20, recipe.packing, recipe.seed)
-        windows = list(gather.windows(folder, "train", rows if chosen else slice(None), recipe))
-        made = Made.joined([gather.plan_window(each) for each in windows])
+        windows = list(windows_module.windows(folder, "train", rows if chosen else slice(None), recipe))
+        made = Made.joined([plan_window(each) for each in windows])
         order = np.concatenate([np.fromfile(folder / f"{each.name}.order", np.int64) for each in windows])
         tokens = np.concatenate([np.fromfile(folder / f"{each.name}.tokens", np.int64) for each in windows])
     assert list(order) == list(np.arange(len(placed))[rows][whole.order])
@@ -86,8 +88,8 @@ def test_windows_of_texts_in_pieces_come_to_the_plan_of_all(lengths, window):
     with tempfile.TemporaryDirectory() as name, _set(pack, "WINDOW", window):
         folder = Path(name)
         placed.tofile(folder / "placed")
-        windows = list(gather.windows(folder, "train", slice(None), recipe))
-        made = Made.joined([gather.plan_window(each) for each in windows])
+        windows = list(windows_module.windows(folder, "train", slice(None), recipe))
+        made = Made.joined([plan_window(each) for each in windows])
         order = np.concatenate([np.fromfile(folder / f"{each.name}.order", np.int64) for each in windows])
         tokens = np.concatenate([np.fromfile(folder / f"{each.name}.tokens", np.int64) for each in windows])
     assert list(order) == list(range(len(pieces)))

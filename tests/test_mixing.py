@@ -26,7 +26,7 @@ import cook as package
 from conftest import entry, write_shard
 from cook import Mixed, OutputError, OutputExists, Recipe, RecipeError, mix, read_cooked, run
 from cook.exports.tables import WRITER
-from cook.mixing import shares, stream
+from cook.mix_plan import shares, stream
 from cook.store import card, columns, manifest, parquet, publish
 from test_cli import COOK
 

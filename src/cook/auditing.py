@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook import accounts, kinds, mixing, records, rows
+from cook import kinds, left_out, mix_plan, records, rows, statistics
 from cook.dataset import EncodingStrategy
 from cook.errors import CookError, RecipeError, SourceError, TokenizerError
 from cook.executors import results
+from cook.figures import shape
 from cook.loop.files import sha256_of
 from cook.pack import plan
 from cook.presets import find_preset
@@ -216,7 +217,7 @@ class Check:
             where + "trained_tokens", output["trained_tokens"], int(held.examples["trained"].sum(dtype=np.int64))
         )
 
-    def made(self) -> dict[str, accounts.Made]:
+    def made(self) -> dict[str, statistics.Made]:
         """What became of each split."""
         made = {}
         for split in dict.fromkeys(self.split_of):
@@ -224,7 +225,7 @@ class Check:
             of_split = self.examples[np.isin(self.examples["file"], files)]
             sizes = np.concatenate([self.sizes[self.names[index]] for index in files])
             trained = int(of_split["trained"].sum(dtype=np.int64))
-            made[split] = accounts.Made(trained, accounts.Tally.of(of_split["tokens"]), accounts.Tally.of(sizes))
+            made[split] = statistics.Made(trained, statistics.Tally.of(of_split["tokens"]), statistics.Tally.of(sizes))
         return made
 
     def sums(self, recipe: Recipe) -> None:
@@ -235,17 +236,17 @@ class Check:
             self.wrong("outputs: expected at least one sequence")
             self.whole = False
             return
-        total = accounts.Made.joined(list(made.values()))
+        total = statistics.Made.joined(list(made.values()))
         for key, value in total.counts().items():
             self.equal(f"counts.{key}", counts[key], value)
         splits = {name: split.counts() for name, split in made.items()} if len(made) > 1 else None
         self.equal("counts.splits", counts.get("splits"), splits)
-        for key, value in accounts.shape(total, recipe.max_length).items():
+        for key, value in shape(total, recipe.max_length).items():
             self.equal(f"figures.{key}", figures.get(key), value)
         self._skipped(recipe)
         self._entries(recipe, total)
 
-    def _entries(self, recipe: Recipe, total: accounts.Made) -> None:
+    def _entries(self, recipe: Recipe, total: statistics.Made) -> None:
         """What the examples and skipped.jsonl together say of entries and pairs."""
         counts, figures = self.fields["counts"], self.fields["figures"]
         places = places_of(self.examples)
@@ -255,7 +256,7 @@ class Check:
         self.equal("counts.entries", counts["entries"], len(entries) + len(left))
         both = np.intersect1d(entries, left)
         for place in both[:20].tolist():
-            entry = self.place(place >> 32, place & accounts.MAX_INT)
+            entry = self.place(place >> 32, place & left_out.MAX_INT)
             self.findings.note(kinds.SKIPPED_NAME, None, f"leaves out {entry}, which has examples")
         if recipe.limit and counts["entries"] > recipe.limit:
             self.wrong(
@@ -286,7 +287,7 @@ class Check:
         shards = {row["name"]: index for index, row in enumerate(self.fields["inputs"])}
         for output in self.fields["outputs"]:
             if output["name"] == name:
-                self.skipped, wrong = accounts.read_skipped(self.folder / name, shards, recipe)
+                self.skipped, wrong = left_out.read_skipped(self.folder / name, shards, recipe)
                 for number, what in wrong:
                     self.findings.note(name, number, f"{what}; expected a row as cook writes it")
                 self.whole &= not wrong
@@ -381,9 +382,9 @@ class Check:
         held = [rows_of[name]["held"]["sequences"] for name in names]
         told = fields["mix"]
         weights = {name: weight for name, weight in told["weights"].items() if name in names}  # 0 is not among sources
-        settings = mixing.checked_settings(weights, told["sequences"], told["seed"], told["split"], None, names)
+        settings = mix_plan.checked_settings(weights, told["sequences"], told["seed"], told["split"], None, names)
         factors = [settings.weights.get(name, Fraction(1)) for name in names]
-        asked, given = mixing.shares(held, factors, settings.sequences)
+        asked, given = mix_plan.shares(held, factors, settings.sequences)
         total = Counter[str]()
         for index, name in enumerate(names):
             mine = of == index
@@ -402,7 +403,7 @@ class Check:
             self.equal(f"data_sets.{name}.asked", rows_of[name]["asked"], amounts)
         self.equal("counts", fields["counts"], dict(total))
         if len(of) == sum(given):
-            stream = mixing.stream(names, held, given, settings.seed)
+            stream = mix_plan.stream(names, held, given, settings.seed)
             expected = np.searchsorted(np.cumsum(held), stream, side="right")
             for row in np.flatnonzero(expected != of)[:1].tolist():
                 file = int(np.searchsorted(row_of, row, side="right")) - 1

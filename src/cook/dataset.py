@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cook import accounts, cache, gather, kinds, splits
+from cook import accounts, cache, figures, gather, kinds, pack_files, splits, statistics, tokenized, windows
 from cook import tokenize as stage
-from cook.accounts import Dough
 from cook.context_qa import ContextQA
 from cook.entries import parts_of
 from cook.errors import BadLines, CookWarning, InputError, Problem, SourceError
@@ -31,6 +30,7 @@ from cook.store import manifest, publish
 from cook.store.manifest import versions
 from cook.store.older import older
 from cook.store.outcome import Result
+from cook.tokenized import Dough
 from cook.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
             dough = encode_parts(jobs, kitchen.pool, table, kitchen.progress)
         accounts.refuse(kitchen.recipe, name, shards, dough)
         made = head | versions() | _gather(kitchen, name, dough, table, out) | dict(kitchen.strategy.extra_manifest)
-        made["outputs"] += accounts.write_skipped(out, shards, dough)
+        made["outputs"] += tokenized.write_skipped(out, shards, dough)
         for shard in shards:
             if shard.changed():
                 raise SourceError(f"{shard.path}: changed while it was read; run again")
@@ -222,20 +222,20 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out:
     chosen = choose_splits(recipe, dough, table)
     _look_at_splits(recipe, name, chosen)
     for split, rows in chosen.items():
-        of_split = list(gather.windows(folder, split, rows, recipe))
-        planned = results(kitchen.pool, gather.plan_window, ((0, window) for window in of_split))
-        made[split] = accounts.Made.joined([done for _, done in planned])
+        of_split = list(windows.windows(folder, split, rows, recipe))
+        planned = results(kitchen.pool, windows.plan_window, ((0, window) for window in of_split))
+        made[split] = statistics.Made.joined([done for _, done in planned])
         kitchen.progress("gather", 0, made[split].counts()["tokens"])
-        files = gather.file_work(out, folder, table.spools, split, [window.name for window in of_split])
-        for _, done in results(kitchen.pool, gather.write_file, ((0, file) for file in files)):
+        files = pack_files.file_work(out, folder, table.spools, split, [window.name for window in of_split])
+        for _, done in results(kitchen.pool, pack_files.write_file, ((0, file) for file in files)):
             outputs.append({"split": split, **done._asdict()})
             kitchen.progress("gather", done.tokens)
-    account = accounts.account(recipe, dough, made)
+    account = figures.account(recipe, dough, made)
     account["counts"] |= kitchen.strategy.extra_counts(dough.parts)
     return {"outputs": outputs, **account}
 
 
-def choose_splits(recipe: Recipe, dough: Dough, table: gather.Table) -> dict[str, gather.Chosen]:
+def choose_splits(recipe: Recipe, dough: Dough, table: gather.Table) -> dict[str, windows.Chosen]:
     """The examples of each split that holds any; entries that repeat others are in none, and noted as skipped."""
     placed, hashed = table.placed(), table.hashed()
     if hashed is None:
@@ -252,7 +252,7 @@ def choose_splits(recipe: Recipe, dough: Dough, table: gather.Table) -> dict[str
     return {split: rows for split, rows in found.items() if len(rows)}
 
 
-def _look_at_splits(recipe: Recipe, name: str, found: dict[str, gather.Chosen]) -> None:
+def _look_at_splits(recipe: Recipe, name: str, found: dict[str, windows.Chosen]) -> None:
     if "train" not in found:
         raise InputError(
             f"{name}: --validation {recipe.validation:g} takes every entry and leaves none to train on: pass less"

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook import accounts, gather, hashing, kinds, records
-from cook.accounts import MAX_INT, Dough
+from cook import figures, gather, hashing, kinds, pack_files, records, windows
 from cook.auditing import places_of
 from cook.dataset import choose_splits, encode_jobs, encode_parts
 from cook.errors import InputError
 from cook.executors import results
+from cook.left_out import MAX_INT
 from cook.loop import files
 from cook.pack import plan
 from cook.readback import decoder_of, shown
@@ -32,6 +32,7 @@ from cook.records import REASONS, Raw, Rows, join, token_ids, trained
 from cook.rows import MOST
 from cook.sources import Shard
 from cook.store import unpack
+from cook.tokenized import Dough
 from cook.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def hash_examples(job: HashJob) -> hashing.Hashes:
     found = [np.empty(0, np.uint64)]
     for begin, end in records.split_rows(examples["tokens"].astype(np.int64), PIECE):
         some = examples[begin:end]
-        found.append(hashing.of_examples(gather.raw_of(Path(job.folder), job.folder, some), some["tokens"], job.seed))
+        found.append(
+            hashing.of_examples(pack_files.raw_of(Path(job.folder), job.folder, some), some["tokens"], job.seed)
+        )
     return np.concatenate(found)
 
 
@@ -121,7 +124,7 @@ class _Proof:
         self.check, self.placed, self.hashes, self.left = check, placed, hashes, left
         self.folder, self.tokenizer = folder, tokenizer
 
-    def examples(self, splits: dict[str, gather.Chosen]) -> None:
+    def examples(self, splits: dict[str, windows.Chosen]) -> None:
         """Hold each split's examples against those of the shards, in the order of the plan."""
         check, recipe = self.check, self.check.recipe
         assert recipe is not None
@@ -191,7 +194,7 @@ class _Proof:
         """Findings of examples that are not those of the shards beside them: what each reads, and should."""
         expected, read, decode = dict(pairs), Counter[int](), decoder_of(self.tokenizer).decode
         for at, there in self._tokens(np.array([*expected], np.int64)):
-            made = gather.raw_of(self.folder, str(self.folder), self.placed[expected[at] : expected[at] + 1])
+            made = pack_files.raw_of(self.folder, str(self.folder), self.placed[expected[at] : expected[at] + 1])
             told = []
             for side, of in (("what it trains", True), ("its input", False)):
                 texts = (decode(token_ids(raw[trained(raw) == of]))[0].tobytes() for raw in (there, made))
@@ -243,7 +246,7 @@ class _Proof:
         """Hold the manifest's counts that the rows do not tell against those of the shards."""
         check, recipe = self.check, self.check.recipe
         assert recipe is not None
-        account = accounts.account(recipe, dough, check.made())
+        account = figures.account(recipe, dough, check.made())
         for key in (*COUNTS, *extra):
             check.equal(f"counts.{key}", check.fields["counts"][key], (account["counts"] | extra)[key])
         longest = account["figures"]["longest_entry"]

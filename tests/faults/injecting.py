@@ -20,10 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cook import Finding, OutputError, SourceError, TokenizerError, verify
-from cook.accounts import Made, Tally, shape
 from cook.exports import tables
+from cook.figures import shape
 from cook.kinds import SKIPPED_NAME
 from cook.loop.files import sha256_of
+from cook.statistics import Made, Tally
 from cook.store import manifest, unpack
 from cook.store.columns import COLUMNS, schema
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook import accounts, pack
+from cook import left_out, pack, statistics
 from cook.auditing import Check, places_of
 from cook.corpora import documents, texts
 from cook.corpora.documents import Document, Source, Texts, no_texts
@@ -186,9 +186,9 @@ class TextCheck(CorpusCheck):
         if row["mode"] == CONTEXT and row["context_after"]:
             yield "context_after is true; expected false without pairs"
         for name, low, high in (
-            ("entries", 1, accounts.MAX_INT),
+            ("entries", 1, left_out.MAX_INT),
             ("source_shard", 0, len(self.fields["inputs"]) - 1),
-            ("source_line", 1, accounts.MAX_INT),
+            ("source_line", 1, left_out.MAX_INT),
         ):
             if not low <= row[name] <= high:
                 yield f"{name} is {row[name]}; expected {low} to {high}"
@@ -297,7 +297,7 @@ class PackedCheck(CorpusCheck):
         places, of = np.unique(self._places, return_inverse=True)
         return places, np.bincount(of.ravel(), self.examples["tokens"], len(places)).astype(np.int64)
 
-    def _entries(self, recipe: Recipe, total: accounts.Made) -> None:  # noqa: ARG002 - of examples, see Check
+    def _entries(self, recipe: Recipe, total: statistics.Made) -> None:  # noqa: ARG002 - of examples, see Check
         places, tokens = self._by_text
         counts = self.fields["counts"]
         self.equal("figures.longest_entry", self.fields["figures"]["longest_entry"], int(tokens.max()))
@@ -306,7 +306,7 @@ class PackedCheck(CorpusCheck):
         self.counts_agree(len(places), None)
         left = self.skipped[self.skipped["unit"] < 0]
         for place in np.intersect1d(places, places_of(left))[:20].tolist():
-            entry = self.place(place >> 32, place & accounts.MAX_INT)
+            entry = self.place(place >> 32, place & left_out.MAX_INT)
             self.findings.note(SKIPPED_NAME, None, f"leaves out {entry}, which has a text")
         self._pieces(recipe)
 

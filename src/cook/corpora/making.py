@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cook import accounts, kinds, pipeline, records, sources
-from cook.accounts import Dough
+from cook import accounts, kinds, pipeline, records, sources, tokenized
 from cook.corpora import documents, texts, tokens
 from cook.corpora.recipe import CorpusRecipe
 from cook.dataset import EncodingStrategy, inputs, limited
@@ -28,6 +27,7 @@ from cook.store.older import older
 from cook.store.outcome import Result, Summary
 from cook.text_shape import TextShape
 from cook.tokenize import MAX_PROBLEMS
+from cook.tokenized import Dough
 
 
 def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summary:
@@ -100,7 +100,7 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
             row = {"name": path.name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
             outputs.append({"split": "train", **row})
         made = head | versions() | {"styles": recipe.styles.data, "counts": _counts(dough, done)}
-        made["outputs"] = outputs + accounts.write_skipped(out, shards, dough)
+        made["outputs"] = outputs + tokenized.write_skipped(out, shards, dough)
         files.write_bytes(out / manifest.NAME, manifest.seal(made))
         publish.publish(out, root, name)
     return Result(root / name, made, False, time.perf_counter() - begun)
