@@ -30,8 +30,7 @@ from typing import IO
 import orjson
 
 from cook import owned
-from cook.entries import unreadable
-from cook.errors import CookWarning, OutputError, RecipeError, refuse_empty
+from cook.errors import CookWarning, OutputError, RecipeError, refuse_empty, unreadable
 from cook.loop.files import sha256_of
 
 OFF = "none"

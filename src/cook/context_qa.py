@@ -25,9 +25,8 @@ import orjson
 from cook import overlong
 from cook.engines import Ids
 from cook.entries import JSON_TYPES, Line, parse_line
-from cook.errors import Problem
+from cook.errors import Problem, shown
 from cook.format import Formatter, Pair
-from cook.plain_yaml import shown
 from cook.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
 from cook.recipe import FIELDS, Fields, Recipe
 from cook.records import BLANK_ANSWER, BLANK_QUESTION

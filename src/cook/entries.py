@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 import orjson
 
-from cook.errors import Problem, SourceError
+from cook.errors import Problem, unreadable
 
 T = TypeVar("T")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -74,11 +74,6 @@ def open_shard(path: str, at_once: int = READ_BYTES) -> IO[bytes]:
         return io.BufferedReader(pa.input_stream(path, compression=compression), READ_BYTES)
     except OSError as exc:
         raise unreadable(path, exc) from exc
-
-
-def unreadable(path: str | Path, exc: OSError) -> SourceError:
-    """The SourceError for a shard that cannot be opened, read or (pyarrow raises OSError there too) decompressed."""
-    return SourceError(f"{path}: cannot be read: {exc.strerror or exc}")
 
 
 class LineReader:

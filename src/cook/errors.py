@@ -22,6 +22,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.escapes import escaped
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from cook.store.outcome import Summary
 
 FOUND = 4  # what the command returns where verify or diff found something
+
+MAX_SHOWN = 500  # letters of a wrong value that a message shows
 
 
 class CookError(Exception):
@@ -168,3 +171,17 @@ class SeveralFailed(CookError):
         self.exit_code = max(error.exit_code for error in failures.values())
         lines = ((f"{name}:", line) for name, error in failures.items() for line in error.lines)
         super().__init__(*(line if line.startswith(escaped(name)) else f"{name} {line}" for name, line in lines))
+
+
+def unreadable(path: str | Path, exc: OSError) -> SourceError:
+    """The SourceError for a shard that cannot be opened, read or (pyarrow raises OSError there too) decompressed."""
+    return SourceError(f"{path}: cannot be read: {exc.strerror or exc}")
+
+
+def shown(value: Any) -> str:
+    """A value for a message: in short, however long or deep it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes; nesting
+        return f"a {'number' if isinstance(value, int) else type(value).__name__} too long to show"
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

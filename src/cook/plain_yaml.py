@@ -6,23 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cook.errors import RecipeError, refuse_empty
+from cook.errors import RecipeError, refuse_empty, shown
 
 if TYPE_CHECKING:
     import yaml
 
 MAX_BYTES = 1 << 20  # of a file
-MAX_SHOWN = 500  # letters of a wrong value that a message shows
 Place = tuple[str | int, ...]  # the keys and indices that lead to a value
-
-
-def shown(value: Any) -> str:
-    """A value for a message: in short, however long or deep it is."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of more digits than Python writes; nesting
-        return f"a {'number' if isinstance(value, int) else type(value).__name__} too long to show"
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 def read(path: str | Path, what: str) -> tuple[Any, dict[Place, int]]:

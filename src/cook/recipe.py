@@ -12,9 +12,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cook import plain_yaml
 from cook.catalog import COLLECTION
-from cook.errors import RecipeError
+from cook.errors import RecipeError, shown
 from cook.escapes import encodable
-from cook.plain_yaml import shown
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none", "wrap"]  # the last for a corpus alone
 Overlong = Literal["split", "truncate", "drop", "error"]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.catalog import is_safe
-from cook.entries import SUFFIXES, shard_name, unreadable
-from cook.errors import CookWarning, OutputExists, SourceError
+from cook.entries import SUFFIXES, shard_name
+from cook.errors import CookWarning, OutputExists, SourceError, unreadable
 from cook.escapes import encodable
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cook import plain_yaml
-from cook.errors import RecipeError
-from cook.plain_yaml import Place, shown
+from cook.errors import RecipeError, shown
+from cook.plain_yaml import Place
 
 KINDS = ("plain", "options", "thought", "options_thought")
 MODES = ("classic", "dialogue", "numbered", "few_shot", "next_turn")

@@ -26,8 +26,8 @@ import orjson
 from cook.corpora.documents import Document, Source, Texts, no_texts
 from cook.corpora.recipe import CorpusRecipe
 from cook.corpora.render import Rendered, Renderer
-from cook.entries import Part, open_shard, parts_of, unreadable
-from cook.errors import OutputError, SourceError, unwritable
+from cook.entries import Part, open_shard, parts_of
+from cook.errors import OutputError, SourceError, unreadable, unwritable
 from cook.loop.files import sha256_of
 from cook.sources import Shard
 from cook.tokenize import Tokenized

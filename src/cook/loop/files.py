@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.entries import unreadable
-from cook.errors import unwritable
+from cook.errors import unreadable, unwritable
 
 
 def line(row: Any) -> bytes:

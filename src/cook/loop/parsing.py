@@ -24,8 +24,8 @@ import numpy.typing as npt
 
 from cook import catalog, kinds
 from cook._version import __version__
-from cook.entries import BOM, MAX_LINE, Line, LineReader, Part, open_shard, unreadable
-from cook.errors import BadLines, InputError, OutputError, Problem, RecipeError, SourceError, refuse_empty
+from cook.entries import BOM, MAX_LINE, Line, LineReader, Part, open_shard
+from cook.errors import BadLines, InputError, OutputError, Problem, RecipeError, SourceError, refuse_empty, unreadable
 from cook.format import Pair
 from cook.kinds import SIDE
 from cook.loop.files import line, output, sha256_of, sync_folder, write_bytes, written

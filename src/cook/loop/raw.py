@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import orjson
 
-from cook.entries import BOM, JSON_TYPES, MAX_LINE, Line, LineReader, Part, open_shard, shard_name, unreadable
-from cook.errors import BadLines, InputError, Problem, SourceError
+from cook.entries import BOM, JSON_TYPES, MAX_LINE, Line, LineReader, Part, open_shard, shard_name
+from cook.errors import BadLines, InputError, Problem, SourceError, unreadable
 from cook.sources import SourceWarning
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz", ".txt.zst", ".parquet")
