@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 import cook
-from cook import RecipeError, cache, listing
+from cook import RecipeError, cache
 from cook.cli import COMMANDS, main
+from cook.commands.listing import datasets
 from cook.commands.options import Place
 
 # Options that take text which is no path: one that is new is put here, or is a Place.
@@ -106,7 +107,7 @@ def test_of_a_recipe(name):
 
 
 def test_of_what_is_no_name_of_the_package():
-    for call in (cache.info, cache.clear, cache.ready, listing.datasets):
+    for call in (cache.info, cache.clear, cache.ready, datasets):
         with pytest.raises(RecipeError, match="the path is empty"):
             call("")
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import SHARED
-from cook.engines import Engine, probe
+from cook.engine import Engine
+from cook.engines import probe
 from cook.engines.bundled import bundled_cuts, last_merges, tokenizer_json, vocabulary_fingerprint
 from cook.engines.hf import HfEngine
 from cook.engines.splintr import SplintrEngine

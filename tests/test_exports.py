@@ -556,8 +556,7 @@ def pairs(sample) -> dict[str, list[str]]:
 
 def decoded(labels) -> list[str]:
     """The pairs that labels train, as text; what is not trained parts outputs, and EOS ends each."""
-    from cook.exports.reading import find_tokenizer
-    from cook.tokenizer import reference_engine
+    from cook.tokenizer import find_tokenizer, reference_engine
 
     tokenizer = find_tokenizer({"name": "llama3", **llama3()}, None)
     engine = reference_engine(tokenizer)

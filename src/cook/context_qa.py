@@ -23,7 +23,7 @@ import numpy.typing as npt
 import orjson
 
 from cook import overlong
-from cook.engines import Ids
+from cook.engine import Ids
 from cook.entries import JSON_TYPES, Line, parse_line
 from cook.errors import Problem, shown
 from cook.format import Formatter, Pair

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.engines import Engine
+from cook.engine import Engine
 from cook.engines.bundled import byte_letters, plain_tokens
 from cook.presets import PRESETS
 from cook.tokenizer import Tokenizer, tokenizer_document

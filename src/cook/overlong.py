@@ -14,7 +14,7 @@ import bisect
 import itertools
 from collections.abc import Callable, Sequence
 
-from cook.engines import Ids, Offsets
+from cook.engine import Ids, Offsets
 from cook.format import Formatter, Pair
 from cook.protocol import EncodeRequests, Piece, SplitResult, T
 

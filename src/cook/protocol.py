@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cook.engines import Ids, Offsets
+from cook.engine import Ids, Offsets
 from cook.errors import Problem
 from cook.records import Raw, join
 

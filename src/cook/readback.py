@@ -16,7 +16,7 @@ import numpy as np
 
 from cook import overlong
 from cook.decoding import Decoder
-from cook.engines import Ids, Offsets
+from cook.engine import Ids, Offsets
 from cook.protocol import Shape, SplitResult, assemble
 from cook.records import token_ids
 from cook.tokenizer import Tokenizer, load_engine, reference_engine

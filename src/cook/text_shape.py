@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.engines import Ids
+from cook.engine import Ids
 from cook.errors import Problem
 from cook.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
 from cook.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,8 @@ import orjson
 
 from cook import cache, overlong, readback, spool
 from cook import records as records_module
-from cook.engines import Engine, Ids, Offsets
 from cook.entries import Line, LineReader, Part, lines_again, parse_line
-from cook.errors import Problem, SourceError, TokenizerError
+from cook.errors import Problem, SourceError
 from cook.loop.files import hash64
 from cook.marks import Marks
 from cook.protocol import Assembled, Record, Shape, SplitResult, assemble
@@ -29,7 +28,7 @@ from cook.recipe import Recipe
 from cook.records import BAD_LINE, EXAMPLE, HASHED, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Rows, token_ids
 from cook.sources import Shard
 from cook.spool import Index
-from cook.tokenizer import Tokenizer, load_engine, special_strings
+from cook.tokenizer import Tokenizer, checked, load_engine, special_strings
 
 BATCH = 2 << 20  # bytes of lines encoded in one call
 REMAKE_BATCH = 1 << 19  # bytes of lines re-made together
@@ -266,30 +265,6 @@ def read_records(job: Job, result: Tokenized, marks: Marks) -> Iterator[Batch]:
             batch, skipped, size = [], [], 0
     result.lines = reader.lines
     yield Batch(batch, np.array(skipped, SKIPPED))
-
-
-def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
-    """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
-    forbidden = np.zeros(tokenizer.vocab_size, bool)
-    forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
-    lowest = int(forbidden.argmax()) if forbidden.any() else tokenizer.vocab_size
-
-    def encode(texts: Sequence[str]) -> tuple[Ids, Offsets]:
-        ids, offsets = engine.encode(texts)
-        highest = int(ids.max(initial=0))
-        if highest >= tokenizer.vocab_size:
-            raise TokenizerError(
-                f"{engine.name} {engine.version} gave id {highest} for {tokenizer.name}, whose vocabulary has "
-                f"{tokenizer.vocab_size} ids; please report this"
-            )
-        if highest >= lowest and forbidden[ids].any():
-            raise TokenizerError(
-                f"{engine.name} {engine.version} gave the special token {int(ids[forbidden[ids]][0])} of "
-                f"{tokenizer.name} for ordinary text; please report this, and pass --engine hf"
-            )
-        return ids, offsets
-
-    return encode
 
 
 def example_table(made: Assembled, at: int) -> Rows:

@@ -13,15 +13,17 @@ import importlib.util
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from cook import cache
-from cook.engines import Engine, Offsets, growth
+from cook.engine import Engine, Ids, Offsets
+from cook.engines import growth
 from cook.engines.bundled import tokenizer_json
 from cook.engines.hf import HfEngine
 from cook.errors import CookWarning, TokenizerError
@@ -376,3 +378,45 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise TokenizerError(f"{path}: must hold a JSON object")
     return document
+
+
+def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | None = None) -> Tokenizer:
+    """The tokenizer of a manifest: the one that it names, or `named`, if it is the same. Raises TokenizerError."""
+    name = named or cooked_with["name"]
+    try:
+        settings = {"bos": cooked_with["bos"] or "none", "eos": cooked_with["eos"], "cache": cache}
+        found = resolve(Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings))
+    except TokenizerError as exc:
+        told = f"the data was cooked with {cooked_with['name']}; pass --tokenizer with its folder or file"
+        raise TokenizerError(told, *exc.lines) from exc
+    if found.fingerprint != cooked_with["fingerprint"]:
+        raise TokenizerError(
+            f"{name}: is not the tokenizer that the data was cooked with: its fingerprint is "
+            f"{found.fingerprint[:12]}…, the manifest has {cooked_with['fingerprint'][:12]}… of {cooked_with['name']}; "
+            "pass --tokenizer with its folder or file"
+        )
+    return found
+
+
+def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
+    """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
+    forbidden = np.zeros(tokenizer.vocab_size, bool)
+    forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
+    lowest = int(forbidden.argmax()) if forbidden.any() else tokenizer.vocab_size
+
+    def encode(texts: Sequence[str]) -> tuple[Ids, Offsets]:
+        ids, offsets = engine.encode(texts)
+        highest = int(ids.max(initial=0))
+        if highest >= tokenizer.vocab_size:
+            raise TokenizerError(
+                f"{engine.name} {engine.version} gave id {highest} for {tokenizer.name}, whose vocabulary has "
+                f"{tokenizer.vocab_size} ids; please report this"
+            )
+        if highest >= lowest and forbidden[ids].any():
+            raise TokenizerError(
+                f"{engine.name} {engine.version} gave the special token {int(ids[forbidden[ids]][0])} of "
+                f"{tokenizer.name} for ordinary text; please report this, and pass --engine hf"
+            )
+        return ids, offsets
+
+    return encode

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
+from cook import catalog, opening
 from cook.commands.options import PLACE
 from cook.commands.printing import echo, print_json, print_table
+from cook.errors import SourceError
 
 
 @click.command("list")
@@ -18,11 +21,9 @@ from cook.commands.printing import echo, print_json, print_table
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(what: str, source: str | None, as_json: bool) -> None:
     """List the data sets of the catalog or of a source, or the tokenizers that work offline."""
-    from cook import listing
-
     if what == "tokenizers" and source:
         raise click.UsageError("--source goes with datasets")
-    rows = listing.tokenizers() if what == "tokenizers" else listing.datasets(source)
+    rows = tokenizers() if what == "tokenizers" else datasets(source)
     if as_json:
         print_json(rows)
     else:
@@ -61,3 +62,36 @@ def clear(cache: str | None) -> None:
     from cook.cache import clear as empty
 
     echo(f"{empty(cache):,} bytes freed", err=True)
+
+
+def datasets(source: str | None) -> list[dict[str, Any]]:
+    """The catalog's data sets with their licences, or those that a source holds with their size. Raises SourceError."""
+    if source is None:
+        return [{"name": row.name, "licence": row.licence, "asks": row.duty} for row in catalog.CATALOG]
+    opened = opening.open_source(source)
+    rows = []
+    for name in opened.names():
+        try:
+            shards, problem = opened.listed(name), ""
+        except SourceError as exc:
+            shards, problem = [], str(exc)
+        size = sum(shard.size for shard in shards)
+        rows.append({"name": name, "shards": len(shards), "bytes": size, "problem": problem})
+    return rows
+
+
+def tokenizers() -> list[dict[str, Any]]:
+    """The presets."""
+    from cook.presets import PRESETS
+
+    return [
+        {
+            "name": preset.name,
+            "also": ", ".join(preset.aliases),
+            "models": preset.models,
+            "vocabulary": preset.vocab_size,
+            "bos": preset.bos,
+            "eos": preset.eos,
+        }
+        for preset in PRESETS.values()
+    ]

@@ -11,7 +11,7 @@ from importlib.metadata import version
 import fastokens
 import numpy as np
 
-from cook.engines import Ids, Offsets, engine_errors
+from cook.engine import Ids, Offsets, engine_errors
 
 
 class FastokensEngine:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cook.engines import Ids, Offsets, engine_errors
+from cook.engine import Ids, Offsets, engine_errors
 
 
 class HfEngine:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from cook.engines import Engine
+from cook.engine import Engine
 
 TEXTS = (
     "", " ", "  ", "   a", "\n", "\n\n", " \n \n  ", "\t\tx\t", "\r\n", "a\r\nb\rc", "\u00a0x", "\u3000全角　空白",

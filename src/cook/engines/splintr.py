@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import splintr
 
-from cook.engines import Ids, Offsets, engine_errors
+from cook.engine import Ids, Offsets, engine_errors
 from cook.presets import Preset, vocabulary
 
 

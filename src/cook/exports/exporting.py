@@ -29,6 +29,7 @@ from cook.store import manifest, publish
 from cook.store.older import older
 from cook.store.outcome import Outcome
 from cook.store.reader import Cooked, read_cooked
+from cook.tokenizer import find_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _settings(source: Cooked, target: str, split: str, attention: str | None, to
         pad_id=made["tokenizer"]["pad_id"],
         vocab_size=made["tokenizer"]["vocab_size"],
         few_shot=attention == "few-shot",
-        tokenizer=reading.find_tokenizer(made["tokenizer"], tokenizer) if TARGETS[target].decodes else None,
+        tokenizer=find_tokenizer(made["tokenizer"], tokenizer) if TARGETS[target].decodes else None,
     )
 
 

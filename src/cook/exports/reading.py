@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import orjson
 
 from cook.engines.hf import HfEngine
-from cook.errors import TokenizerError, unwritable
+from cook.errors import unwritable
 from cook.exports.job import Done, Job
 from cook.exports.rows import Rows, read_rows
 from cook.loop.files import sync
-from cook.recipe import Recipe
 from cook.store.unpack import read_data_sets
-from cook.tokenizer import Tokenizer, reference_engine, resolve
-
-
-def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | None = None) -> Tokenizer:
-    """The tokenizer of a manifest: the one that it names, or `named`, if it is the same. Raises TokenizerError."""
-    name = named or cooked_with["name"]
-    try:
-        settings = {"bos": cooked_with["bos"] or "none", "eos": cooked_with["eos"], "cache": cache}
-        found = resolve(Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings))
-    except TokenizerError as exc:
-        told = f"the data was cooked with {cooked_with['name']}; pass --tokenizer with its folder or file"
-        raise TokenizerError(told, *exc.lines) from exc
-    if found.fingerprint != cooked_with["fingerprint"]:
-        raise TokenizerError(
-            f"{name}: is not the tokenizer that the data was cooked with: its fingerprint is "
-            f"{found.fingerprint[:12]}…, the manifest has {cooked_with['fingerprint'][:12]}… of {cooked_with['name']}; "
-            "pass --tokenizer with its folder or file"
-        )
-    return found
+from cook.tokenizer import reference_engine
 
 
 def write(job: Job) -> Done:

@@ -13,14 +13,13 @@ import re
 import numpy as np
 
 from cook import overlong
-from cook.engines import Ids
+from cook.engine import Ids
 from cook.errors import TooLong
 from cook.format import Formatter
 from cook.loop.raw import Raw
 from cook.loop.rounds import Row, pairs_of
 from cook.recipe import Recipe
-from cook.tokenize import checked
-from cook.tokenizer import Tokenizer, load_engine, token_ends
+from cook.tokenizer import Tokenizer, checked, load_engine, token_ends
 
 DROP, TRUNCATE, ERROR = OVERLONG = ("drop", "truncate", "error")
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cook.engines import Ids
+from cook.engine import Ids
 from cook.entries import JSON_TYPES, Line
 from cook.errors import Problem
 

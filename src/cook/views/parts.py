@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.decoding import Decoder
-from cook.exports.reading import find_tokenizer
 from cook.store.reader import Sequence
-from cook.tokenizer import REFERENCE, load_engine
+from cook.tokenizer import REFERENCE, find_tokenizer, load_engine
 from cook.views.outputs import Output
 
 
