@@ -74,7 +74,7 @@ print(cook.process.start_method())
         ("", "fork"),  # the thread that loads the vocabulary is awaited
         pytest.param("import fastokens", "spawn", marks=needs_fastokens),
         (
-            "cook.presets.vocabulary(cook.presets.PRESETS['llama3']).encode_batch_flat(['some words'] * 100_000)",
+            "cook.presets.vocabulary(cook.presets.PRESETS['llama3']).encode_batch_flat(['words'] * 100_000)",
             "spawn",
         ),
         ("threading.Thread(target=time.sleep, args=[2], daemon=True).start()", "spawn"),
