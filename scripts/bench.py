@@ -99,8 +99,8 @@ class Bench:
         if self.recipe is None:
             print("\nspeed: pass --recipe")
             return
-        from cook.engines.bundled import tokenizer_json
-        from cook.presets import PRESETS
+        from cook.tokenizer.engines.bundled import tokenizer_json
+        from cook.tokenizer.presets import PRESETS
 
         reference = self.scratch / "llama3.json"
         reference.write_bytes(tokenizer_json(PRESETS["llama3"]))
@@ -203,7 +203,7 @@ class Bench:
         import pyarrow as pa
         from trl.data_utils import pack_dataset
 
-        from cook.pack import plan
+        from cook.pack.planner import plan
 
         count, limit = 1_000_000, 2048
         lengths = np.clip(np.random.default_rng(0).lognormal(np.log(345) - 0.405, 0.9, count).astype(int), 1, limit)
@@ -244,12 +244,12 @@ class Bench:
         """Codecs for the pages of real sequences; and pyarrow's own writer."""
         import pyarrow.parquet as pq
 
-        from cook.exports.tables import WRITER
-        from cook.store import columns, pages, unpack
+        from cook.store import columns, pages, read
+        from cook.trainers.tables import WRITER
 
         subprocess.run(self.command(self.grown(25 * MB)), check=True, capture_output=True)
         files = sorted((self.scratch / "out").glob("*/*.parquet"))
-        groups = [next(unpack.read_columns(file)) for file in files]
+        groups = [next(read.read_columns(file)) for file in files]
         batches = [pq.ParquetFile(file).read_row_group(0).combine_chunks().to_batches()[0] for file in files]
         tokens = sum(len(group["input_ids"][0]) for group in groups)
         path = self.scratch / "codec.parquet"
@@ -341,11 +341,11 @@ def peak_memory(command: list[str]) -> tuple[float, float]:
 def texts_of(source: Path, share: int, of: int) -> Iterator[list[str]]:
     """The formatted texts of every `of`-th part of a source, in batches as cook makes them."""
     from cook import Recipe
-    from cook.context_qa import parse
-    from cook.entries import LineReader, parts_of
-    from cook.errors import Problem
-    from cook.format import Formatter
-    from cook.tokenize import BATCH
+    from cook.core.errors import Problem
+    from cook.encode.parts import BATCH
+    from cook.read.lines import LineReader, parts_of
+    from cook.shapes.context_qa import parse
+    from cook.shapes.formatter import Formatter
 
     formatter = Formatter(Recipe(datasets="all", tokenizer="llama3"))
     shards = sorted(source.glob("*/shard/*.jsonl"))
@@ -367,7 +367,7 @@ def texts_of(source: Path, share: int, of: int) -> Iterator[list[str]]:
 def encode_share(source: Path, engine: str, share: int, of: int) -> tuple[float, float]:
     """In a worker: seconds to load the engine, and to encode a share of the texts, which are made outside of both."""
     from cook import Recipe
-    from cook.tokenizer import load_engine, resolve
+    from cook.tokenizer.loading import load_engine, resolve
 
     begun = time.perf_counter()
     made = load_engine(resolve(Recipe(datasets="all", tokenizer="llama3", engine=engine)))
@@ -397,17 +397,21 @@ def engine_alone(source: Path, engine: str, jobs: int, loading: list[float]) -> 
 
 def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     """Each stage alone, over the whole source, batch by batch, through the functions that cook calls."""
-    from cook import Recipe, process, records, spool
-    from cook.cache import ids_path
-    from cook.context_qa import ContextQA, parse
-    from cook.entries import LineReader, parts_of
-    from cook.errors import Problem
-    from cook.loop.files import sha256_of
-    from cook.pack import plan
-    from cook.protocol import assemble
-    from cook.store import columns, pages, parquet
-    from cook.tokenize import BATCH, example_table
-    from cook.tokenizer import load_engine, resolve
+    from cook import Recipe
+    from cook.core import records
+    from cook.core.cache import ids_path
+    from cook.core.errors import Problem
+    from cook.core.files import sha256_of
+    from cook.encode import spool
+    from cook.encode.parts import BATCH, example_table
+    from cook.executors import process
+    from cook.pack.planner import plan
+    from cook.read.lines import LineReader, parts_of
+    from cook.shapes.context_qa import ContextQA, parse
+    from cook.shapes.protocol import assemble
+    from cook.store import columns, pages
+    from cook.store import write as parquet
+    from cook.tokenizer.loading import load_engine, resolve
 
     process.settle()
     recipe = Recipe(datasets="all", tokenizer="llama3", engine="splintr", cache="none")
@@ -435,7 +439,7 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
         times[stage] += clock() - begun
 
     with counted("start-up"):
-        subprocess.run([sys.executable, "-c", "import cook.cli, cook.dataset, splintr"], check=True)
+        subprocess.run([sys.executable, "-c", "import cook.cli.app, cook.pipeline.build, splintr"], check=True)
     tokenizer = resolve(recipe)
     engine, shape = load_engine(tokenizer), ContextQA(recipe, tokenizer)
     for name in sorted(path.name for path in source.iterdir()):

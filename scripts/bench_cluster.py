@@ -88,17 +88,18 @@ def same(one: Path, other: Path) -> bool:
 
 def empty_jobs(address: str, scheduler: int, workers: list[int]) -> None:
     """What a job costs that does nothing."""
-    from cook import Recipe, executors
-    from cook.cluster import connected
-    from cook.tokenizer import resolve
+    from cook import Recipe
+    from cook.executors import local
+    from cook.executors.dask import connected
+    from cook.tokenizer.loading import resolve
 
     recipe = Recipe(datasets="all", tokenizer="llama3", executor="dask", scheduler=address)
     with connected(recipe) as pool:
         argument = resolve(recipe)  # most of what a job is sent with
-        list(executors.results(pool, id, [(0, argument)] * 100))
+        list(local.results(pool, id, [(0, argument)] * 100))
         before = [cpu([os.getpid()]), cpu([scheduler]), cpu(workers)]
         begun = time.perf_counter()
-        list(executors.results(pool, id, [(0, argument)] * EMPTY_JOBS))
+        list(local.results(pool, id, [(0, argument)] * EMPTY_JOBS))
         seconds = time.perf_counter() - begun
         took = [b - a for a, b in zip(before, [cpu([os.getpid()]), cpu([scheduler]), cpu(workers)], strict=True)]
     print(f"an empty job: {seconds / EMPTY_JOBS * 1000:.2f} ms; of CPU ", end="")

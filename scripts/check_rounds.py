@@ -21,13 +21,13 @@ from pathlib import Path
 import orjson
 
 from cook import parse, prompts
-from cook.entries import Line, LineReader, Part
-from cook.opening import open_source
+from cook.read.lines import Line, LineReader, Part
+from cook.read.sources import open_source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import published_rounds as published
-from test_rounds import a_generation, lines
+from synthesis.test_rounds import a_generation, lines
 
 TEXTS, ROUNDS, NEW, LENGTHS = 1000, 3, 400, (4096, 1024)
 

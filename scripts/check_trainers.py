@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cook import Recipe, export, read_cooked, run
-from cook.tokenizer import find_tokenizer, reference_engine
+from cook.tokenizer.loading import find_tokenizer, reference_engine
 
 SCRIPTS = Path(__file__).resolve().parent / "trainers"
 

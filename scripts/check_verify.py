@@ -18,8 +18,8 @@ from collections import Counter
 from pathlib import Path
 
 from cook import CookError, Recipe, run, verify
-from cook.opening import open_source
-from cook.recipe import OVERLONG, PACKINGS
+from cook.core.recipe import OVERLONG, PACKINGS
+from cook.read.sources import open_source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

@@ -32,13 +32,13 @@ from typing import NamedTuple, TypeVar
 
 import orjson
 
-from cook.catalog import ALL, select
-from cook.context_qa import Entry, parse
-from cook.entries import SUFFIXES, LineReader, Part
-from cook.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem
-from cook.format import Pair
-from cook.opening import open_source
-from cook.sources import Source
+from cook.core.catalog import ALL, select
+from cook.core.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem
+from cook.read.lines import SUFFIXES, LineReader, Part
+from cook.read.source import Source
+from cook.read.sources import open_source
+from cook.shapes.context_qa import Entry, parse
+from cook.shapes.formatter import Pair
 
 TOLERANCE = 0.01  # how far from the size asked for the result may be
 FLOOR = 0.02  # of an equal share: what a data set gets at least, however little of the source it is

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from cook.cli import COMMANDS, main
+from cook.cli.app import COMMANDS, main
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 

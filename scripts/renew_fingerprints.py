@@ -12,9 +12,9 @@ from pathlib import Path
 import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from commands.test_diff import GOLDEN
 from cook import Recipe, fingerprint, run
-from test_diff import GOLDEN
-from test_regression import FILE, PACKINGS, fingerprints
+from end_to_end.test_regression import FILE, PACKINGS, fingerprints
 
 
 def main() -> None:

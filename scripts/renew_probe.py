@@ -1,7 +1,7 @@
-"""Write src/cook/engines/probe.json and merges.npz.
+"""Write src/cook/tokenizer/engines/probe.json and merges.npz.
 
 The first has the ids of the probe texts for each preset, by the reference engine; the second, for each token of a
-preset, where the merge that makes it joins (see `cook.engines.bundled`).
+preset, where the merge that makes it joins (see `cook.tokenizer.engines.bundled`).
 
     python scripts/renew_probe.py
 
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-import cook.engines
-from cook.engines.bundled import last_merges, tokenizer_json, vocabulary_fingerprint
-from cook.engines.hf import HfEngine
-from cook.engines.probe import probe_ids
-from cook.presets import PRESETS
+import cook.tokenizer.engines
+from cook.tokenizer.engines.bundled import last_merges, tokenizer_json, vocabulary_fingerprint
+from cook.tokenizer.engines.hf import HfEngine
+from cook.tokenizer.engines.probe import probe_ids
+from cook.tokenizer.presets import PRESETS
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         document = tokenizer_json(preset)
         table[name] = probe_ids(HfEngine(document))
         cuts[name] = last_merges(orjson.loads(document))
-    path = Path(cook.engines.__file__).with_name("probe.json")
+    path = Path(cook.tokenizer.engines.__file__).with_name("probe.json")
     path.write_bytes(orjson.dumps(table) + b"\n")
     np.savez_compressed(path.with_name("merges.npz"), **cuts)
     print(f"{path}: {sum(len(rows) for rows in table.values())} texts")

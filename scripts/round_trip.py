@@ -18,11 +18,11 @@ from pathlib import Path
 import orjson
 
 from cook import Recipe, parse
-from cook.context_qa import Entry
-from cook.context_qa import parse as parse_entry
-from cook.entries import Line, LineReader, Part
-from cook.format import Formatter
-from cook.opening import open_source
+from cook.read.lines import Line, LineReader, Part
+from cook.read.sources import open_source
+from cook.shapes.context_qa import Entry
+from cook.shapes.context_qa import parse as parse_entry
+from cook.shapes.formatter import Formatter
 
 COLUMNS = ("entries", "no_pairs", "pairs", "with_marker", "marker_differs", "repeats", "differ")
 RECIPE = Recipe(datasets=("x",), tokenizer="x")

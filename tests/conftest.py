@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
-from hub_server import HubServer
 from reference import MODELS, write_model
+from servers.hub_server import HubServer
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 settings.register_profile("cook", deadline=None, derandomize=True)
@@ -101,7 +101,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cook(tmp_path: Path) -> Callable[..., Result]:
     """Run the command in a temporary folder: `cook("-d", "squad", …)`."""
-    from cook.cli import main
+    from cook.cli.app import main
 
     def invoke(*arguments: str) -> Result:
         before = Path.cwd()

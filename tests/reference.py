@@ -12,8 +12,8 @@ from pathlib import Path
 import orjson
 import splintr
 
-from cook.engines.bundled import byte_level_json, tokenizer_json
-from cook.presets import PRESETS
+from cook.tokenizer.engines.bundled import byte_level_json, tokenizer_json
+from cook.tokenizer.presets import PRESETS
 
 
 @dataclasses.dataclass(frozen=True)

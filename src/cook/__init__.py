@@ -1,41 +1,29 @@
 """cook: question-answer data over contexts -> packed training sequences with loss masks, on disk, for any base model.
 
-    sources    where shards come from: the Hub (hub/), a folder, the bundled sample  -> shard files
-      |
-    entries    JSONL -> Entry, strict, with shard and line
-      |
-    format     Entry + templates -> input text, output text                       (pure)
-      |
-    tokenize   texts -> ids in spool files, through an engine (engines/);         one part of a shard a job
-      |        overlong: examples longer than a sequence -> several that fit
-      |
-    pack       example lengths -> plan: which examples make which sequence        (pure; sees lengths only)
-      |
-    store      plan + tokens -> Parquet (pages), manifest, card; and back         one output file a job
-      |        mixing: the sequences of cooked data sets -> one shuffled stream
-      |        exports: the same as other trainers read them (exports/; a small writer a trainer)
-      |
-    dataset    one data set through the stages (accounts: what was left out; gather: its table, plan and files on disk)
-      |
-    pipeline   recipe -> its data sets over an executor (executors; cluster: Dask's workers) -> summary
-      |        corpora: contexts with their pairs as plain text in many styles, for pre-training; text or sequences
-      |
-    cli        parse, call one library function, print
+Packages, in the way of the data; each imports only from those below it (`tests/docs/test_layers.py` holds the table):
 
-    loop       a trained synthesizer's prompts, and its answers back into shards (loop/; generation is another's)
-
-    training   what is cooked -> a datasets.Dataset; rows -> batches for a model  (from Python; torch where used)
-    checking   what is cooked: manifest and sums (auditing), rows (rows), shards (proving, readback)  -> findings
-               (of corpora and of the loop: corpora/checking, loop/checking; `kinds` names what a folder can be)
-    comparing  two outputs, or one and a committed fingerprint -> what changed, in words (texts and lines: lines)
-    views      what is cooked, to look at: a sequence in the terminal (show), all of it as a page (report)
-
-Beside them: `recipe` (the configuration of a run), `tokenizer` (a name -> ids of BOS and EOS, and an engine) and
-`presets` (tokenizers that need no network), `spool` (the tokens of a part on disk) and `cache` (what keeps them between
-runs), `catalog` (the 35 data sets), `hub` (files from the Hugging Face Hub, checked), `modelscope` (collections there),
-`answers`, `transport` and `waiting` (what servers say, held against its forms, and how long they may take), `listing`,
-`progress` and `commands` (for the command), `process` (what is set in the command's and its workers' own),
-`errors` (all under CookError).
+    core        errors, results, records, the recipe, templates, files on disk, cache, progress
+    read        where shards come from (a folder, the sample, the Hub, ModelScope)  -> shard files, and their lines
+    store       results on disk: kinds, columns, Parquet, manifest, card, staging; and back
+    executors   local processes and Dask's workers, which run picklable functions
+      |
+    tokenizer   a name -> special ids, and an engine that gives ids of texts, and back
+    pack        example lengths -> plan: which examples make which sequence; splits; mixes       (sees lengths only)
+      |
+    shapes      a record -> the texts of an example; what is too long -> several that fit
+    trainers    sequences as trainers read them: a small writer a trainer; `load` and `Collator` from Python
+      |
+    encode      shards -> ids in spool files, one part of a shard a job; what was left out, and why
+    synthesis   a trained synthesizer's prompts, and its answers back into shards; generation is another's
+      |
+    pipeline    one data set through the stages; recipe -> its data sets over an executor -> summary; a mix
+      |
+    corpora     contexts with their pairs as plain text in many styles, for pre-training; text or sequences
+      |
+    check       verify: findings; diff: what changed, in words; fingerprints
+    views       a sequence in the terminal (show), all of an output as a page (report)
+      |
+    cli         parse, call one library function, print
 
     >>> from cook import Recipe, run
     >>> summary = run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=tmp))  # doctest: +SKIP
@@ -50,12 +38,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cook._version import __version__
-    from cook.checking import Checked, Verified, verify
-    from cook.comparing import Difference, diff
-    from cook.corpora.making import make_corpus
-    from cook.corpora.recipe import CorpusRecipe
-    from cook.corpora.styles import Styles, read_styles
-    from cook.errors import (
+    from cook.check.comparison import Difference, diff
+    from cook.check.fingerprints import fingerprint
+    from cook.check.rows import Finding
+    from cook.check.verifier import Checked, Verified, verify
+    from cook.core.errors import (
         BadLines,
         CookError,
         InputError,
@@ -68,18 +55,19 @@ if TYPE_CHECKING:
         TokenizerError,
         TooLong,
     )
-    from cook.exports.exporting import Exported, export
-    from cook.lines import fingerprint
-    from cook.loop.parsing import Parsed, parse
-    from cook.loop.prompts import Prompted, prompts
-    from cook.mixing import Mixed, mix
-    from cook.pipeline import Preview, preview, run
-    from cook.recipe import Recipe, read_config
-    from cook.rows import Finding
-    from cook.store.outcome import Result, Summary
-    from cook.store.reader import Cooked, Sequence, read_cooked
-    from cook.training import Collator, load
-    from cook.views.page import Reported, report
+    from cook.core.recipe import Recipe, read_config
+    from cook.core.results import Result, Summary
+    from cook.corpora.making import make_corpus
+    from cook.corpora.recipe import CorpusRecipe
+    from cook.corpora.styles import Styles, read_styles
+    from cook.pipeline.mixing import Mixed, mix
+    from cook.pipeline.runner import Preview, preview, run
+    from cook.store.outputs import Cooked, Sequence, read_cooked
+    from cook.synthesis.answer_files import Parsed, parse
+    from cook.synthesis.prompt_files import Prompted, prompts
+    from cook.trainers.collator import Collator, load
+    from cook.trainers.exporter import Exported, export
+    from cook.views.html_report import Reported, report
     from cook.views.showing import Shown, show
 
 __all__ = [
@@ -135,23 +123,23 @@ __all__ = [
 # Modules are imported when a name is first asked for: `import cook` costs nothing that is not used.
 _MODULES = {
     "_version": ("__version__",),
-    "checking": ("Checked", "Verified", "verify"),
-    "comparing": ("Difference", "diff"),
+    "check.comparison": ("Difference", "diff"),
+    "check.fingerprints": ("fingerprint",),
+    "check.rows": ("Finding",),
+    "check.verifier": ("Checked", "Verified", "verify"),
+    "core.recipe": ("Recipe", "read_config"),
+    "core.results": ("Result", "Summary"),
     "corpora.making": ("make_corpus",),
     "corpora.recipe": ("CorpusRecipe",),
     "corpora.styles": ("Styles", "read_styles"),
-    "exports.exporting": ("Exported", "export"),
-    "lines": ("fingerprint",),
-    "loop.parsing": ("Parsed", "parse"),
-    "loop.prompts": ("Prompted", "prompts"),
-    "mixing": ("Mixed", "mix"),
-    "pipeline": ("Preview", "preview", "run"),
-    "recipe": ("Recipe", "read_config"),
-    "rows": ("Finding",),
-    "store.outcome": ("Result", "Summary"),
-    "store.reader": ("Cooked", "Sequence", "read_cooked"),
-    "training": ("Collator", "load"),
-    "views.page": ("Reported", "report"),
+    "pipeline.mixing": ("Mixed", "mix"),
+    "pipeline.runner": ("Preview", "preview", "run"),
+    "store.outputs": ("Cooked", "Sequence", "read_cooked"),
+    "synthesis.answer_files": ("Parsed", "parse"),
+    "synthesis.prompt_files": ("Prompted", "prompts"),
+    "trainers.collator": ("Collator", "load"),
+    "trainers.exporter": ("Exported", "export"),
+    "views.html_report": ("Reported", "report"),
     "views.showing": ("Shown", "show"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -160,7 +148,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'errors')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'core.errors')}"), name)
 
 
 def __dir__() -> list[str]:

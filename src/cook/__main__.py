@@ -6,7 +6,7 @@ import os
 def start() -> None:
     """Run the command. An interrupt while it is imported is told as any other."""
     try:
-        from cook.cli import start as begin
+        from cook.cli.app import start as begin
     except KeyboardInterrupt:
         os.write(2, b"cook: interrupted\n")
         os._exit(130)

@@ -28,13 +28,19 @@ from hypothesis import strategies as st
 
 import cook
 from conftest import entry, pair, write_shard
-from cook import cache, spool
-from cook.errors import BadLines, CookError, InputError, SourceError
-from cook.recipe import read_config
+from cook.core import cache
+from cook.core.errors import BadLines, CookError, InputError, SourceError
+from cook.core.recipe import read_config
+from cook.encode import spool
 from cook.store import manifest
 
 SECONDS = 20  # for one input; they take hundredths
-SMALL = {"entries.MAX_LINE": 3000, "entries.READ_BYTES": 512, "tokenize.BATCH": 800, "tokenize.REMAKE_BATCH": 500}
+SMALL = {
+    "read.lines.MAX_LINE": 3000,
+    "read.lines.READ_BYTES": 512,
+    "encode.parts.BATCH": 800,
+    "encode.parts.REMAKE_BATCH": 500,
+}
 TRIED: Counter[str] = Counter()  # inputs and lines, by kind
 
 
@@ -189,14 +195,14 @@ def bake(folder: Path, data: bytes, on_error: str, suffix: str = "", overlong: s
 def written(data: bytes) -> dict[int, bytes]:
     """The lines of a shard that are not blank, by number: the plain way. One that is too long is bad, blank or not."""
     rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    most = SMALL["entries.MAX_LINE"]
+    most = SMALL["read.lines.MAX_LINE"]
     return {number: row for number, row in enumerate(rows, 1) if row.strip(b" \t\r\n\x0b\x0c") or len(row) > most}
 
 
 def is_entry(line: bytes) -> bool | None:
     """Whether a line is an entry, by the standard library; None where that reads JSON otherwise than the loader."""
-    if len(line) > SMALL["entries.MAX_LINE"] - 4:
-        return None if len(line) < SMALL["entries.MAX_LINE"] + 4 else False
+    if len(line) > SMALL["read.lines.MAX_LINE"] - 4:
+        return None if len(line) < SMALL["read.lines.MAX_LINE"] + 4 else False
     try:
         row = json.loads(line.decode(), parse_constant=lambda name: 1 / 0)
         json.dumps(row, ensure_ascii=False).encode()  # a lone surrogate cannot
@@ -216,7 +222,7 @@ def is_entry(line: bytes) -> bool | None:
 def small_limits(part_bytes: int) -> Iterator[None]:
     """The loader's limits, small."""
     with contextlib.ExitStack() as stack:
-        for name, value in {**SMALL, "entries.PART_BYTES": part_bytes}.items():
+        for name, value in {**SMALL, "read.lines.PART_BYTES": part_bytes}.items():
             stack.enter_context(mock.patch(f"cook.{name}", value))
         yield
 

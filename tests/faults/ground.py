@@ -18,7 +18,7 @@ import orjson
 
 from conftest import entry, pair, write_shard
 from cook import OutputError, read_cooked
-from cook.engines.bundled import byte_level_json
+from cook.tokenizer.engines.bundled import byte_level_json
 
 HERE = Path(__file__).parent
 SETS = ("one", "two")

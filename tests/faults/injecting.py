@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cook import Finding, OutputError, SourceError, TokenizerError, verify
-from cook.exports import tables
-from cook.figures import shape
-from cook.kinds import SKIPPED_NAME
-from cook.loop.files import sha256_of
-from cook.statistics import Made, Tally
-from cook.store import manifest, unpack
+from cook.core.files import sha256_of
+from cook.pack.statistics import Made, Tally
+from cook.pipeline.figures import shape
+from cook.store import manifest, read
 from cook.store.columns import COLUMNS, schema
+from cook.store.kinds import SKIPPED_NAME
+from cook.trainers import tables
 
 Rows = dict[str, list[Any]]  # by column, an array a row
 TOKENS = ("input_ids", "labels", "loss_mask")
@@ -64,7 +64,7 @@ class Bench:
     def read(self, name: str) -> Rows:
         """The rows of a file."""
         table = pq.read_table(self.folder / name)
-        flat = unpack.columns_of(table)
+        flat = read.columns_of(table)
         return {column: np.split(values.copy(), offsets[1:-1]) for column, (values, offsets) in flat.items()}
 
     def write(self, name: str, rows: Rows) -> None:

@@ -2,19 +2,20 @@
 
 import sys
 
-from cook import process
+from cook.executors import process
 
 if sys.argv[1:2] == ["spawned"]:
     process.ENGINES.add("sys")
 process.settle()  # before numpy is imported
 
-from cook import entries, executors  # noqa: E402
-from cook.store import parquet  # noqa: E402
+from cook.executors import local  # noqa: E402
+from cook.read import lines  # noqa: E402
+from cook.store import write  # noqa: E402
 
-executors.POOL_BYTES, entries.PART_BYTES, parquet.FILE_TOKENS = 0, 6_000, 12_000
+local.POOL_BYTES, lines.PART_BYTES, write.FILE_TOKENS = 0, 6_000, 12_000
 
 if __name__ == "__main__":
-    from cook.cli import start
+    from cook.cli.app import start
 
     sys.argv[1:] = sys.argv[2:] if sys.argv[1] == "spawned" else sys.argv[1:]
     start()

@@ -26,13 +26,12 @@ from typing import Any, NoReturn
 import pyarrow.parquet  # noqa: F401 - what a run imports is imported here
 import tokenizers  # noqa: F401
 
-import cook.engines.hf
-import cook.engines.probe
-import cook.engines.splintr
-import cook.pipeline  # noqa: F401
-from cook import entries, executors
-from cook.cli import main
-from cook.store import parquet, publish
+import cook.pipeline.runner  # noqa: F401
+from cook.cli.app import main
+from cook.executors import local
+from cook.read import lines
+from cook.store import staging
+from cook.store import write as parquet
 
 AUDITED = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "fcntl.flock", "mmap.__new__", "ctypes.dlsym"}
 CALLED = {"write", "flush", "close", "__exit__", "fsync"}
@@ -58,7 +57,7 @@ class Events:
     @staticmethod
     def unpublished(path: Any) -> bool:
         """What is still to become a result, and tokens."""
-        return any(part in (publish.WORK, "spools") for part in Path(str(path)).parts)
+        return any(part in (staging.WORK, "spools") for part in Path(str(path)).parts)
 
     def called(self, _: Any, event: str, what: Any) -> None:
         """See sys.setprofile."""
@@ -80,10 +79,10 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
         os.dup2(printed, 1)
         os.dup2(printed, 2)
         os.environ.update(request.get("environment", {}))
-        entries.PART_BYTES = request.get("part_bytes", 6_000)
+        lines.PART_BYTES = request.get("part_bytes", 6_000)
         parquet.FILE_TOKENS = request.get("file_tokens", 12_000)
         if not request.get("exchanges", True):
-            publish.exchange = lambda one, other: False  # as on a file system that cannot
+            staging.exchange = lambda one, other: False  # as on a file system that cannot
         if most := request.get("largest_file"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         counting = {key: request[key] for key in ("within", "kill_at", "kill_by") if key in request}
@@ -103,7 +102,7 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
 
 def serve() -> None:
     """Answer requests until there are no more."""
-    executors.WAITING = 4
+    local.WAITING = 4
     running: dict[int, tuple[int, int]] = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -9,7 +9,9 @@ import numpy as np
 import orjson
 import pytest
 
-from cook import OutputError, cache, read_cooked, records, spool
+from cook import OutputError, read_cooked
+from cook.core import cache, records
+from cook.encode import spool
 from cook.store import manifest
 from faults.ground import left_over, tree
 

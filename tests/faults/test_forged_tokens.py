@@ -18,15 +18,16 @@ from hypothesis import strategies as st
 
 import cook
 from conftest import entry, pair, write_shard
-from cook import records, tokenize
-from cook.cache import ids_path
-from cook.context_qa import ContextQA
-from cook.entries import Part
-from cook.errors import TokenizerError
-from cook.opening import open_source
-from cook.presets import PRESETS
-from cook.recipe import Recipe
-from cook.tokenizer import Tokenizer, load_engine, resolve, special_strings
+from cook.core import records
+from cook.core.cache import ids_path
+from cook.core.errors import TokenizerError
+from cook.core.recipe import Recipe
+from cook.encode import parts
+from cook.read.lines import Part
+from cook.read.sources import open_source
+from cook.shapes.context_qa import ContextQA
+from cook.tokenizer.loading import Tokenizer, load_engine, resolve, special_strings
+from cook.tokenizer.presets import PRESETS
 
 
 class Facts(NamedTuple):
@@ -103,16 +104,16 @@ def tokenized(made: Recipe, root: Path, tokenizer: Tokenizer) -> Iterator[list[i
     """The examples that the tokenize stage makes of a data set, from its spools."""
     (shard,) = open_source(str(root)).shards("set")
     names = str(root / "whole"), str(root / "remade")
-    job = tokenize.Job(
+    job = parts.Job(
         made,
         tokenizer,
         Part(str(shard.path), 0, None),
         shard,
         *names,
         ContextQA(made, tokenizer),
-        tokenize.read_records,
+        parts.read_records,
     )
-    result = tokenize.tokenize(job)
+    result = parts.tokenize(job)
     assert not result.problems
     for name, places in zip(names, (result.whole, result.remade), strict=True):
         raw = np.fromfile(ids_path(name), np.uint32) if len(places) else np.empty(0, np.uint32)
@@ -261,7 +262,7 @@ def test_an_engine_that_lets_one_through_is_stopped(tmp_path, models, monkeypatc
             ids[-1] = forged
             return ids, offsets
 
-    monkeypatch.setattr(tokenize, "load_engine", lambda tokenizer: Forger())
+    monkeypatch.setattr(parts, "load_engine", lambda tokenizer: Forger())
     write_shard(tmp_path, "set", [entry()])
     with pytest.raises(TokenizerError, match=message):
         list(tokenized(made, tmp_path, tokenizer))

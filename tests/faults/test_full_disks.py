@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import entry, pair, write_shard
-from cook.records import PLACED
+from cook.core.records import PLACED
 from cook.store import manifest
 from faults.ground import left_over, spools, tree, whole, write_source
 

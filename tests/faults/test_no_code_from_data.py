@@ -13,11 +13,11 @@ import pytest
 
 import cook
 from conftest import entry, pair, write_shard
-from cook import spool
-from cook.errors import RecipeError
-from cook.format import Formatter
-from cook.recipe import Recipe, read_config
-from cook.tokenizer import load_engine, resolve
+from cook.core.errors import RecipeError
+from cook.core.recipe import Recipe, read_config
+from cook.encode import spool
+from cook.shapes.formatter import Formatter
+from cook.tokenizer.loading import load_engine, resolve
 
 SOURCE = Path(cook.__file__).parent
 
@@ -148,7 +148,7 @@ ATTRIBUTES = {
 MODULES = {"pickle", "cPickle", "shelve", "marshal", "dill", "joblib", "torch", "subprocess", "tarfile", "transformers"}
 # Where one of these is right: (file, what), and why.
 KNOWN = {
-    ("presets.py", "from_pretrained"),  # splintr's own vocabularies, which lie in its package
+    ("tokenizer/presets.py", "from_pretrained"),  # splintr's own vocabularies, which lie in its package
 }
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cook import records, spool
+from cook.core import records
+from cook.encode import spool
 from faults.ground import left_over, started, tree, wait_for, whole, write_source
 
 BUSY = "another run is cooking this data set into this folder"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from cook import executors
-from cook.process import usable_cores
+from cook.executors import local
+from cook.executors.process import usable_cores
 from faults.ground import group, left_over, spools, started, tree, wait_for, write_source
 
 needs_fastokens = pytest.mark.skipif(find_spec("fastokens") is None, reason="fastokens, the extra fast, is not here")
@@ -60,11 +60,11 @@ BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spaw
 
 METHOD = """
 import threading, time
-import cook.presets, cook.process, cook.startup
-cook.process.settle()
-cook.startup.begin("llama3")
+import cook.tokenizer.presets, cook.executors.process, cook.cli.startup
+cook.executors.process.settle()
+cook.cli.startup.begin("llama3")
 {before}
-print(cook.process.start_method())
+print(cook.executors.process.start_method())
 """
 
 
@@ -74,7 +74,8 @@ print(cook.process.start_method())
         ("", "fork"),  # the thread that loads the vocabulary is awaited
         pytest.param("import fastokens", "spawn", marks=needs_fastokens),
         (
-            "cook.presets.vocabulary(cook.presets.PRESETS['llama3']).encode_batch_flat(['words'] * 100_000)",
+            "from cook.tokenizer.presets import *; "
+            "vocabulary(PRESETS['llama3']).encode_batch_flat(['words'] * 100_000)",
             "spawn",
         ),
         ("threading.Thread(target=time.sleep, args=[2], daemon=True).start()", "spawn"),
@@ -90,28 +91,28 @@ def test_workers_are_forked_of_one_thread_alone(before, method):
 
 
 PRELOADED = """
-import cook.executors, cook.process
+import cook.executors.local, cook.executors.process
 {before}
 if __name__ == "__main__":
-    size = cook.executors.POOL_BYTES * cook.executors.SPAWNED
-    names = "{{'json.tool', 'cook.recipe', 'cook.pipeline'}}"
-    with cook.executors.executor(2, size, ("json.tool", "cook.recipe")) as pool:
+    size = cook.executors.local.POOL_BYTES * cook.executors.local.SPAWNED
+    names = "{{'json.tool', 'cook.core.recipe', 'cook.pipeline.runner'}}"
+    with cook.executors.local.executor(2, size, ("json.tool", "cook.core.recipe")) as pool:
         print(pool.submit(eval, "sorted(" + names + " & __import__('sys').modules.keys())").result())
         print(pool._mp_context.get_start_method())
 """
 
 
-@pytest.mark.parametrize(("before", "method"), [("cook.process.settle()", "fork"), ("", "spawn")])
+@pytest.mark.parametrize(("before", "method"), [("cook.executors.process.settle()", "fork"), ("", "spawn")])
 def test_workers_import_what_is_named_before_they_have_work(before, method):
     command = [sys.executable, "-c", PRELOADED.format(before=before)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    assert (done.stdout.splitlines(), done.stderr) == (["['cook.recipe', 'json.tool']", method], "")
+    assert (done.stdout.splitlines(), done.stderr) == (["['cook.core.recipe', 'json.tool']", method], "")
 
 
 def test_an_error_ends_the_thread_that_sees_to_a_pool(monkeypatch):
     """Else Python wakes it at its own end, and now and then prints that what it wakes it by is closed."""
-    monkeypatch.setattr(executors, "ENDING", 30.0)  # on a machine that is busy
-    with pytest.raises(KeyError), executors.executor(2, executors.POOL_BYTES * executors.SPAWNED) as pool:
+    monkeypatch.setattr(local, "ENDING", 30.0)  # on a machine that is busy
+    with pytest.raises(KeyError), local.executor(2, local.POOL_BYTES * local.SPAWNED) as pool:
         assert pool._executor_manager_thread in threading.enumerate()
         manager = pool._executor_manager_thread
         raise KeyError

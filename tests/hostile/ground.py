@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from conftest import entry
-from cook.cli import main
+from cook.cli.app import main
 from hostile.values import PLACE
 
 LINE = json.dumps(entry("The pump runs at three bar in winter.")).encode() + b"\n"

@@ -13,11 +13,13 @@ import orjson
 import pytest
 
 from conftest import point_at
-from cook import TokenizerError, cache, transport
-from cook.answers import Asked, Refused
-from cook.hub import tokenizers
-from cook.hub.client import remove
-from cook.waiting import Watch
+from cook import TokenizerError
+from cook.core import cache
+from cook.read import transport
+from cook.read.answers import Asked, Refused
+from cook.read.hub.client import remove
+from cook.read.waiting import Watch
+from cook.tokenizer import hub_files
 from hostile.ground import LINE, Ground, some
 from hostile.values import (
     BODIES,
@@ -36,7 +38,7 @@ from hostile.values import (
     TYPES,
     WAITS,
 )  # fmt: skip
-from hub_server import HubServer, _Reply
+from servers.hub_server import HubServer, _Reply
 
 pytestmark = pytest.mark.filterwarnings("always::UserWarning")
 FILES = {"d/shard/0.jsonl": LINE * 20, "d/shard/1.jsonl": LINE * 30}
@@ -179,7 +181,7 @@ def test_a_tokenizer_is_asked_for_with_the_same_care(ground, server, name):
     server.add("o/m", {"tokenizer.json": b"{}"})
     server.twist("/resolve/", ground.placed(header(name, PLACE)))
     with pytest.raises(TokenizerError, match=f"(?i)sends {name}"):
-        tokenizers.tokenizer_file("o/m", "tokenizer.json")
+        hub_files.tokenizer_file("o/m", "tokenizer.json")
     ground.check()
 
 
@@ -215,9 +217,9 @@ def trickle(piece: bytes, pause_s: float) -> Callable[[_Reply], _Reply]:
 @pytest.mark.parametrize("part", ["/revision/", "/tree/", "/resolve/"])
 @pytest.mark.parametrize("what", ["byte by byte", "endless", "hang", "wait"])
 def test_nothing_is_waited_for_without_end(ground, server, monkeypatch, what, part):
-    monkeypatch.setattr("cook.waiting.PATIENCE_S", 1.5)
-    monkeypatch.setattr("cook.answers.LIST_BYTES", 1 << 20)
-    monkeypatch.setattr("cook.answers.Asked.__init__.__defaults__", (1 << 20, *Asked.__init__.__defaults__[1:]))
+    monkeypatch.setattr("cook.read.waiting.PATIENCE_S", 1.5)
+    monkeypatch.setattr("cook.read.answers.LIST_BYTES", 1 << 20)
+    monkeypatch.setattr("cook.read.answers.Asked.__init__.__defaults__", (1 << 20, *Asked.__init__.__defaults__[1:]))
     if what == "hang":
         server.fault("hang", part)
     elif what == "wait":
@@ -232,15 +234,15 @@ def test_nothing_is_waited_for_without_end(ground, server, monkeypatch, what, pa
 
 
 def test_pages_without_end(ground, server, monkeypatch):
-    monkeypatch.setattr("cook.answers.REQUESTS", 20)
+    monkeypatch.setattr("cook.read.answers.REQUESTS", 20)
     server.twist("/tree/", header("Link", f'<{server.url}/api/datasets/o/n/tree/main?x=1>; rel="next"'))
     ground.run("cook", *SOURCE, code=1, told="after 20 requests")
     assert len([r for r in server.requests if "/tree/" in r.path]) == 20
 
 
 def test_the_user_is_told_what_is_waited_for(ground, server, monkeypatch):
-    monkeypatch.setattr("cook.waiting.PATIENCE_S", 2.5)
-    monkeypatch.setattr("cook.waiting.TOLD_AFTER_S", 0.5)
+    monkeypatch.setattr("cook.read.waiting.PATIENCE_S", 2.5)
+    monkeypatch.setattr("cook.read.waiting.TOLD_AFTER_S", 0.5)
     server.fault("hang", "/tree/")
     told = r"warning: waiting for http://127.* \(it does not answer\); cook gives up in 2 s"
     ground.run("list", *SOURCE, code=1, told=told)

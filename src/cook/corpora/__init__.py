@@ -2,14 +2,14 @@
 
 styles      what a text may look like: YAML, checked -> Styles
   |
-pairs       a pair -> its kind, and its parts (options, chain of thought)        (pure)
+pair_parts  a pair -> its kind, and its parts (options, chain of thought)        (pure)
   |
 render      entries of one text + styles + seed -> the text                      (pure)
   |
 documents   a part of a shard -> texts, chains joined                            (one part a job)
   |
-texts       texts -> JSONL, Parquet                                              (one output file a job)
-tokens      texts -> ids, every one trained; then packed and stored as pairs are (see `cook.dataset`)
+text_files  texts -> JSONL, Parquet                                              (one output file a job)
+tokens      texts -> ids, every one trained; then packed and stored as pairs are (see `pipeline.build`)
   |
 making      recipe -> its data sets over an executor -> summary
 """

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from cook.context_qa import Entry, parse
+from cook.core.errors import Problem
+from cook.core.recipe import Recipe
+from cook.core.records import BAD_LINE, NO_PAIRS, PLACE, SKIPPED
 from cook.corpora.render import Passage, Rendered, Renderer
-from cook.entries import Line, LineReader, Part
-from cook.errors import Problem
-from cook.recipe import Recipe
-from cook.records import BAD_LINE, NO_PAIRS, PLACE, SKIPPED
-from cook.tokenize import Tokenized, bad_line
+from cook.encode.parts import Tokenized, bad_line
+from cook.read.lines import Line, LineReader, Part
+from cook.shapes.context_qa import Entry, parse
 
 INHERITS, FOLLOWED = "inherit_from_prev", "followed_by_next"
 KEYS = INHERITS.encode(), FOLLOWED.encode()

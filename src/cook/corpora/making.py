@@ -1,4 +1,4 @@
-"""Recipe of a corpus -> its data sets, side by side over an executor, as `pipeline` cooks them -> a summary."""
+"""Recipe of a corpus -> its data sets, side by side over an executor, as `pipeline.runner` cooks them -> a summary."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cook import accounts, kinds, pipeline, records, sources, tokenized
-from cook.corpora import documents, texts, tokens
+from cook.core import files, records
+from cook.core.errors import BadLines, RecipeError
+from cook.core.progress import Progress, silent
+from cook.core.recipe import Recipe
+from cook.core.results import Result, Summary
+from cook.corpora import documents, text_files, tokens
 from cook.corpora.recipe import CorpusRecipe
-from cook.dataset import EncodingStrategy, inputs, limited
-from cook.errors import BadLines, RecipeError
-from cook.executors import results
-from cook.loop import files
-from cook.pipeline import Means, Ready
-from cook.progress import Progress, silent
-from cook.recipe import Recipe
-from cook.sources import Shard
-from cook.store import card, manifest, publish
+from cook.encode import tokenized
+from cook.encode.parts import MAX_PROBLEMS
+from cook.encode.tokenized import Dough
+from cook.executors.local import results
+from cook.pipeline import limits, runner
+from cook.pipeline.build import EncodingStrategy, inputs, limited
+from cook.pipeline.runner import Means, Ready
+from cook.read import source
+from cook.read.source import Shard
+from cook.shapes.text import TextShape
+from cook.store import dataset_card, kinds, manifest, staging
 from cook.store.manifest import versions
-from cook.store.older import older
-from cook.store.outcome import Result, Summary
-from cook.text_shape import TextShape
-from cook.tokenize import MAX_PROBLEMS
-from cook.tokenized import Dough
+from cook.store.replace import older
 
 
 def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summary:
@@ -38,11 +40,11 @@ def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summa
     """
     if recipe.output is None:
         raise RecipeError("output: name the folder that gets a folder a data set")
-    return pipeline.over(recipe, progress or silent, _texts if recipe.is_text else _tokens)
+    return runner.over(recipe, progress or silent, _texts if recipe.is_text else _tokens)
 
 
 def _tokens(means: Means) -> contextlib.AbstractContextManager[Ready]:
-    return pipeline.kitchen(means, strategy=strategy_of(means.recipe))
+    return runner.kitchen(means, strategy=strategy_of(means.recipe))
 
 
 def strategy_of(recipe: Recipe) -> EncodingStrategy:
@@ -61,8 +63,8 @@ def strategy_of(recipe: Recipe) -> EncodingStrategy:
 @contextlib.contextmanager
 def _texts(means: Means) -> Iterator[Ready]:
     root = Path(means.recipe.output or "")
-    sources.refuse_inside(means.source, root)
-    card.refuse_others(root, corpora=True)
+    source.refuse_inside(means.source, root)
+    dataset_card.refuse_others(root, corpora=True)
     if not means.recipe.limit:
         means.progress("render", 0, means.size)
     yield Ready(functools.partial(_make_text, means, root), root, "")
@@ -84,15 +86,15 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
     old = older(root / name, head, kinds.CORPUS_DETERMINING, recipe.overwrite)
     if old is not None:
         means.progress("render", sum(shard.size for shard in shards))
-        accounts.refuse_bad_lines(recipe, root / name, old)
+        limits.refuse_bad_lines(recipe, root / name, old)
         return Result(root / name, old, True, time.perf_counter() - begun)
-    with publish.staging(root, name) as staged:
+    with staging.staging(root, name) as staged:
         out = staged / "out"
         out.mkdir()
         dough, done = _write(means, recipe, shards, staged)
         written = [(job, file) for job, file in done if file.rows]
         if not written:
-            raise accounts.none_left(name, "text", dough)
+            raise limits.none_left(name, "text", dough)
         outputs = []
         for index, (job, file) in enumerate(written):
             path = out / f"train-{index:05}-of-{len(written):05}.{recipe.format}"
@@ -102,17 +104,21 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
         made = head | versions() | {"styles": recipe.styles.data, "counts": _counts(dough, done)}
         made["outputs"] = outputs + tokenized.write_skipped(out, shards, dough)
         files.write_bytes(out / manifest.NAME, manifest.seal(made))
-        publish.publish(out, root, name)
+        staging.publish(out, root, name)
     return Result(root / name, made, False, time.perf_counter() - begun)
 
 
-Done = list[tuple[texts.TextJob, texts.TextDone]]
+Done = list[tuple[text_files.TextJob, text_files.TextDone]]
 
 
 def _write(means: Means, recipe: CorpusRecipe, shards: list[Shard], folder: Path) -> tuple[Dough, Done]:
     """Every file, in parallel; with a limit one after the other, until it is reached. Raises BadLines."""
-    jobs = ((0, job) for job in texts.jobs(recipe, shards, folder))
-    working = limited(means.pool, texts.write, list(jobs)) if recipe.limit else results(means.pool, texts.write, jobs)
+    jobs = ((0, job) for job in text_files.jobs(recipe, shards, folder))
+    working = (
+        limited(means.pool, text_files.write, list(jobs))
+        if recipe.limit
+        else results(means.pool, text_files.write, jobs)
+    )
     dough, done = Dough([], [], []), []
     for (_, job), file in working:
         for piece, part in zip(job.pieces, file.parts, strict=True):

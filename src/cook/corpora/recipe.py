@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
+from cook.core.recipe import CHECKS, PACKINGS, Recipe
 from cook.corpora.styles import Styles, read_styles
-from cook.recipe import CHECKS, PACKINGS, Recipe
 
 WRAP = "wrap"
 CORPUS_PACKINGS = (*PACKINGS, WRAP)

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from cook.corpora.pairs import Options, fixed, parse
+from cook.core.templates import compile_template
+from cook.corpora.pair_parts import Options, fixed, parse
 from cook.corpora.styles import MODES, PLACEHOLDER, SHAPE, Styles, Text, text_alone
-from cook.format import Pair
-from cook.templates import compile_template
+from cook.shapes.formatter import Pair
 
 T = TypeVar("T")
 CONTEXT = "context"  # the mode of a text without pairs

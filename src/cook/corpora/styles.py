@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cook import plain_yaml
-from cook.errors import RecipeError, shown
-from cook.plain_yaml import Place
+from cook.core import yaml_file
+from cook.core.errors import RecipeError, shown
+from cook.core.yaml_file import Place
 
 KINDS = ("plain", "options", "thought", "options_thought")
 MODES = ("classic", "dialogue", "numbered", "few_shot", "next_turn")
@@ -106,7 +106,7 @@ def bundled() -> Path:
 @lru_cache(maxsize=1)
 def own_styles() -> Styles:
     """Cook's own styles."""
-    value, _ = plain_yaml.read(bundled(), "a file of styles")
+    value, _ = yaml_file.read(bundled(), "a file of styles")
     return Styles(value)
 
 
@@ -118,7 +118,7 @@ def read_styles(path: str | Path | None = None) -> Styles:
     own = own_styles()
     if path is None:
         return own
-    value, lines = plain_yaml.read(path, "a file of styles")
+    value, lines = yaml_file.read(path, "a file of styles")
     problems = [
         f"{path}:{_line(lines, place)}: {_told(place)}{what}"
         for place, what in _misfits({} if value is None else value)

@@ -11,24 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from cook import pack
+from cook.core.errors import unwritable
+from cook.core.files import mapped
+from cook.core.recipe import Recipe
+from cook.core.records import PLACED, SKIPPED
 from cook.corpora.documents import Source, Texts
 from cook.corpora.recipe import WRAP, CorpusRecipe
 from cook.corpora.render import Renderer
-from cook.errors import unwritable
-from cook.loop.files import mapped
-from cook.marks import Marks
-from cook.recipe import Recipe
-from cook.records import PLACED, SKIPPED
-from cook.text_shape import Text
-from cook.tokenize import BATCH, Batch, Job, Tokenized
+from cook.encode.parts import BATCH, Batch, Job, Tokenized
+from cook.pack import planner
+from cook.shapes.special_text import Marks
+from cook.shapes.text import Text
 
 NONE = np.empty(0, SKIPPED)
 AT_ONCE = 1 << 20  # rows
 
 
 def read_texts(job: Job, result: Tokenized, marks: Marks) -> Iterator[Batch]:
-    """The texts that begin in a part, rendered; see `cook.tokenize.Reader`."""
+    """The texts that begin in a part, rendered; see `cook.encode.parts.Reader`."""
     recipe = job.recipe
     assert isinstance(recipe, CorpusRecipe)
     texts = Texts(Renderer(recipe.styles, recipe.seed), result, BATCH)
@@ -49,7 +49,7 @@ def cut(recipe: Recipe, folder: Path) -> None:
             for begin in range(0, len(placed), AT_ONCE):
                 texts = placed[begin : begin + AT_ONCE]
                 lengths = texts["tokens"].astype(np.int64)
-                pieces = pack.cut(lengths, recipe.max_length, at if wraps else None)
+                pieces = planner.cut(lengths, recipe.max_length, at if wraps else None)
                 rows = texts[pieces.text]
                 rows["at"] += pieces.begin
                 untrained = np.clip(rows["tokens"] - rows["trained"] - pieces.begin, 0, pieces.length)

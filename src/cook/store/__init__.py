@@ -1,11 +1,15 @@
 """Plan + tokens -> Parquet, manifest and card on disk; and back.
 
-parquet    sequences gathered from spool files into train-*.parquet, row group by row group
-pages      the bytes of such a file, laid out from arrays
-manifest   cook.json: what determined the bytes, and what they are; written last
-publish    a data set's folder, whole or not at all
-card       README.md of the root: `load_dataset(ROOT, "squad")`, licences, citation
-reader     a cooked data set, opened again and checked
+kinds         what a result can be, in words; its manifest's fields, and which of them determine its bytes
+columns       columns, schema and names of Parquet files
+write         sequences gathered from spool files into train-*.parquet, row group by row group
+pages         the bytes of such a file, laid out from arrays
+read          sequences back into arrays, and into a spool file
+manifest      cook.json: what determined the bytes, and what they are; written last
+staging       a data set's folder, whole or not at all
+replace       what lies there already: up to date, to be replaced, or another's
+dataset_card  README.md of the root: `load_dataset(ROOT, "squad")`, licences, citation
+outputs       a cooked data set, opened again and checked
 
 ROOT/
   README.md

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cook.records import IGNORE
+from cook.core.records import IGNORE
 from cook.store import pages
 
 if TYPE_CHECKING:

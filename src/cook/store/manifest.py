@@ -18,9 +18,9 @@ import numpy as np
 import orjson
 
 from cook._version import __version__
-from cook.catalog import is_safe
-from cook.errors import OutputError
-from cook.kinds import DETERMINING, NESTED, SHAPES
+from cook.core.catalog import is_safe
+from cook.core.errors import OutputError
+from cook.store.kinds import DETERMINING, NESTED, SHAPES
 
 NAME = "cook.json"
 FORMAT_VERSION = 1

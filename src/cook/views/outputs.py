@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from cook.errors import OutputError, RecipeError, SourceError
-from cook.kinds import CORPUS, MIX, SEQUENCES, refused
-from cook.loop.files import sha256_of
-from cook.store import manifest, unpack
+from cook.core.errors import OutputError, RecipeError, SourceError
+from cook.core.files import sha256_of
+from cook.store import manifest, read
 from cook.store.columns import schema
-from cook.store.reader import Sequence, cooked_folders, read_cooked
+from cook.store.kinds import CORPUS, MIX, SEQUENCES, refused
+from cook.store.outputs import Sequence, cooked_folders, read_cooked
 
 VERIFY = "`cook verify` says what is wrong"
 
@@ -69,7 +69,7 @@ class Output:
         names = (
             name
             for file in self.files(split)
-            for names in unpack.read_data_sets(self.folder / file["name"])
+            for names in read.read_data_sets(self.folder / file["name"])
             for name in names
         )
         return [number for number, name in enumerate(names) if name == data_set]
@@ -93,12 +93,12 @@ class Output:
         wanted = np.zeros(file["rows"], bool)
         wanted[row] = True
         self.check_schema(path)
-        [(flags, columns)] = unpack.read_wanted(path, wanted)
+        [(flags, columns)] = read.read_wanted(path, wanted)
         self.check_rows(path, columns)
         at = int(np.flatnonzero(flags)[0])
         name = self.name
         if self.mixed:
-            name = next(itertools.islice(itertools.chain.from_iterable(unpack.read_data_sets(path)), row, None))
+            name = next(itertools.islice(itertools.chain.from_iterable(read.read_data_sets(path)), row, None))
         return row_of(columns, at, name)
 
     def check_schema(self, path: Path) -> None:
@@ -113,7 +113,7 @@ class Output:
         if not there.equals(schema(self.mixed)):
             raise OutputError(f"{path}: its columns are not those that cook writes; {VERIFY}")
 
-    def check_rows(self, path: Path, columns: dict[str, unpack.Lists]) -> None:
+    def check_rows(self, path: Path, columns: dict[str, read.Lists]) -> None:
         """Raise OutputError for a row group that cannot be taken apart and decoded, as a forged one may be."""
         ids, by_token = columns["input_ids"]
         lengths, by_example = columns["seq_lengths"]
@@ -159,7 +159,7 @@ class Output:
         return f"{names[shard]}:{line}" if 0 <= shard < len(names) else f"shard {shard}:{line}"
 
 
-def row_of(columns: dict[str, unpack.Lists], row: int, data_set: str) -> Sequence:
+def row_of(columns: dict[str, read.Lists], row: int, data_set: str) -> Sequence:
     """A row of a row group."""
     fields = {name: values[offsets[row] : offsets[row + 1]] for name, (values, offsets) in columns.items()}
     return Sequence(**fields, dataset=data_set)

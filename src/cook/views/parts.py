@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cook.decoding import Decoder
-from cook.store.reader import Sequence
-from cook.tokenizer import REFERENCE, find_tokenizer, load_engine
+from cook.store.outputs import Sequence
+from cook.tokenizer.decoder import Decoder
+from cook.tokenizer.loading import REFERENCE, find_tokenizer, load_engine
 from cook.views.outputs import Output
 
 

@@ -15,8 +15,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from cook.errors import CookError
-from cook.views.tally import Lengths
+from cook.core.errors import CookError
+from cook.views.counts import Lengths
 
 INSTALL = "pip install 'instruct-cook[report]'"
 BINS = 48

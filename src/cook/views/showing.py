@@ -9,10 +9,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from cook import kinds
-from cook.errors import RecipeError, refuse_empty
-from cook.kinds import SEQUENCES
-from cook.store.reader import Sequence
+from cook.core.errors import RecipeError, refuse_empty
+from cook.store import kinds
+from cook.store.kinds import SEQUENCES
+from cook.store.outputs import Sequence
 from cook.views.outputs import Output, outputs
 from cook.views.parts import Example, Reader
 from cook.views.texts import ShownText, text_of

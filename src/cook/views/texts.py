@@ -9,9 +9,9 @@ from typing import IO, Any
 from rich.console import Console
 from rich.text import Text
 
-from cook.corpora.texts import read_rows
-from cook.errors import OutputError, SourceError
-from cook.loop.files import sha256_of
+from cook.core.errors import OutputError, SourceError
+from cook.core.files import sha256_of
+from cook.corpora.text_files import read_rows
 from cook.views.outputs import Output
 from cook.views.visible import folded, one_line
 

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cook.escapes import unseen
+from cook.core.escapes import unseen
 
 OPEN, CLOSE = "⟦⟧"
 SPACE, TAB, NEWLINE = "␣⇥↵"

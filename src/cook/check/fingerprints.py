@@ -1,0 +1,176 @@
+"""Fingerprints of what holds no tokens: corpora as text by texts, what the loop wrote by the lines of its files."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from cook.check.hashing import Hashes, mixed
+from cook.core.errors import refuse_empty
+from cook.core.files import hash64
+from cook.store import kinds, read
+from cook.store.kinds import SEQUENCES, refused
+from cook.store.outputs import Cooked, cooked_folders, read_cooked
+
+AT_ONCE = 1 << 16  # rows
+Place = tuple[str, int]  # of a text: the shard and the line that it begins on; of a line: its file and number
+SETTINGS = {kinds.CORPUS: "recipe", kinds.PROMPTS: "prompts", kinds.PARSE: "parse"}
+
+VERSION = 1
+KEY = "cook_fingerprint"
+# One row an example: index of its shard, line, hash.
+EXAMPLE = np.dtype([("shard", "i4"), ("line", "i4"), ("hash", "u8")])
+IDS = np.uint64(0xFFFF_FFFF_FFFF_0000)
+Table = npt.NDArray[np.void]
+
+
+def rows(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
+    """Each text or line, with its place. Raises OutputError."""
+    if cooked.manifest["kind"] == kinds.CORPUS:
+        from cook.corpora import text_files
+
+        shards = [row["name"] for row in cooked.manifest["inputs"]]
+        for output in cooked.manifest["outputs"]:
+            for row in text_files.read_rows(cooked.folder / output["name"]) if "split" in output else ():
+                place = shards[row["source_shard"]], row["source_line"]
+                yield place, orjson.dumps([row[name] for name in text_files.COLUMNS if not name.startswith("source_")])
+        return
+    paths = [(output["name"], cooked.folder / output["name"]) for output in cooked.manifest["outputs"]]
+    if cooked.manifest["kind"] == kinds.PROMPTS:
+        paths.append(("the prompts", cooked.folder.with_name(cooked.folder.name.removesuffix(kinds.SIDE))))
+    for name, path in paths:
+        with path.open("rb") as file:
+            yield from (((name, number), line) for number, line in enumerate(file, 1))
+
+
+def fingerprint_lines(cooked: Cooked) -> dict[str, Any]:
+    """See `fingerprint`. Raises OutputError."""
+    fields = cooked.manifest
+    number: dict[str, int] = {}
+    tables, table = [np.empty(0, EXAMPLE)], list[tuple[int, int, int]]()
+    ordered = hashlib.sha256()
+    for (name, line), content in rows(cooked):
+        table.append((number.setdefault(name, len(number)), line, hash64(content) & 0xFFFF_FFFF_FFFF_0000))
+        ordered.update(f"{name}\0{line}\0{len(content)}\0".encode() + content)
+        if len(table) >= AT_ONCE:
+            tables.append(np.array(table, EXAMPLE))
+            table = []
+    tables.append(np.array(table, EXAMPLE))
+    return {
+        "of": "text" if fields["kind"] == kinds.CORPUS else "line",
+        "recipe": fields[SETTINGS[fields["kind"]]],
+        "tokenizer": {key: value for key, value in fields.get("tokenizer", {}).items() if key != "special_ids"} or None,
+        "counts": fields["counts"],
+        "inputs": {row["name"]: row["sha256"] for row in fields["inputs"]},
+        "ordered": {"train": ordered.hexdigest()},
+        **packed(np.concatenate(tables), number),
+    }
+
+
+def texts_at(cooked: Cooked, places: list[Place]) -> Iterator[tuple[Place, str]]:
+    """The texts or lines at some places. Raises OutputError."""
+    wanted = {*places}
+    for place, content in rows(cooked):
+        if place in wanted:
+            text = content.decode(errors="replace")
+            yield place, orjson.loads(content)[0] if cooked.manifest["kind"] == kinds.CORPUS else text.rstrip("\n")
+
+
+def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fingerprint of a data set, a mix, or all that is cooked in a ROOT. Raises OutputError."""
+    refuse_empty(path=path)
+    found = {}
+    for folder in cooked_folders(Path(path)):
+        cooked = read_cooked(folder)
+        kind = cooked.manifest.get("kind")
+        if kind == kinds.EXPORT:
+            raise refused(folder, kind, "whose sequences are those that it was made from")
+        found[_name(cooked)] = _fingerprint(cooked) if kind in SEQUENCES else fingerprint_lines(cooked)
+    return {KEY: VERSION, "data_sets": found}
+
+
+def _name(cooked: Cooked) -> str:
+    return str(cooked.manifest.get("data_set", cooked.folder.resolve().name))
+
+
+def _fingerprint(cooked: Cooked) -> dict[str, Any]:
+    fields = cooked.manifest
+    mixed = fields.get("kind") == kinds.MIX
+    tables, ordered = [np.empty(0, EXAMPLE)], dict[str, Any]()
+    shards: list[str] = [] if mixed else [row["name"] for row in fields["inputs"]]
+    number = {name: index for index, name in enumerate(shards)}
+    for output in fields["outputs"]:
+        if "split" not in output:
+            continue
+        digest = ordered.setdefault(output["split"], hashlib.sha256())
+        path = cooked.folder / output["name"]
+        names = read.read_data_sets(path) if mixed else iter(())
+        for columns in read.read_columns(path):
+            for values, offsets in columns.values():
+                digest.update(np.diff(offsets).astype("<i4").tobytes() + values.astype("<i4").tobytes())
+            shard, by_example = columns["source_shard"]
+            table = np.empty(len(shard), EXAMPLE)
+            if mixed:  # shards count in each data set's own inputs
+                rows = next(names)
+                digest.update(json.dumps(rows).encode())
+                told = np.repeat(np.array(rows, object), np.diff(by_example)) if rows else np.empty(0, object)
+                labels = [f"{name}, shard {index}" for name, index in zip(told.tolist(), shard.tolist(), strict=True)]
+                table["shard"] = [number.setdefault(label, len(number)) for label in labels]
+            else:
+                table["shard"] = shard
+            table["line"] = columns["source_line"][0]
+            table["hash"] = _hashes(columns)
+            tables.append(table)
+    sources = fields["sources"] if mixed else fields["inputs"]
+    return {
+        **({"of": "piece"} if "styles" in fields else {}),
+        "recipe": fields["mix"] if mixed else fields["recipe"],
+        "tokenizer": {key: value for key, value in fields["tokenizer"].items() if key != "special_ids"},
+        "counts": fields["counts"],
+        "inputs": {row["name"]: row["sha256"] for row in sources},
+        "ordered": {split: digest.hexdigest() for split, digest in ordered.items()},
+        **packed(np.concatenate(tables), number),
+    }
+
+
+def packed(examples: Table, number: dict[str, int]) -> dict[str, Any]:
+    """The fields sum, hashes and lines of these examples, by the numbers of their shards."""
+    examples = examples[np.lexsort((examples["hash"], examples["line"], examples["shard"]))]
+    by_shard = {}
+    for name, index in number.items():
+        mine = examples["hash"][examples["shard"] == index]
+        by_shard[name] = {"examples": len(mine), "sum": f"{int(mine.sum(dtype=np.uint64)):016x}"}
+    return {
+        "sum": by_shard,
+        "hashes": base64.b64encode(examples["hash"].astype("<u8").tobytes()).decode(),
+        "lines": base64.b64encode(zlib.compress(np.diff(examples["line"], prepend=0).astype("<i4").tobytes())).decode(),
+    }
+
+
+def _hashes(columns: dict[str, read.Lists]) -> Hashes:
+    """64 bits an example: 48 of its ids, 16 of its mask and labels. A hash of each token and its place, summed."""
+    ids, _ = columns["input_ids"]
+    lengths = columns["seq_lengths"][0].astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    place = (np.arange(len(ids)) - np.repeat(starts, lengths)).astype(np.uint64)
+    labels = columns["labels"][0].astype(np.int64).view(np.uint64)
+    masks = columns["loss_mask"][0].astype(np.uint64)
+    of_ids = _sums(mixed(place << np.uint64(32) | ids.view(np.uint32)), starts)
+    of_mask = _sums(mixed(place << np.uint64(33) ^ labels << np.uint64(1) ^ masks), starts)
+    return of_ids & IDS | of_mask >> np.uint64(48)
+
+
+def _sums(values: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
+    if not len(starts):
+        return np.empty(0, np.uint64)
+    return mixed(np.add.reduceat(values, starts))

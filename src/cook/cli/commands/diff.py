@@ -1,0 +1,45 @@
+"""The commands `cook diff` and `cook fingerprint`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cook.cli.options import PLACE
+from cook.cli.printing import echo, print_json
+
+
+@click.command("diff")
+@click.argument("a", type=PLACE)
+@click.argument("b", type=PLACE)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def diff_command(a: str, b: str, as_json: bool) -> None:
+    """Say what changed from A to B: each a data set's folder, a ROOT, a mix, or a fingerprint's file.
+
+    Corpora as text are compared by their texts, packed ones by pieces, prompts and parsed data sets by lines.
+
+    Exit code 0: the same sequences, by the same recipe, of the same shards; 4: something differs.
+    """
+    from cook.check.comparison import diff
+    from cook.core.errors import FOUND
+
+    found = diff(a, b)
+    if as_json:
+        print_json({"same": found.same, "data_sets": found.data_sets})
+    else:
+        for name, told in found.data_sets.items():
+            echo(*(f"{name}: {line}" for line in told))
+        if found.same:
+            echo("same", err=True)
+    if not found.same:
+        sys.exit(FOUND)
+
+
+@click.command("fingerprint")
+@click.argument("path", type=PLACE)
+def fingerprint_command(path: str) -> None:
+    """Print the fingerprint of what is cooked: a small JSON file to commit, which diff compares with."""
+    from cook.check.fingerprints import fingerprint
+
+    print_json(fingerprint(path))

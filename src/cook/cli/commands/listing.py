@@ -1,0 +1,98 @@
+"""The commands `cook list` and `cook cache`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from cook.cli.options import PLACE
+from cook.cli.printing import echo, print_json, print_table
+from cook.core import catalog
+from cook.core.errors import SourceError
+from cook.read import sources
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
+@click.option(
+    "-s", "--source", metavar="SOURCE", type=PLACE, help="List what this source holds, as for cooking, not the catalog."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def command(what: str, source: str | None, as_json: bool) -> None:
+    """List the data sets of the catalog or of a source, or the tokenizers that work offline."""
+    if what == "tokenizers" and source:
+        raise click.UsageError("--source goes with datasets")
+    rows = tokenizers() if what == "tokenizers" else datasets(source)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, sys.stdout)
+
+
+@click.group("cache", cls=click.Group)
+def cache_command() -> None:
+    """Tokens that are kept between runs."""
+
+
+CACHE_OPTION = click.option(
+    "--cache", metavar="DIR", type=PLACE, help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]"
+)
+
+
+@cache_command.command()
+@CACHE_OPTION
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def info(cache: str | None, as_json: bool) -> None:
+    """Say where the cache lies and what it holds."""
+    from cook.core.cache import info as look
+
+    found = look(cache)
+    if as_json:
+        print_json(found)
+    else:
+        for name, value in found.items():
+            echo(f"{name:8} {value:,}" if isinstance(value, int) else f"{name:8} {value}")
+
+
+@cache_command.command()
+@CACHE_OPTION
+def clear(cache: str | None) -> None:
+    """Remove all that the cache holds."""
+    from cook.core.cache import clear as empty
+
+    echo(f"{empty(cache):,} bytes freed", err=True)
+
+
+def datasets(source: str | None) -> list[dict[str, Any]]:
+    """The catalog's data sets with their licences, or those that a source holds with their size. Raises SourceError."""
+    if source is None:
+        return [{"name": row.name, "licence": row.licence, "asks": row.duty} for row in catalog.CATALOG]
+    opened = sources.open_source(source)
+    rows = []
+    for name in opened.names():
+        try:
+            shards, problem = opened.listed(name), ""
+        except SourceError as exc:
+            shards, problem = [], str(exc)
+        size = sum(shard.size for shard in shards)
+        rows.append({"name": name, "shards": len(shards), "bytes": size, "problem": problem})
+    return rows
+
+
+def tokenizers() -> list[dict[str, Any]]:
+    """The presets."""
+    from cook.tokenizer.presets import PRESETS
+
+    return [
+        {
+            "name": preset.name,
+            "also": ", ".join(preset.aliases),
+            "models": preset.models,
+            "vocabulary": preset.vocab_size,
+            "bos": preset.bos,
+            "eos": preset.eos,
+        }
+        for preset in PRESETS.values()
+    ]

@@ -1,0 +1,79 @@
+"""The command `cook parse`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cook.cli.options import PLACE, keys
+from cook.cli.printing import echo, print_json, several
+
+if TYPE_CHECKING:
+    from cook.synthesis.answer_files import Parsed
+
+EPILOG = """\b
+Examples:
+  cook parse answers.jsonl --prompts prompts.jsonl --to pairs/news
+  cook parse answers.jsonl again.jsonl --prompts prompts.jsonl --to pairs/news --overwrite
+  cook -d news -s pairs -t llama3
+"""
+
+
+@click.command("parse", epilog=EPILOG)
+@click.argument("answers", nargs=-1, required=True, type=PLACE)
+@click.option("--to", metavar="COLLECTION/NAME", type=PLACE, required=True, help="The data set's folder.")
+@click.option("--prompts", metavar="FILE", type=PLACE, help="What was answered; what cook prompts wrote.")
+@click.option("--unique-questions", is_flag=True, help="Leave out questions asked before, whatever their case.")
+@click.option("--fields", metavar="NAME=KEY,…", help="Keys that differ from id=custom_id, text=text, context=context.")
+@click.option("--pair-template", metavar="TEXT", help="Without --prompts: as for cooking.")
+@click.option("--delimiter", metavar="TEXT", help="Without --prompts: as for cooking.")
+@click.option("--overwrite", is_flag=True, help="Replace a data set of other answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
+def command(answers: tuple[str, ...], fields: str | None, as_json: bool, quiet: bool, **asked: Any) -> None:
+    """Parse what a model wrote into a data set of contexts and pairs, which can be cooked.
+
+    ANSWERS are results in the OpenAI batch format, as vllm run-batch writes them, or lines of text with the prompt's
+    custom_id; in any order. What gave no pair is counted and recorded; what was not answered is listed, and written as
+    prompts to send again.
+    """
+    from cook.core.progress import bars
+    from cook.synthesis.answer_files import parse
+
+    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
+        made = parse(list(answers), fields=keys(fields) if fields else {}, progress=progress, **asked)
+    if not quiet:
+        _print(made)
+    if as_json:
+        print_json(made.as_dict("parse", "counts", "outputs"))
+
+
+WHY = {
+    "unfinished": "unfinished",
+    "no_question_marker": "without the marker of a question",
+    "no_answer_marker": "without the marker of an answer",
+    "several_answer_markers": "with several markers of an answer",
+    "blank_question": "with a blank question",
+    "blank_answer": "with a blank answer",
+    "repeat": "a repeat",
+    "repeated_question": "of a question asked before",
+}
+
+
+def _print(made: Parsed) -> None:
+
+    counts = made.counts
+    told = [f"{several(counts['pairs'], 'pair')} for {counts['with_pairs']:,} of {several(counts['entries'], 'entry')}"]
+    for why, count in counts["left_out"].items():
+        told.append(f"{several(count, 'piece')} left out: {WHY[why]} (left-out/skipped.jsonl)")
+    if counts["repeated"]:
+        told.append(f"{several(counts['repeated'], 'answer')} passed over: their prompts were answered before")
+    if unanswered := counts["failed"] + counts["missing"]:
+        told.append(
+            f"{several(unanswered, 'prompt')} without an answer ({counts['failed']:,} failed): send "
+            f"{made.folder / 'left-out' / 'rerun.jsonl'}, and parse again with both files of answers"
+        )
+    told.append(f"{'up to date' if made.up_to_date else f'{made.seconds:.2f} s'}: {made.folder}")
+    echo(*told, err=True)

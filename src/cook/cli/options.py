@@ -1,0 +1,140 @@
+"""The options that make a recipe, under their headings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+PRESET_NAMES = ("llama3", "llama2", "mistral")
+EXECUTORS = ("local", "dask")
+ENGINES = ("auto", "splintr", "fastokens", "hf")
+PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "none")
+
+
+class GroupedOption(click.Option):
+    """An option under a heading of the help."""
+
+    def __init__(self, *args: Any, heading: str = "Other", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+def _complete_datasets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    from click.shell_completion import CompletionItem
+
+    from cook.core.catalog import ALL, CATALOG
+
+    names = [ALL, *(data_set.name for data_set in CATALOG)]
+    return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
+
+
+def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    from click.shell_completion import CompletionItem
+
+    presets = [CompletionItem(name) for name in PRESET_NAMES if name.startswith(incomplete)]
+    # One that is printed is a line of what the shell reads.
+    return presets or [CompletionItem(incomplete, type="file")] * incomplete.isprintable()
+
+
+class Place(click.Path):
+    """A path, or what may be one: all options and arguments of that kind are of this type. None is empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        if value == "":
+            self.fail("the path is empty; is it of a variable that is not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PLACE = Place()
+
+
+def option(heading: str, *names: str, **settings: Any) -> Callable[[Any], Any]:
+    """An option under this heading."""
+    return click.option(*names, cls=GroupedOption, heading=heading, **settings)
+
+
+def share_or_count(value: str) -> float:
+    """A share, written with a point, or a whole number."""
+    try:
+        return float(value) if "." in value or "e" in value else int(value)
+    except ValueError as exc:
+        raise click.BadParameter(f"{value!r} is neither a share such as 0.01 nor a whole number") from exc
+
+
+def keys(value: str) -> dict[str, str]:
+    """NAME=KEY, several separated by commas."""
+    pairs = [item.partition("=") for item in value.split(",")]
+    if not all(name and sign and key for name, sign, key in pairs):
+        raise click.BadParameter(f"{value!r} is not of the form NAME=KEY,NAME=KEY")
+    return {name.strip(): key.strip() for name, _, key in pairs}
+
+
+WHAT, SEQUENCES, TEXT, RUN, CLUSTER = "What to cook", "Sequences", "Text", "Run", "Cluster"
+
+# The settings of a recipe, each None unless given: then the configuration file's holds, then the recipe's default.
+RECIPE_OPTIONS = (
+    option(WHAT, "-d", "--dataset", "datasets", multiple=True, metavar="NAME", shell_complete=_complete_datasets,
+            help="Data set, any case; repeatable; all: every one that the source holds."),
+    option(WHAT, "-t", "--tokenizer", metavar="NAME", type=PLACE, shell_complete=_complete_tokenizers,
+            help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
+    option(WHAT, "-s", "--source", metavar="SOURCE", type=PLACE,
+            help="hub; hf://datasets/OWNER/NAME[@REV]; modelscope; sample; a folder of DATASET/shard/*.jsonl.  [hub]"),
+    option(WHAT, "--revision", metavar="REV", help="Branch, tag or commit of a source on the Hub.  [main]"),
+    option(WHAT, "--follow-links", is_flag=True, default=None,
+            help="Read what symbolic links lead to outside of the source folder."),
+    option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
+            help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]"),
+    option(WHAT, "-o", "--output", metavar="ROOT", type=PLACE,
+            help="Folder that gets a folder a data set.  [cooked/TOKENIZER]"),
+    option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
+    option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(PACKINGS),
+            help="best-fit, best-fit-decreasing, in-order (the published recipe), none.  [best-fit]"),
+    option(SEQUENCES, "--overlong", metavar="HOW", type=click.Choice(["split", "truncate", "drop", "error"]),
+            help="An example over the length: split by pairs; truncate, which also cuts the context of a pair that is "
+            "still too long; drop; error.  [split]"),
+    option(SEQUENCES, "--max-dropped", type=float, metavar="SHARE",
+            help="Largest share of a data set's pairs that may be lost to length.  [0.05]"),
+    option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
+    option(SEQUENCES, "--validation", type=share_or_count, metavar="SHARE|N",
+            help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),
+    option(SEQUENCES, "--dedup", is_flag=True, default=None,
+            help="Leave out entries that repeat another's context and pairs exactly."),
+    option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each data set."),
+    option(TEXT, "--fields", type=keys, metavar="NAME=KEY,…",
+            help="Keys of a line that differ from context=context, pairs=QA_list, question=Q, answer=A."),
+    option(TEXT, "--bos", metavar="TOKEN", help="Opens an input; none: no BOS.  [the tokenizer's]"),
+    option(TEXT, "--eos", metavar="TOKEN", help="Closes an output.  [the tokenizer's]"),
+    option(TEXT, "--context-template", metavar="TEXT", help="[' <CON> {context} </CON>']"),
+    option(TEXT, "--pair-template", metavar="TEXT", help="['<QUE> {question} <ANS> {answer} </END>']"),
+    option(TEXT, "--delimiter", metavar="TEXT", help="After the context and between pairs.  [two newlines]"),
+    option(RUN, "--engine", metavar="NAME", type=click.Choice(ENGINES),
+            help="auto, splintr, fastokens, hf: all give the same ids.  [auto: the faster for the size]"),
+    option(RUN, "--jobs", type=int, metavar="N", help="Processes.  [usable cores]"),
+    option(RUN, "--cache", metavar="DIR", type=PLACE,
+            help="Folder that keeps tokens between runs.  [$COOK_CACHE, ~/.cache/cook]"),
+    option(RUN, "--no-cache", "cache", flag_value="none", help="Keep no tokens, and use none."),
+    option(RUN, "--overwrite", is_flag=True, default=None, help="Replace a result of another recipe or other inputs."),
+    option(CLUSTER, "--executor", metavar="NAME", type=click.Choice(EXECUTORS),
+            help="Where the work runs: local, or dask: on the workers of a cluster.  [local]"),
+    option(CLUSTER, "--scheduler", metavar="ADDRESS", help="The cluster's scheduler: tcp://HOST:PORT, tls://HOST:PORT."),
+    option(CLUSTER, "--scheduler-file", metavar="FILE", type=PLACE,
+            help="The file that the scheduler put its address into."),
+    option(CLUSTER, "--tls-ca", metavar="FILE", type=PLACE,
+            help="For tls://, who signed: PEM.  [as Dask is configured]"),
+    option(CLUSTER, "--tls-cert", metavar="FILE", type=PLACE, help="This client's certificate: PEM.  [likewise]"),
+    option(CLUSTER, "--tls-key", metavar="FILE", type=PLACE, help="Its key: PEM.  [likewise]"),
+)  # fmt: skip
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that make a recipe, for a command that takes one."""
+    for option in reversed(RECIPE_OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,141 @@
+"""What a run of `cook` prints: what it would do, and what it did."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from cook.cli.printing import echo, print_json, print_table, print_yaml, several
+
+if TYPE_CHECKING:
+    from cook.core.results import Summary
+    from cook.pipeline.runner import Preview
+
+
+def print_preview(ready: Preview, as_json: bool) -> None:
+    """The recipe with all that it leaves open, and its shards, on standard output."""
+    shards = {name: [shard.place for shard in found] for name, found in ready.shards.items()}
+    settings = ready.recipe.as_dict() | {
+        "datasets": list(ready.shards),
+        "output": str(ready.root),
+        "bos": ready.tokenizer.bos or "none",
+        "eos": ready.tokenizer.eos,
+    }
+    if commit := ready.source.provenance().get("commit"):  # so that what is printed fetches the same again
+        settings |= {"source": settings["source"].partition("@")[0], "revision": commit}
+    if as_json:
+        print_json({"recipe": settings, "shards": shards})
+        return
+    recipe = {key: value for key, value in settings.items() if value is not None}
+    print_yaml(recipe)
+    for name, found in ready.shards.items():
+        size = sum(shard.size for shard in found)
+        echo(f"# {name}: {len(found)} shards, {size:,} bytes")
+        echo(*(f"#   {path}" for path in shards[name]))
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """What `--json` prints of a run; docs/json.md."""
+    return {
+        "root": str(summary.root),
+        "tokenizer": summary.tokenizer or None,  # none for text
+        "seconds": round(summary.seconds, 3),
+        "data_sets": [
+            {
+                "name": result.name,
+                **result.as_dict("counts", "outputs"),
+                "figures": result.manifest.get("figures"),  # text has none
+            }
+            for result in summary.results
+        ],
+        "failures": [],
+    }
+
+
+def print_summary(summary: Summary) -> None:
+    """What was made and left out, on standard error."""
+    if any("styles" in result.manifest for result in summary.results):
+        print_texts(summary)
+        return
+    rows = []
+    for result in summary.results:
+        counts, figures = result.counts, result.manifest["figures"]
+        rows.append(
+            {
+                "data set": result.name,
+                **{key: counts[key] for key in ("entries", "pairs", "examples", "sequences", "tokens")},
+                "trained": f"{figures['trained_share']:.1%}",
+                "full": f"{figures['utilisation']:.1%}",
+                "seconds": "up to date" if result.up_to_date else f"{result.seconds:.2f}",
+            }
+        )
+    print_table(rows, sys.stderr)
+    for result in summary.results:
+        echo(*(f"{result.name}: {line}" for line in _told(result.counts)), err=True)
+    echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+    for result in summary.results:
+        place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
+        for split in result.counts.get("splits", ("train",)):
+            echo(f'load_dataset({place}, split="{split}")', err=True)
+
+
+def _told(counts: dict[str, Any]) -> list[str]:
+    """What was split, cut or left out, and what text may confuse who parses a model's output, in words."""
+    from cook.core.records import REASON_WORDS
+
+    lines = []
+    if counts["split"]:
+        cut = f"; {several(counts['truncated'], 'example')} with a cut context" if counts["truncated"] else ""
+        lines.append(f"{several(counts['split'], 'entry')} too long for a sequence made into several examples{cut}")
+    for kind, one in (("entries", "entry"), ("pairs", "pair")):
+        for reason, count in counts[f"skipped_{kind}"].items():
+            told = several(count, "line" if reason == "bad_line" else one)
+            lines.append(f"{told} {REASON_WORDS[reason]} left out (skipped.jsonl)")
+    for split, made in counts.get("splits", {}).items():
+        parts = (several(made[kind + "s"], kind) for kind in ("example", "sequence", "token"))
+        lines.append(f"{split}: {', '.join(parts)}")
+    if counts["markers"]:
+        held = ", ".join(f"{marker} in {several(count, 'entry')}" for marker, count in counts["markers"].items())
+        lines.append(f"template markers in the text itself: {held}")
+    if counts["special_strings"]:
+        lines.append(f"{several(counts['special_strings'], 'entry')} with the text of a special token, cooked as text")
+    return lines
+
+
+def print_texts(summary: Summary) -> None:
+    """What was made, on standard error."""
+    rows = []
+    for result in summary.results:
+        counts = result.counts
+        row = {"data set": result.name, **{key: counts[key] for key in ("entries", "pairs", "texts")}}
+        row |= {key: counts[key] for key in ("letters", "sequences", "tokens") if key in counts}
+        row["seconds"] = "up to date" if result.up_to_date else f"{result.seconds:.2f}"
+        rows.append(row)
+    print_table(rows, sys.stderr)
+    for result in summary.results:
+        echo(*(f"{result.name}: {line}" for line in _told_texts(result.counts)), err=True)
+    echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+    for result in summary.results:
+        place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
+        echo(f'load_dataset({place}, split="train")', err=True)
+
+
+def _told_texts(counts: dict[str, Any]) -> list[str]:
+    """How the texts came about, and what was left out, in words."""
+    from cook.core.records import REASON_WORDS
+
+    def listed(parts: dict[str, int]) -> str:
+        return ", ".join(f"{name} {count:,}" for name, count in parts.items())
+
+    lines = [f"modes: {listed(counts['modes'])}; context after the pairs {counts['context_after']:,}"]
+    if counts["kinds"]:
+        lines.append(f"pairs: {listed(counts['kinds'])}")
+    if counts["options"]:
+        lines.append(f"options with other names and order, or why not: {listed(counts['options'])}")
+    if counts["chains"]:
+        lines.append(f"chains: {listed(counts['chains'])}")
+    for kind, one in (("entries", "entry"), ("pairs", "pair")):
+        for reason, count in counts[f"skipped_{kind}"].items():
+            told = several(count, "line" if reason == "bad_line" else one)
+            lines.append(f"{told} {REASON_WORDS[reason]} left out (skipped.jsonl)")
+    return lines

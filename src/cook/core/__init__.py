@@ -1,0 +1,1 @@
+"""What every package stands on: errors, results, records, the recipe, templates, files on disk, cache, progress."""

@@ -1,0 +1,187 @@
+"""Every error that cook raises on purpose, and the exit code that each gives the command.
+
+    CookError                1   base of all
+    ├── RecipeError          2   a setting is wrong: a flag, a key of the YAML file, a data set's name
+    ├── SourceError          1   data sets or shards cannot be found or read
+    ├── TokenizerError       1   a tokenizer cannot be had, or has no such token
+    ├── OutputError          1   the output cannot be written or read
+    │   └── OutputExists     1   another result is there already
+    ├── ClusterError         1   a cluster cannot be reached, does not fit, or was lost
+    ├── InputError           3   the data is rejected
+    │   ├── BadLines         3   lines that are not entries, each with file:line: field
+    │   └── TooLong          3   examples longer than a sequence, beyond what the recipe allows
+    └── SeveralFailed        highest of the data sets that failed, each of which stands in it
+
+    (no error)               4   verify or diff found a difference; a damaged manifest is one too
+
+Errors of other libraries are turned into one of these where they are called, `from` the original.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cook.core.escapes import escaped
+
+if TYPE_CHECKING:
+    from cook.core.results import Summary
+
+FOUND = 4  # what the command returns where verify or diff found something
+
+MAX_SHOWN = 500  # letters of a wrong value that a message shows
+
+
+class CookError(Exception):
+    """Base of every error that cook raises on purpose. `exit_code` is what the command returns for it.
+
+    Each argument is a line of the message. A line break in one is of a name or of another's words: it is escaped, with
+    all that could steer a terminal, where the message is asked for.
+    """
+
+    exit_code = 1
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its message, as they are printed."""
+        return [escaped(str(line)) for line in self.args]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From a worker to whoever waits for it, whatever its constructor takes."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[CookError], args: tuple[Any, ...], state: dict[str, Any]) -> CookError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class CookWarning(UserWarning):
+    """Base of every warning that cook gives on purpose; it is one line, escaped as an error's."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__())
+
+
+class RecipeError(CookError):
+    """One or more settings are wrong; the message lists all of them."""
+
+    exit_code = 2
+
+
+class SourceError(CookError):
+    """A source, a data set in it, or a shard cannot be found or read."""
+
+
+class TokenizerError(CookError):
+    """A tokenizer cannot be had, cannot encode, or lacks a token that the recipe needs."""
+
+
+class ClusterError(CookError):
+    """The cluster cannot be reached, its workers do not fit, or it was lost."""
+
+
+class OutputError(CookError):
+    """The output folder cannot be written, or what lies in it cannot be read back."""
+
+
+class OutputExists(OutputError):
+    """A result of another recipe or of other inputs lies where this one would go."""
+
+
+def unwritable(path: str | os.PathLike[str], exc: OSError, takes: int = 0) -> OutputError:
+    """The OutputError for a path that cannot be written; where room is short, with about how many bytes it `takes`."""
+    reason = os.strerror(exc.errno) if exc.errno else str(exc)  # pyarrow puts words of its own around the system's
+    no_room = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    told = f"; it takes about {takes:,} bytes there" if no_room and takes else ""
+    return OutputError(f"{os.fspath(path)}: cannot be written: {reason}{told}")
+
+
+def refuse_empty(**paths: Any) -> None:
+    """Raise RecipeError for a path that is "", as of a shell's variable that is not set: it would mean this folder."""
+    for name, given in paths.items():
+        if "" in (given if isinstance(given, (list, tuple)) else [given]):
+            raise RecipeError(f"{name}: the path is empty; name a file or a folder")
+
+
+class InputError(CookError):
+    """The data is rejected; nothing was written."""
+
+    exit_code = 3
+
+
+class Problem(NamedTuple):
+    """What is wrong with one line of a shard."""
+
+    shard: str  # path of the shard as found
+    line: int  # 1-based
+    field: str  # "QA_list[2].A", or "" for the line as a whole
+    what: str
+
+    def __str__(self) -> str:
+        field = f" {self.field}:" if self.field else ""
+        return f"{self.shard}:{self.line}:{field} {self.what}"
+
+
+UNREAD = "(the shard after this one was not read)"
+SKIPPABLE = "(--on-error skip leaves such lines out, and records them)"
+NO_OBJECT = ("is not JSON", "must be an object")
+JSON_LINES = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` writes a JSON array so)"
+
+
+class BadLines(InputError):
+    """Lines that are not entries. `problems` are the first of them; `count` is how many there are in their shard.
+
+    `unread` shards after it were not looked at. `skippable` lines are those that `on_error` can leave out.
+    """
+
+    def __init__(self, problems: Sequence[Problem], count: int, unread: int = 0, skippable: bool = False) -> None:
+        self.problems, self.count = list(problems), count
+        rest = count - len(self.problems)
+        lines = [str(problem) for problem in self.problems]
+        if rest:
+            lines.append(f"… and {rest} more")
+        if unread:
+            lines.append(f"(the {unread} shards after this one were not read)" if unread > 1 else UNREAD)
+        first = self.problems[0]
+        if first.line == 1 and first.what.startswith(NO_OBJECT):
+            lines.append(JSON_LINES)
+        elif skippable:
+            lines.append(SKIPPABLE)
+        super().__init__(*lines)
+
+
+class TooLong(InputError):
+    """Examples longer than a sequence, beyond what `overlong` and `max_dropped` allow."""
+
+
+class SeveralFailed(CookError):
+    """More than one data set failed. `failures` maps names to their errors, `summary` holds the ones that are done."""
+
+    def __init__(self, failures: Mapping[str, CookError], summary: Summary) -> None:
+        self.failures, self.summary = dict(failures), summary
+        self.exit_code = max(error.exit_code for error in failures.values())
+        lines = ((f"{name}:", line) for name, error in failures.items() for line in error.lines)
+        super().__init__(*(line if line.startswith(escaped(name)) else f"{name} {line}" for name, line in lines))
+
+
+def unreadable(path: str | Path, exc: OSError) -> SourceError:
+    """The SourceError for a shard that cannot be opened, read or (pyarrow raises OSError there too) decompressed."""
+    return SourceError(f"{path}: cannot be read: {exc.strerror or exc}")
+
+
+def shown(value: Any) -> str:
+    """A value for a message: in short, however long or deep it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes; nesting
+        return f"a {'number' if isinstance(value, int) else type(value).__name__} too long to show"
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

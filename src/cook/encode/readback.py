@@ -1,0 +1,89 @@
+"""The decode check: what was encoded must be the text again, byte for byte, by a table of each token's bytes.
+
+The table does not use the encoder. Where a text does not decode to itself (NFC, SentencePiece's "▁"), the reference
+encodes it, and that decides.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cook.core.records import token_ids
+from cook.shapes import splitting
+from cook.shapes.protocol import Shape, SplitResult, assemble
+from cook.tokenizer.decoder import Decoder
+from cook.tokenizer.engine import Ids, Offsets
+from cook.tokenizer.loading import Tokenizer, load_engine, reference_engine
+
+SHOWN = 60  # letters of a text that a finding shows
+
+
+@functools.lru_cache(maxsize=4)
+def decoder_of(tokenizer: Tokenizer) -> Decoder:
+    """The decoder for a tokenizer, made once a process."""
+    return Decoder(tokenizer, load_engine(tokenizer))
+
+
+def misread(tokenizer: Tokenizer, texts: Sequence[str], ids: Ids, offsets: Offsets) -> dict[int, str]:
+    """The texts whose ids are not theirs, by number; and in words how."""
+    decoder = decoder_of(tokenizer)
+    decoded, sizes = decoder.decode(ids, np.diff(offsets))
+    suspects = np.flatnonzero(~decoder.reads(decoded, sizes, texts)).tolist()
+    if not suspects:
+        return {}
+    right, bounds = reference_engine(tokenizer).encode([texts[at] for at in suspects])
+    ends, found = np.cumsum(sizes), {}
+    for number, at in enumerate(suspects):
+        mine = ids[offsets[at] : offsets[at + 1]]
+        if not np.array_equal(mine, right[bounds[number] : bounds[number + 1]]):
+            reads, text = decoded[ends[at] - sizes[at] : ends[at]].tobytes(), decoder.text(texts[at])
+            found[at] = f"is encoded as what reads {shown(reads, text)}; expected {shown(text, reads)}"
+    return found
+
+
+def misread_pieces(
+    shape: Shape, tokenizer: Tokenizer, records: Sequence[Any], remade: Sequence[SplitResult]
+) -> list[tuple[int, str]]:
+    """The lines of over-long records that are not what was made of them, and in words how."""
+    decoder = decoder_of(tokenizer)
+    arrays = [ids for made in remade for piece in made.pieces for ids in piece.texts]
+    decoded, sizes = decoder.decode(
+        np.concatenate([np.empty(0, np.uint32), *arrays]), np.array([*map(len, arrays)], int)
+    )
+    raw, ends = decoded.tobytes(), np.cumsum(sizes).tolist()
+    texts = (raw[begin:end] for begin, end in zip([0, *ends], ends, strict=False))
+    found = []
+    for record, made in zip(records, remade, strict=True):
+        of_pieces = [[*itertools.islice(texts, len(piece.texts))] for piece in made.pieces]
+        if not shape.reads_back(record, made, of_pieces, decoder.text) and not _by_reference(
+            shape, tokenizer, record, made
+        ):
+            found.append((record.line, "its examples do not read as the pairs of its entry with their context"))
+    return found
+
+
+def _by_reference(shape: Shape, tokenizer: Tokenizer, record: Any, made: SplitResult) -> bool:
+    """Whether the reference makes the same of a record."""
+    reference, segments = reference_engine(tokenizer), shape.segments([record])
+    whole = assemble(segments, *reference.encode(segments.texts))
+    steps = [shape.split(record, token_ids(whole.raw).view(np.uint32), int(whole.trained[0]))]
+    (again,) = splitting.run(steps, reference.encode)
+    mine, theirs = ([[ids.tolist() for ids in piece.texts] for piece in each.pieces] for each in (made, again))
+    return mine == theirs
+
+
+def shown(text: bytes, other: bytes | None = None) -> str:
+    """A text for a message: from a little before where it differs from another."""
+    begin = 0
+    if other is not None:
+        size = min(len(text), len(other))
+        unlike = np.flatnonzero(np.frombuffer(text[:size], np.uint8) != np.frombuffer(other[:size], np.uint8))
+        begin = max(0, (int(unlike[0]) if len(unlike) else size) - SHOWN // 3)
+    part = text[begin : begin + SHOWN].decode(errors="replace")
+    return ("…" if begin else "") + json.dumps(part, ensure_ascii=False) + ("…" if begin + SHOWN < len(text) else "")

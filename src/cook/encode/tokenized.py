@@ -1,0 +1,87 @@
+"""A data set's parts, tokenized; its skipped.jsonl, written."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from cook.core import records
+from cook.core.errors import unwritable
+from cook.core.files import sha256_of
+from cook.core.records import Rows, Sums, counted
+from cook.encode import parts as stage
+from cook.read.source import Shard
+from cook.store.kinds import SKIPPED_NAME
+
+ROW_BYTES = 100  # a line of it, about
+
+
+@dataclasses.dataclass
+class Dough:
+    """A tokenized data set: its parts, with lines counted from the start of their shards."""
+
+    jobs: list[stage.Job]
+    parts: list[stage.Tokenized]
+    shard_of: list[int]  # for each part
+
+    def total(self, field: str) -> int:
+        """A count, over all parts."""
+        return sum(getattr(part, field) for part in self.parts)
+
+    def skipped(self) -> tuple[Sums, Sums]:
+        """How many entries, and how many pairs, were left out for each of REASONS."""
+        of_parts = [counted(part.skipped) for part in self.parts]
+        entries, pairs = (np.sum(sums, axis=0) for sums in zip(*of_parts, strict=True))
+        return entries, pairs
+
+    def skip_repeats(self, placed: Rows, units: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]) -> None:
+        """Note the entries of these examples of the table of all as left out because they repeat others."""
+        begin = 0
+        for part in self.parts:
+            rows = slice(begin, begin + part.examples)
+            begin += part.examples
+            lines, group = np.unique(placed["line"][rows][repeated[rows]], return_inverse=True)
+            if len(lines):
+                noted = np.zeros(len(lines), records.SKIPPED)
+                noted["line"], noted["unit"], noted["reason"] = lines, -1, records.REPEAT
+                noted["units"] = np.bincount(group, units[rows][repeated[rows]])
+                skipped = np.concatenate([part.skipped, noted])
+                part.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
+
+
+def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str, Any]]:
+    """Write skipped.jsonl, a line for each entry or pair left out; its row of the manifest's outputs.
+
+    Raises OutputError.
+    """
+    rows = sum(len(part.skipped) for part in dough.parts)
+    if not rows:
+        return []
+    path = out / SKIPPED_NAME
+    try:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            for part, shard in zip(dough.parts, dough.shard_of, strict=True):
+                file.writelines(_skipped_lines(part, shards[shard].name))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise unwritable(path, exc, ROW_BYTES * rows) from exc
+    return [{"name": path.name, "rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}]
+
+
+def _skipped_lines(part: stage.Tokenized, shard: str) -> Iterator[str]:
+    """A part's lines of skipped.jsonl. There can be many, and what writes any JSON takes four times as long."""
+    name = orjson.dumps(shard).decode()
+    told = {line: f',"problem":{orjson.dumps(what).decode()}' for line, what in part.bad}
+    return (
+        f'{{"shard":{name},"line":{line},"pair":{"null" if pair < 0 else pair},"reason":"{records.REASONS[reason]}",'
+        f'"pairs":{pairs},"tokens":{tokens or "null"}{told.get(line, "")}}}\n'
+        for line, pair, reason, pairs, tokens in part.skipped.tolist()
+    )

@@ -1,0 +1,434 @@
+"""The workers of a Dask cluster as an executor; a check that they fit; what it means when they are lost.
+
+Needs the extra `cluster`. What a worker that dies was at work on is done again by another: a job writes its files under
+names of its own and then renames them, so that doing it twice, even at once, gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import gc
+import logging
+import os
+import platform
+import socket
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures import wait as wait_for
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cook.core import owned
+from cook.core.errors import ClusterError, CookError, CookWarning, unwritable
+from cook.executors.local import Lost
+
+try:
+    import distributed
+    from distributed.scheduler import KilledWorker
+except ImportError as exc:
+    raise ClusterError("executor: dask needs another package: pip install 'instruct-cook[cluster]'") from exc
+
+if TYPE_CHECKING:
+    from cook.core.recipe import Recipe
+
+# What bytes, pickles and ids depend on: alike on the client and on every worker.
+PACKAGES = (
+    "instruct-cook", "numpy", "orjson", "pyarrow", "zstandard", "splintr-rs", "tokenizers", "fastokens", "distributed",
+)  # fmt: skip
+PATIENCE = 60.0  # seconds that a worker is waited for, and storage to show what another machine wrote
+PAUSE_LOOKS, PAUSE_TOLD, PAUSE_ENDS = 2.0, 30.0, 300.0  # seconds in which all workers are paused and no job ends
+A_THREAD = 4  # jobs of a data set submitted ahead for each thread of the cluster, so that none waits for the client
+MOST = 3000  # of a data set, three of which are at work: the scheduler never knows of 10,000
+
+
+class ClusterWarning(CookWarning):
+    """A cluster works, but not as it should."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """What a worker must have, whenever it joined; picklable."""
+
+    versions: tuple[tuple[str, str | None], ...]
+    folders: tuple[str, ...] = ()
+    """They must be there."""
+
+
+class _Sized(NamedTuple):
+    path: str
+    size: int | None = None
+    """Bytes, if they must be so many."""
+
+
+class Cluster(Executor):
+    """The standard contract over a Dask client, with errors of this package.
+
+    (What `Client.get_executor()` gives never settles a future whose result is on its way when the scheduler is lost.)
+    """
+
+    def __init__(self, client: distributed.Client) -> None:
+        self.client = client
+        self.address: str = client.scheduler.address
+        self.need = Need(_versions())
+        self._tasks: dict[Future[Any], distributed.Future] = {}
+        self._lock = threading.Lock()
+        self._threads, self._looked = 0, -60.0
+        self._done, self._ended = 0, ""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See Executor."""
+        outcome: Future[Any] = Future()
+        try:
+            # Two jobs are never one (pure), and an error is of the data (retries).
+            task = self.client.submit(_work, self.need, fn, *args, pure=False, retries=0, **kwargs)
+            with self._lock:
+                self._tasks[outcome] = task
+            outcome.add_done_callback(self._let_go)
+            self.client.loop.add_callback(self._settle, task, outcome)
+        except Exception as exc:  # whatever a client that is closed or closing raises
+            raise Lost(self._gone()) from exc
+        return outcome
+
+    def _let_go(self, outcome: Future[Any]) -> None:
+        """Dask keeps a result for as long as someone here has its future."""
+        with self._lock:
+            task = self._tasks.pop(outcome)
+            self._done += 1
+        if outcome.cancelled() and task.status == "pending":
+            with contextlib.suppress(Exception):  # lost, and so cancelled
+                task.cancel()
+
+    async def _settle(self, task: distributed.Future, outcome: Future[Any]) -> None:
+        result, error = None, None
+        try:
+            result = await self.client.gather(task, asynchronous=True)
+        except (Exception, asyncio.CancelledError) as exc:
+            error = _told(exc) if task.status == "error" else Lost(self._gone())
+        if not outcome.set_running_or_notify_cancel():
+            return
+        if error is None:
+            outcome.set_result(result)
+        else:
+            outcome.set_exception(error)
+
+    def watch(self, stop: threading.Event) -> None:
+        """Until `stop`, end work that cannot go on: every worker is paused, and for long none ended a job."""
+        since, done, told = time.monotonic(), -1, False
+        while not stop.wait(PAUSE_LOOKS):
+            paused = self._paused()
+            if not paused or done != self._done:
+                since, done, told = time.monotonic(), self._done, False
+                continue
+            waited = time.monotonic() - since
+            more = f" and {len(paused) - 5} more" if len(paused) > 5 else ""
+            says = f"{', '.join(paused[:5])}{more}: paused by Dask for lack of memory, and no other worker runs: give "
+            says += "workers more (--memory-limit), or start others"
+            if waited > PAUSE_ENDS:
+                self._ended = f"{says}. No job ended within {waited:.0f} s; run again to go on where it was"
+                with self._lock:
+                    tasks = list(self._tasks.values())
+                with contextlib.suppress(Exception):  # lost, and so cancelled
+                    self.client.cancel(tasks, force=True)
+                return
+            if waited > PAUSE_TOLD and not told:
+                told = True
+                warnings.warn(f"{says}; waiting for {PAUSE_ENDS - waited:.0f} s more", ClusterWarning, stacklevel=2)
+
+    def _paused(self) -> list[str]:
+        """The workers, if work waits and each of them is paused."""
+        if not self._tasks:
+            return []
+        with contextlib.suppress(Exception):  # what is lost is told of where work is
+            workers = self.client.sync(self.client.scheduler.identity)["workers"]
+            if workers and all(worker["status"] == "paused" for worker in workers.values()):
+                return sorted(workers)
+        return []
+
+    def _gone(self) -> str:
+        return self._ended or (
+            f"{self.address}: the scheduler was lost, or it dropped the work; run again, once it is there, to go on "
+            "where it was"
+        )
+
+    @property
+    def threads(self) -> int:
+        """The threads of all workers, as they are now, or were some seconds ago."""
+        if time.monotonic() - self._looked > 10:
+            with contextlib.suppress(Exception):  # what is lost is told of where work is
+                self._threads = sum(self.client.nthreads().values())
+            self._looked = time.monotonic()
+        return self._threads
+
+    @property
+    def ahead(self) -> int:
+        """How many jobs of a data set to submit ahead of the one awaited."""
+        return min(MOST, max(16, A_THREAD * self.threads))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See Executor. What a worker has begun cannot be stopped: it comes to an end there, and harms nothing."""
+        with self._lock:
+            tasks = dict(self._tasks)
+        if cancel_futures:
+            with contextlib.suppress(Exception):  # lost, and so cancelled
+                self.client.cancel(list(tasks.values()))  # at once, and not one by one
+            for outcome in tasks:
+                outcome.cancel()
+        if wait:
+            wait_for(tasks)
+
+    def check(self, written: list[Path], read: list[tuple[Path, int | None]]) -> None:
+        """Raise ClusterError unless each worker has the same packages, and sees these folders and files.
+
+        Each worker writes a file into each of the folders, after one that this process put there; it is read here. A
+        file to read comes with its size in bytes, where it must have that.
+        """
+        sizes = [_Sized(str(path), size) for path, size in read]
+        # Folders of a run come and go: who joins later must have those that they lie in.
+        lasting = [next(above for above in folder.parents if above.is_dir()) for folder in written]
+        self.need = dataclasses.replace(self.need, folders=tuple(sorted({str(folder) for folder in lasting})))
+        token = uuid.uuid4().hex
+        marks = [folder / f"check-{token}.tmp" for folder in written]
+        try:
+            for mark in marks:
+                owned.refuse_link(mark.parent, "its work")
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.write_text(token)
+            self._ask(token, marks, sizes)
+        except OSError as exc:
+            raise unwritable(exc.filename or written[0], exc) from exc
+        finally:
+            for mark in marks:
+                for left in mark.parent.glob(f"check-{token}*.tmp"):
+                    left.unlink(missing_ok=True)
+
+    def _ask(self, token: str, marks: list[Path], sizes: list[_Sized]) -> None:
+        asked = self.client.run(_look, self.need, token, [str(mark) for mark in marks], sizes, on_error="return")
+        problems, crowded = [], []
+        for address, said in sorted(asked.items()):
+            if not isinstance(said, _Seen):
+                problems.append(f"{address}: cannot run cook: {said!r}; install the same one there as here")
+                continue
+            place = f"worker {address} on {said.host}"
+            problems += [f"{place}: {problem}" for problem in said.problems]
+            if said.problems:
+                continue
+            if said.threads > 1:
+                crowded.append(f"{place} has {said.threads} threads")
+            for mark in marks:
+                if not _comes(mark.with_name(f"check-{token}-{said.name}.tmp"), str(said.name)):
+                    problems.append(
+                        f"{place}: what it writes into {mark.parent} does not appear on {socket.gethostname()}"
+                    )
+        if problems:
+            raise ClusterError(*problems[:20], *_more(problems), FITTING)
+        if crowded:
+            warnings.warn(
+                f"{crowded[0]}{f', and {len(crowded) - 1} more have several' if len(crowded) > 1 else ''}: half of the "
+                "work holds Python's lock, so that workers of one thread each are faster: --nworkers N --nthreads 1",
+                ClusterWarning,
+                stacklevel=2,
+            )
+
+
+FITTING = (
+    "Every worker needs the same packages as this machine, and the source, the output and the cache (--cache DIR; with "
+    "--no-cache tokens lie beside the output) on storage that all of them share, at the same paths"
+)
+
+
+def _more(problems: list[str]) -> list[str]:
+    return [f"… and {len(problems) - 20} more"] if len(problems) > 20 else []
+
+
+class _Client(distributed.Client):  # type: ignore[misc]
+    """Is closed where that is said, and nowhere else: one that could not start would wait at its end for ever."""
+
+    def __del__(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def connected(recipe: Recipe) -> Iterator[Cluster]:
+    """The cluster that a recipe names, with at least one worker, for a with block. Raises ClusterError."""
+    where = recipe.scheduler or recipe.scheduler_file
+    if recipe.scheduler_file and not Path(recipe.scheduler_file).is_file():
+        raise ClusterError(f"{where}: no such file: start the scheduler with --scheduler-file {where}")
+    tls = {
+        name: value
+        for name, value in (
+            ("tls_ca_file", recipe.tls_ca),
+            ("tls_client_cert", recipe.tls_cert),
+            ("tls_client_key", recipe.tls_key),
+        )
+        if value is not None
+    }
+    with _quiet():
+        try:
+            client = _Client(
+                recipe.scheduler,
+                scheduler_file=recipe.scheduler_file,
+                security=distributed.Security(require_encryption=True, **tls) if tls else None,
+                set_as_default=False,
+                name="cook",
+            )
+        # What is wrong with an address, a file, a certificate comes in many forms (OSError, ValueError, TypeError, …).
+        except Exception as exc:
+            raise ClusterError(f"{where}: the scheduler cannot be reached: {exc}") from exc
+        try:
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except Exception as exc:
+                raise ClusterError(
+                    f"{where}: no worker has joined the scheduler within {PATIENCE:.0f} s, or all are paused for "
+                    "memory; start some"
+                ) from exc
+            cluster, stop = Cluster(client), threading.Event()
+            watcher = threading.Thread(target=cluster.watch, args=(stop,), name="cook-watch", daemon=True)
+            watcher.start()
+            try:
+                yield cluster
+            finally:
+                stop.set()
+                watcher.join()
+        finally:
+            with contextlib.suppress(Exception):  # what goes wrong at the end undoes nothing
+                client.close(timeout=2)
+
+
+def told_of(cluster: Cluster) -> str:
+    """Where the work goes, for people."""
+    workers = len(cluster.client.nthreads())
+    dashboard = cluster.client.dashboard_link
+    return (
+        f"{workers:,} {'worker' if workers == 1 else 'workers'} ({cluster.threads:,} threads) of {cluster.address}"
+        + (f"; dashboard {dashboard}" if dashboard else "")
+    )
+
+
+LOGGERS = ("distributed", *(f"distributed.{of}" for of in ("client", "core", "comm", "batched")), "tornado", "asyncio")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What the client would log of a cluster that is lost is told once, by the error."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        gc.collect()  # what broke off says so when it is let go
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _told(error: BaseException) -> BaseException:
+    """What a job ended with, in words of this package; what it raised on purpose stays as it is."""
+    if isinstance(error, CookError):
+        return error
+    if isinstance(error, KilledWorker):
+        return Lost(
+            f"{error.allowed_failures + 1} workers died at one job, one after the other, the last one "
+            f"{error.last_worker.address}: most likely their memory is too little (its log says more). Run again to go "
+            "on where it was"
+        )
+    if isinstance(error, ImportError):
+        return ClusterError(f"a worker cannot run cook: {error}; install the same one there as here")
+    return error
+
+
+# On the workers
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What a worker says of itself."""
+
+    host: str
+    name: str
+    threads: int
+    problems: list[str]
+
+
+def _versions() -> tuple[tuple[str, str | None], ...]:
+    found: list[tuple[str, str | None]] = [("Python", ".".join(platform.python_version_tuple()[:2]))]
+    for package in PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            found.append((package, None))
+    return tuple(found)
+
+
+def _differing(need: Need) -> list[str]:
+    return [
+        f"has {package} {here or 'not'}, and the client {wanted or 'not'}"
+        for (package, here), (_, wanted) in zip(_versions(), need.versions, strict=True)
+        if here != wanted
+    ]
+
+
+def _look(need: Need, token: str, marks: list[str], sizes: list[_Sized], dask_worker: distributed.Worker) -> _Seen:
+    """Look at this worker: packages, folders, files. Dask puts in the last argument."""
+    name = uuid.uuid4().hex
+    problems = _differing(need)
+    for mark in map(Path, marks):
+        if not _comes(mark, token):
+            problems.append(f"does not see what the client writes into {mark.parent}")
+            continue
+        try:
+            mark.with_name(f"check-{token}-{name}.tmp").write_text(name)
+        except OSError as exc:
+            problems.append(f"{mark.parent}: cannot be written there: {exc.strerror}")
+    for path, size in sizes:
+        try:
+            found = os.stat(path).st_size
+        except OSError as exc:
+            problems.append(f"{path}: cannot be read there: {exc.strerror}")
+            continue
+        if size is not None and found != size:
+            problems.append(f"{path}: has {found:,} bytes there, and {size:,} on the client")
+    return _Seen(socket.gethostname(), name, dask_worker.state.nthreads, problems)
+
+
+SHOWS = 5.0  # seconds that a network's storage may keep from one machine what another wrote
+
+
+def _comes(path: Path, text: str) -> bool:
+    """Whether a file has this text, now or soon; where its folder is not there it never will."""
+    deadline = time.monotonic() + SHOWS
+    while True:
+        with contextlib.suppress(OSError):
+            if path.read_text() == text:
+                return True
+        if time.monotonic() > deadline or not path.parent.is_dir():
+            return False
+        time.sleep(0.1)
+
+
+def _work(need: Need, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """A job, on a worker that was looked at, or joined since."""
+    _ready(need)
+    return fn(*args, **kwargs)
+
+
+@functools.lru_cache(4)
+def _ready(need: Need) -> None:
+    """Once a process: raise ClusterError if it does not fit; as many threads for engines as Dask has work on."""
+    # Read by engines when their first batch is encoded; with one thread for all, those of Dask would wait in line.
+    threads = str(distributed.get_worker().state.nthreads)
+    for name in ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"):
+        os.environ.setdefault(name, threads)
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    unseen = [f"does not see {folder}" for folder in need.folders if not Path(folder).is_dir()]
+    if problems := [*_differing(need), *unseen]:
+        raise ClusterError(*(f"worker on {socket.gethostname()}: {said}" for said in problems), FITTING)

@@ -1,0 +1,178 @@
+"""Where a stage's work runs: threads of this process for small jobs, a pool of processes for larger ones, or a cluster.
+
+All are standard `concurrent.futures` executors that do picklable functions of one job; nothing else knows which it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from importlib import import_module
+from typing import Any, TypeVar
+
+from cook.core.errors import ClusterError, CookError
+from cook.executors import process
+
+POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
+SPAWNED = 3  # and so many times as long, where it is spawned
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # what the command takes in its own way
+ENDING = 1.0  # seconds that ended workers are waited for
+WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited, where the executor does not say
+T = TypeVar("T")
+
+
+class Lost(BrokenExecutor):
+    """A job was lost with the cluster it ran on; the text says how, and what to do."""
+
+
+class InProcess(Executor):
+    """Runs each call at once, in this thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See Executor."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as exc:
+            future.set_exception(exc)
+        return future
+
+
+@contextlib.contextmanager
+def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Executor]:
+    """An executor for `size` bytes of input on `jobs` cores, for a with block.
+
+    One job runs in this thread. A small input is cooked by threads of this process: what takes time (engines, Parquet,
+    hashes) lets others run. A larger one by as many processes, which begin to start at once, and import the modules
+    named in `preload` while they have no work yet.
+    """
+    method = process.start_method(preload) if jobs > 1 and size >= POOL_BYTES else ""
+    if not method or (method == "spawn" and size < SPAWNED * POOL_BYTES):
+        # Read by splintr when its first batch is encoded; who set it already keeps what they set.
+        os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
+        with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, cancelling(inside):
+            yield inside
+        return
+    process.give_memory_back()
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _start_worker, (preload,))
+    with pool, cancelling(pool):
+        with (
+            contextlib.suppress(BrokenExecutor, OSError),
+            _signals_wait(),
+        ):  # when one dies meanwhile; who has work is told
+            for _ in range(jobs):
+                pool.submit(int)  # a worker is started when there is work, and none to do it
+        yield pool
+        if getattr(pool, "_broken", False):
+            _end_workers(pool)  # the pool waits for a worker that was just being started when another died
+
+
+def results(
+    pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
+) -> Generator[tuple[tuple[int, Any], T], None, None]:
+    """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
+
+    When the caller stops, those not begun are cancelled and the rest awaited.
+    """
+    ahead: deque[tuple[tuple[int, Any], Future[T]]] = deque()
+    todo = iter(jobs)
+    try:
+        while True:
+            for job in itertools.islice(todo, max(0, getattr(pool, "ahead", WAITING) - len(ahead))):
+                try:
+                    ahead.append((job, pool.submit(work, job[1])))
+                except BrokenExecutor as exc:
+                    raise _died(job[1], exc) from exc
+            if not ahead:
+                return
+            job, future = ahead.popleft()
+            try:
+                result = future.result()
+            except (BrokenExecutor, CancelledError) as exc:
+                raise _died(job[1], exc) from exc
+            del future
+            yield job, result
+    finally:
+        wait([future for _, future in ahead if not future.cancel()])
+
+
+def _died(job: Any, exc: Exception) -> CookError:
+    if isinstance(exc, Lost):
+        return ClusterError(f"{exc} (it was lost at {job})")
+    return CookError(
+        f"a worker process died, killed or out of memory, at the earliest at work on {job}. Run again to go on where "
+        "it was, with fewer --jobs if memory is short. (A script must call run under `if __name__ == '__main__':`.)"
+    )
+
+
+@contextlib.contextmanager
+def coordinators(jobs: int) -> Iterator[Executor]:
+    """An executor for the threads that each see a data set through: three, so that no core waits for one."""
+    with InProcess() if jobs == 1 else ThreadPoolExecutor(3, "cook-data-set") as threads, cancelling(threads):
+        yield threads
+
+
+@contextlib.contextmanager
+def cancelling(pool: Executor) -> Iterator[None]:
+    """For a with block: when it is left by an error, what has not begun is dropped, and worker processes are ended."""
+    try:
+        yield
+    except BaseException:
+        _end_workers(pool)
+        manager = getattr(pool, "_executor_manager_thread", None)
+        pool.shutdown(wait=False, cancel_futures=True)
+        if manager:  # else Python wakes it at its end, at times while it closes what it is woken by
+            manager.join(ENDING)
+        raise
+
+
+def _end_workers(pool: Executor) -> None:
+    for worker in list((getattr(pool, "_processes", None) or {}).values()):
+        worker.terminate()
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """For a with block in which workers begin: signals come after it, and to them once they know what to do then."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(preload: Sequence[str]) -> None:
+    """One thread a process, memory given back; the terminal's Ctrl-C is for the parent, which ends its workers."""
+    process.settle()
+    os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    process.give_memory_back()
+    for ending in SIGNALS:
+        signal.signal(ending, signal.SIG_IGN if ending == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see _signals_wait
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for module in preload:
+        import_module(module)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed tells its workers nothing: they wait for its end, and end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

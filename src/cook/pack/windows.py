@@ -1,0 +1,83 @@
+"""The windows of a split, and the plan of each, kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cook.core import records
+from cook.core.files import mapped, write_atomically
+from cook.core.recipe import Recipe
+from cook.core.records import Rows
+from cook.pack import planner
+from cook.pack.statistics import Made, Tally
+
+MAX_PATH = 1 << 16  # bytes; systems have far less
+Chosen = npt.NDArray[np.int64] | slice  # rows of the table
+
+
+class Window(NamedTuple):
+    """The work of planning one window of a split."""
+
+    folder: str
+    split: str
+    begin: int
+    end: int
+    all: bool
+    """Every example of the data set is of the split: there is no file of its rows."""
+    max_length: int
+    packing: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"the plan of {self.split}, from example {self.begin:,}, in {self.folder}"
+
+    @property
+    def name(self) -> str:
+        """How its files' names begin."""
+        return f"{self.split}-{self.begin}"
+
+
+def windows(folder: Path, split: str, chosen: Chosen, recipe: Recipe) -> Iterator[Window]:
+    """The windows of a split."""
+    placed = mapped(folder / "placed", records.PLACED)
+    every = isinstance(chosen, slice)
+    if not isinstance(chosen, slice):
+        write_atomically(folder / f"{split}.rows", chosen)
+    count = len(placed) if isinstance(chosen, slice) else len(chosen)
+    wraps = recipe.packing == "wrap"
+    size = max(planner.WINDOW, recipe.max_length + 1) if wraps else planner.WINDOW  # so many pieces fill a sequence
+    begin = 0
+    while begin < count:
+        end = min(begin + size, count)
+        if wraps and end < count:  # up to the end of its last full sequence
+            end = begin + int(planner.full(_lengths(placed[begin:end]), recipe.max_length)[-2])
+        yield Window(str(folder), split, begin, end, every, recipe.max_length, recipe.packing, recipe.seed)
+        begin = end
+
+
+def _lengths(examples: Rows) -> npt.NDArray[np.int64]:
+    lengths: npt.NDArray[np.int64] = examples["tokens"].astype(np.int64)
+    return lengths
+
+
+def plan_window(window: Window) -> Made:
+    """Plan a window and keep its plan. Raises OutputError."""
+    folder = Path(window.folder)
+    placed = mapped(folder / "placed", records.PLACED)
+    rows: Chosen = slice(window.begin, window.end)
+    if not window.all:
+        rows = mapped(folder / f"{window.split}.rows", np.int64)[rows]
+    examples = placed[rows]
+    lengths = _lengths(examples)
+    planned = planner.plan_window(lengths, window.begin, window.max_length, window.packing, window.seed)
+    tokens = records.row_tokens(planned.starts, lengths[planned.order - window.begin])
+    order = planned.order if isinstance(rows, slice) else rows[planned.order - window.begin]
+    write_atomically(folder / f"{window.name}.order", order)
+    write_atomically(folder / f"{window.name}.starts", planned.starts)
+    write_atomically(folder / f"{window.name}.tokens", tokens)
+    return Made(int(examples["trained"].sum(dtype=np.int64)), Tally.of(lengths), Tally.of(tokens))

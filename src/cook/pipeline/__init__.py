@@ -1,0 +1,1 @@
+"""One data set through the stages; a run over the data sets of a recipe; a mix of what is cooked."""

@@ -1,0 +1,88 @@
+"""What was read, made and left out of a data set: whether it may be written, its counts and figures, and the record."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from cook.core import records
+from cook.core.errors import InputError, TooLong
+from cook.core.recipe import Recipe
+from cook.core.records import REASON_WORDS, left_out
+from cook.encode.tokenized import Dough
+from cook.read.source import Shard
+from cook.store.kinds import SKIPPED_NAME
+
+
+def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None:
+    """Raise TooLong or InputError where the data set must not be written."""
+    lost = int(dough.skipped()[1][records.OVERLONG])
+    kept = dough.total("kept_units")
+    worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
+    longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
+    where = f" ({shards[dough.shard_of[worst]].name}:{line})"
+    if recipe.overlong == "error" and longest > recipe.max_length:
+        raise TooLong(
+            f"{name}: an example is longer than {recipe.max_length:,} tokens, and --overlong is error. The longest has "
+            f"{longest:,} tokens{where}. Raise --max-length, or pass --overlong split, truncate or drop."
+        )
+    refuse_share(recipe, name, lost, kept, longest, where)
+    if not dough.total("examples"):
+        raise none_left(name, "example", dough)
+
+
+def none_left(name: str, what: str, dough: Dough) -> InputError:
+    """The error where a data set has nothing to write, with what was left out and why."""
+    kinds = {"skipped_entries": "entries", "skipped_pairs": "pairs"}
+    told = [
+        f"{'lines' if reason == 'bad_line' else kinds[key]} {REASON_WORDS[reason]} ({count:,})"
+        for key, reasons in left_out(*dough.skipped()).items()
+        for reason, count in reasons.items()
+    ]
+    why = f"; left out: {', '.join(told)}" if told else ""
+    return InputError(f"{name}: no {what} is left of {dough.total('entries'):,} entries: nothing to write{why}")
+
+
+def refuse_share(recipe: Recipe, name: str, lost: int, kept: int, longest: int, where: str) -> None:
+    """Raise TooLong where more pairs are lost to length than the recipe allows."""
+    share = lost / (lost + kept) if lost else 0.0
+    if recipe.overlong not in ("split", "truncate") or share <= recipe.max_dropped:
+        return
+    truncates = recipe.overlong == "truncate"
+    ways = ["raise --max-length"]
+    if not truncates:
+        ways.append("cut contexts with --overlong truncate")
+    if kept:
+        ways.append(f"accept the loss with --max-dropped {_ceil(share)}")
+    raise TooLong(
+        f"{name}: {lost:,} of {lost + kept:,} pairs ({share:.1%}) do not fit in {recipe.max_length:,} tokens, even "
+        f"{'with a cut context' if truncates else 'alone with their context'}; at most {recipe.max_dropped:.1%} may be "
+        f"lost. The longest example has {longest:,} tokens{where}. To go on, {', or '.join(ways)}."
+    )
+
+
+def refuse_bad_lines(recipe: Recipe, folder: Path, found: dict[str, Any]) -> None:
+    """Raise InputError where a cooked data set, of this manifest, leaves out lines that the recipe would not."""
+    count = found["counts"]["skipped_entries"].get("bad_line", 0)
+    if count and recipe.on_error == "fail":
+        raise InputError(
+            f"{folder.name}: {count:,} lines of its shards are no entries (see {folder / SKIPPED_NAME}), and "
+            "--on-error is fail. Mend them, or pass --on-error skip to keep the result without them."
+        )
+
+
+def lost_and_kept(found: dict[str, Any]) -> tuple[int, int]:
+    """The pairs of a cooked data set that were lost to length, and those that are in it, from its manifest."""
+    skipped = found["counts"]["skipped_pairs"]
+    kept = found["counts"]["pairs"] - sum(skipped.values()) + skipped.get("repeat", 0)  # lengths come before repeats
+    return skipped.get("overlong", 0), kept
+
+
+def _ceil(share: float) -> str:
+    """A share as a flag's value that admits it, to three digits.
+
+    >>> _ceil(0.12345)
+    '0.124'
+    """
+    return f"{min(1.0, math.ceil(share * 1000) / 1000):g}"

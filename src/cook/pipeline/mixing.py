@@ -1,0 +1,291 @@
+"""Cooked data sets -> one shuffled stream of their sequences, in a folder of its own.
+
+    sources    the data sets of a root, each opened and checked
+    shares     sizes and weights -> how many sequences each data set gives        (pure; exact fractions)
+    stream     sizes and shares -> which sequence of which data set, in order     (pure; keyed hashes)
+    unpack     Parquet -> ids in one spool file; each needed row group read once  (store.unpack; one input file a job)
+    gather     the stream's files, from the spool as cooking does                 (store.parquet; one output file a job)
+
+Memory holds the plan: some bytes a sequence. Tokens lie in the spool, four bytes each, mapped; so do the examples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cook.core import catalog, records
+from cook.core.errors import OutputError, RecipeError, refuse_empty
+from cook.core.files import write_bytes
+from cook.core.progress import Progress, silent
+from cook.core.results import Outcome
+from cook.executors import local, process
+from cook.executors.local import results
+from cook.pack.mix_plan import MOST, Array, Settings, checked_settings, shares, stream
+from cook.store import columns, dataset_card, kinds, manifest, staging, write
+from cook.store.manifest import versions
+from cook.store.outputs import Cooked, read_cooked
+from cook.store.read import UnpackJob, unpack_file
+from cook.store.replace import older
+
+TOKENIZER = ("fingerprint", "bos", "bos_id", "eos", "eos_id")  # what data sets of one mix agree in
+COUNTS = ("sequences", "tokens", "trained_tokens")
+
+
+class Mixed(Outcome):
+    """A mix that is made."""
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Of each data set: what it held, what was asked of it, and what it gave."""
+        counts: dict[str, Any] = self.manifest["data_sets"]
+        return counts
+
+
+def mix(
+    root: str | Path,
+    to: str | Path,
+    *,
+    weights: Mapping[str, float] | None = None,
+    sequences: int | None = None,
+    seed: int = 0,
+    split: str = "train",
+    jobs: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Mixed:
+    """Mix the cooked data sets of ROOT into the folder `to`: all that `cook mix` does from a shell.
+
+    Weights are factors on a data set's size; one that is not named keeps 1, and 0 leaves one out. Without `sequences`
+    a weight of 2 takes each sequence twice, and 0.5 a seeded half once; with it, so many are shared out in proportion
+    to size times weight. Any two sequences of a data set are taken equally often, or one once more than the other.
+
+    Raises RecipeError for settings, OutputError for what cannot be read, agreed on or written, and OutputExists.
+    """
+    refuse_empty(root=root, to=to)
+    begun = time.perf_counter()
+    root, to = Path(root), _folder(to)
+    found = _data_sets(root, to)
+    settings = checked_settings(weights or {}, sequences, seed, split, jobs, list(found))
+    cores = jobs or process.usable_cores()
+    taken = [folder for name, folder in found.items() if settings.weights.get(name) != 0]
+    if not taken:
+        raise RecipeError("weights: all data sets are left out")
+    size = sum(map(_size, taken))
+    # As in `pipeline.runner`: an interrupt ends the pool's work first, and so lets the coordinator clean up and end.
+    with (
+        local.executor(cores, size, (__name__,)) as pool,
+        local.coordinators(cores) as threads,
+        local.cancelling(pool),
+    ):
+        making = threads.submit(_mix, taken, to, settings, pool, overwrite, progress or silent)
+        fields, up_to_date = making.result()
+    return Mixed(to, fields, up_to_date, time.perf_counter() - begun)
+
+
+def _folder(to: str | Path) -> Path:
+    folder = Path(to)
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    if not catalog.is_safe(folder.name):
+        raise RecipeError(f"to: {str(to)!r} cannot name a folder for a mix")
+    return folder
+
+
+def _data_sets(root: Path, to: Path) -> dict[str, Path]:
+    """The data sets that are cooked in a root, by name, bytewise; no mixes, no exports. Raises OutputError."""
+    # What a kill between two renames left aside is one as well: the reader finds it.
+    waiting = (path.parent.name.removesuffix(".old") for path in root.glob(f"{staging.WORK}/*.old/{manifest.NAME}"))
+    names = {path.parent.name for path in root.glob(f"*/{manifest.NAME}")} | set(waiting)
+    found = {}
+    for name in sorted(names, key=str.encode):
+        folder = root / name
+        if folder.resolve() != to.resolve() and not _is_made_of_others(folder):
+            found[name] = folder
+    if not found:
+        hint = f": {root.resolve().parent}" if (root / manifest.NAME).exists() else ""
+        raise OutputError(f"{root}: holds no cooked data set; a root is what `cook --output` names{hint}")
+    return found
+
+
+def _is_made_of_others(folder: Path) -> bool:
+    """Whether it is a mix or an export."""
+    try:
+        return "kind" in manifest.read(folder)
+    except OutputError:
+        return False  # what is damaged is refused when it is opened, unless it is left out
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.glob("*.parquet"))
+    except OSError:
+        return 0  # likewise
+
+
+def _mix(
+    folders: list[Path], to: Path, settings: Settings, pool: Executor, overwrite: bool, progress: Progress
+) -> tuple[dict[str, Any], bool]:
+    """The mix's manifest, and whether it was there already."""
+    sources = [opened for _, opened in results(pool, read_cooked, ((0, folder) for folder in folders))]
+    head = _head(sources, settings)
+    old = older(to, head, kinds.MIX_DETERMINING, overwrite)
+    if old is not None:
+        return old, True
+    mixing = _Mixing(sources, settings)
+    with staging.staging(to.parent, to.name) as staged:
+        out = staged / "out"
+        out.mkdir()
+        mixing.unpack(staged, pool, progress)
+        outputs = mixing.gather(out, pool, progress)
+        made = head | versions() | mixing.account() | {"outputs": outputs}
+        for source, row in zip(sources, head["sources"], strict=True):
+            if manifest.digest(manifest.read(source.folder)) != row["sha256"]:
+                raise OutputError(f"{source.folder}: changed while it was read; run again")
+        write_bytes(out / dataset_card.NAME, dataset_card.mix_card(made).encode())
+        write_bytes(out / manifest.NAME, manifest.seal(made))
+        staging.publish(out, to.parent, to.name)
+    return made, False
+
+
+def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
+    """The manifest's fields that determine the bytes. Raises OutputError where the data sets are not of one kind."""
+    first = sources[0].manifest
+    problems = []
+    for source in sources[1:]:
+        ours, theirs = first["tokenizer"], source.manifest["tokenizer"]
+        if differing := [field for field in TOKENIZER if ours[field] != theirs[field]]:
+            told = f"{source.folder}: is of tokenizer {theirs['name']}, {sources[0].folder} of {ours['name']}: "
+            problems.append(told + ", ".join(f"{field} {theirs[field]!r} and {ours[field]!r}" for field in differing))
+    if problems:
+        raise OutputError(*problems, "data sets of one mix must agree in these; weight 0 leaves one out")
+    return {
+        "format_version": manifest.FORMAT_VERSION,
+        "kind": kinds.MIX,
+        "mix": {
+            "seed": settings.seed,
+            "sequences": settings.sequences,
+            "split": settings.split,
+            "weights": {name: float(weight) for name, weight in settings.weights.items() if weight != 1},
+        },
+        "tokenizer": first["tokenizer"],
+        "sources": [
+            {
+                "name": source.manifest["data_set"],
+                "sha256": manifest.digest(source.manifest),
+                "tokenizer": source.manifest["tokenizer"]["name"],
+                "max_length": source.manifest["recipe"]["max_length"],
+                **({"corpus": True} if "styles" in source.manifest else {}),
+                **({"mask_rule": source.manifest["mask_rule"]} if "mask_rule" in source.manifest else {}),
+            }
+            for source in sources
+        ],
+    }
+
+
+class _Mixing:
+    """The work on one mix: its plan, and the spool that its sequences are gathered from."""
+
+    def __init__(self, sources: list[Cooked], settings: Settings) -> None:
+        self.names: list[str] = [source.manifest["data_set"] for source in sources]
+        self.files = [list(_outputs(source, settings.split)) for source in sources]
+        without = [name for name, files in zip(self.names, self.files, strict=True) if not files]
+        if without:
+            raise RecipeError(f"split: {', '.join(without)} has no {settings.split}; weight 0 leaves a data set out")
+        self.settings = settings
+        self.sizes = [sum(row["rows"] for _, row in files) for files in self.files]
+        weights = [settings.weights.get(name, Fraction(1)) for name in self.names]
+        self.asked, self.given = shares(self.sizes, weights, settings.sequences)
+        if not 0 < sum(self.given) <= MOST:
+            raise RecipeError(f"weights: the mix would have {sum(self.given):,} sequences; it can have 1 to {MOST:,}")
+        self.stream = stream(self.names, self.sizes, self.given, settings.seed)
+        self.placed = np.empty(0, records.PLACED)
+
+    def unpack(self, folder: Path, pool: Executor, progress: Progress) -> None:
+        """Spool the sequences that the stream needs. From here on the stream counts among these alone."""
+        spool, table = folder / "ids", folder / "placed"
+        spool.touch()
+        times = np.bincount(self.stream, minlength=sum(self.sizes))
+        counts = [np.zeros(1, np.int64)]
+        with table.open("wb") as file:
+            jobs = list(self._jobs(spool, times > 0))
+            progress("unpack", 0, sum(tokens for tokens, _ in jobs))
+            for (tokens, job), part in results(pool, unpack_file, iter(jobs)):
+                file.write(part.examples.tobytes())
+                counts.append(part.counts)
+                progress("unpack", tokens)
+                del job, part
+        self.spool = str(spool)
+        self.placed = np.asarray(np.memmap(table, records.PLACED, "r"))
+        self.starts = np.cumsum(np.concatenate(counts))
+        self.tokens, self.trained = self._sums("tokens"), self._sums("trained")
+        wanted = np.flatnonzero(times)
+        self.stream = np.searchsorted(wanted, self.stream)
+        self.data_set = np.searchsorted(np.cumsum(self.sizes), wanted, side="right")
+
+    def _jobs(self, spool: Path, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, UnpackJob]]:
+        row = at = 0
+        for path, output in (file for files in self.files for file in files):
+            of_file = wanted[row : row + output["rows"]]
+            if of_file.any():
+                yield output["tokens"], UnpackJob(str(path), str(spool), at, of_file)
+            row += output["rows"]
+            at += output["tokens"]
+
+    def _sums(self, field: str) -> Array:
+        """The sum of the examples' field for each sequence; some at a time, since the table grows with the input."""
+        sums = np.empty(len(self.starts) - 1, np.int64)
+        for begin in range(0, len(sums), 1 << 16):
+            starts = self.starts[begin : begin + (1 << 16) + 1]
+            examples = self.placed[starts[0] : starts[-1]]
+            sums[begin : begin + (1 << 16)] = records.row_tokens(starts - starts[0], examples[field].astype(np.int64))
+        return sums
+
+    def gather(self, out: Path, pool: Executor, progress: Progress) -> list[dict[str, Any]]:
+        """Write the stream; the manifest's outputs."""
+        ranges = records.split_rows(self.tokens[self.stream], write.FILE_TOKENS)
+        names = columns.file_names(len(ranges), self.settings.split)
+        jobs = ((0, self._file_job(out / name, *rows)) for name, rows in zip(names, ranges, strict=True))
+        outputs = []
+        progress("gather", 0, int(self.tokens[self.stream].sum()))
+        for _, done in results(pool, write.write_file, jobs):
+            outputs.append({"split": self.settings.split, **done._asdict()})
+            progress("gather", done.tokens)
+        return outputs
+
+    def _file_job(self, path: Path, first: int, last: int) -> write.FileJob:
+        rows = self.stream[first:last]
+        begins, counts = self.starts[rows], self.starts[rows + 1] - self.starts[rows]
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        examples = self.placed[np.repeat(begins - starts[:-1], counts) + np.arange(starts[-1])]
+        names = tuple(self.names[index] for index in self.data_set[rows].tolist())
+        return write.FileJob(str(path), (self.spool,), examples, starts, names)
+
+    def account(self) -> dict[str, Any]:
+        """The manifest's counts. What is asked of a data set need not be whole; tokens are asked in proportion."""
+        of_stream = self.data_set[self.stream]
+        amounts = np.ones(len(of_stream)), self.tokens[self.stream], self.trained[self.stream]
+        given = [np.bincount(of_stream, each, len(self.names)).astype(np.int64).tolist() for each in amounts]
+        rows = {}
+        for index, name in enumerate(self.names):
+            held = [sum(row[key] for _, row in self.files[index]) for key in ("rows", *COUNTS[1:])]
+            asked = [round(float(self.asked[index] * amount / held[0]), 3) for amount in held]
+            got = [values[index] for values in given]
+            rows[name] = {
+                told: dict(zip(COUNTS, values, strict=True))
+                for told, values in (("held", held), ("asked", asked), ("given", got))
+            }
+        return {"data_sets": rows, "counts": dict(zip(COUNTS, map(sum, given), strict=True))}
+
+
+def _outputs(source: Cooked, split: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for output in source.manifest["outputs"]:
+        if output.get("split") == split:
+            yield source.folder / output["name"], output

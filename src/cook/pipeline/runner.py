@@ -1,0 +1,211 @@
+"""Recipe -> its data sets, cooked side by side over an executor -> a summary.
+
+Each data set stands alone (see `pipeline.build`). One that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cook.core import catalog
+from cook.core.errors import CookError, RecipeError, SeveralFailed
+from cook.core.progress import Progress, silent
+from cook.core.recipe import Recipe
+from cook.core.results import Summary
+from cook.executors import choice
+from cook.executors import local as executors
+from cook.read import source as sources
+from cook.read import sources as opening
+from cook.read.source import Listed, Shard, Source
+
+if TYPE_CHECKING:
+    from cook.core.results import Result
+    from cook.tokenizer.loading import Tokenizer
+
+    Prepare = Callable[["Means"], contextlib.AbstractContextManager["Ready"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preview:
+    """What a recipe resolves to; nothing is read or fetched but names and sizes."""
+
+    recipe: Recipe
+    tokenizer: Tokenizer
+    source: Source
+    root: Path
+    shards: dict[str, list[Listed]]
+
+
+class Means(NamedTuple):
+    """What a run has to work with."""
+
+    recipe: Recipe
+    source: Source
+    shards: dict[str, list[Shard]]
+    pool: Executor
+    jobs: int
+    size: int  # bytes of all shards
+    progress: Progress
+    notice: Callable[[str], None]
+
+    @property
+    def hasher(self) -> Executor:
+        """Where shards are hashed. On this machine in this thread: workers are still starting, or busy."""
+        return executors.InProcess() if self.recipe.executor == "local" else self.pool
+
+
+class Ready(NamedTuple):
+    """What makes a data set of its shards, and where."""
+
+    cook: Callable[[str, list[Shard]], Result]
+    root: Path
+    tokenizer: str  # its name; "" without one
+
+
+def _open(recipe: Recipe) -> tuple[Source, list[str]]:
+    """The source, and which of its data sets are meant. Raises CookError."""
+    source = opening.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
+    try:
+        return source, catalog.select(recipe.datasets, source.names())
+    except RecipeError as exc:
+        folder = Path(recipe.source).expanduser().resolve()
+        wanted = [name.lower() for name in recipe.datasets]
+        for above in (folder, folder.parent):  # a data set's own folder, or its shards', was named
+            if isinstance(source, sources.Folder) and above.name.lower() in wanted:
+                raise RecipeError(*exc.lines, f"source: the folder that holds {above.name} is {above.parent}") from exc
+        raise
+
+
+def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
+    return Path(recipe.output) if recipe.output else Path("cooked") / tokenizer.folder_name
+
+
+def preview(recipe: Recipe) -> Preview:
+    """Resolve a recipe: its source, tokenizer, data sets, shards and output. Raises CookError."""
+    source, names = _open(recipe)
+    from cook.tokenizer.loading import resolve
+
+    tokenizer = resolve(recipe)
+    shards = {name: source.listed(name) for name in names}
+    return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards)
+
+
+def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Summary:
+    """Cook the data sets of a recipe: all that `cook` does from a shell.
+
+    `progress` is told what is done and what is ahead, as in `cook.core.progress`; `notice` where a cluster's work goes.
+
+    Raises CookError. Of several data sets each stands alone: if some fail, the others are cooked all the same, and then
+    SeveralFailed is raised, which holds the failures and the summary of the rest; with one data set its own error is.
+
+    Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
+    """
+    return over(recipe, progress or silent, kitchen, notice)
+
+
+def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[[str], None] | None = None) -> Summary:
+    """Make each data set of a recipe what `prepare` says; see `run`."""
+    begun = time.perf_counter()
+    if recipe.executor == "dask":
+        recipe = _absolute(recipe)
+    source, names = _open(recipe)
+    source.fetch(names, progress)
+    results: list[Result] = []
+    failures: dict[str, CookError] = {}
+    shards: dict[str, list[Shard]] = {}
+    for name in names:
+        try:
+            shards[name] = source.shards(name)
+        except CookError as exc:
+            failures[name] = exc
+    size = sum(shard.size for found in shards.values() for shard in found)
+    with (
+        choice.chosen(recipe, size, ("cook.pipeline.build",)) as (pool, jobs),
+        prepare(Means(recipe, source, shards, pool, jobs, size, progress, notice or _unheard)) as ready,
+        executors.coordinators(jobs) as cooks,
+        # An interrupt ends the pool's work first, and so lets the coordinators clean up and end.
+        executors.cancelling(pool),
+    ):
+        largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
+        cooking = {name: cooks.submit(ready.cook, name, shards[name]) for name in largest_first}
+        for name in shards:
+            try:
+                results.append(cooking[name].result())
+            except CookError as exc:
+                failures[name] = exc
+    from cook.store import dataset_card
+
+    named = dataset_card.write(ready.root) if results else False
+    summary = Summary(ready.root, ready.tokenizer, results, time.perf_counter() - begun, named)
+    if len(names) == 1 and failures:
+        raise failures[names[0]]
+    if failures:
+        raise SeveralFailed(failures, summary)
+    return summary
+
+
+@contextlib.contextmanager
+def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
+    """Data sets are cooked, with a tokenizer; `more` of a Kitchen's settings."""
+    recipe, jobs = means.recipe, means.jobs
+    # Imported here, while workers start.
+    from cook.tokenizer.loading import resolve, warm_up
+
+    tokenizer = resolve(recipe, means.size // jobs)
+    from cook.core import cache
+    from cook.pipeline import build
+    from cook.store import dataset_card
+
+    root = _root(recipe, tokenizer)
+    sources.refuse_inside(means.source, root)
+    dataset_card.refuse_others(root, corpora="strategy" in more)
+    local = recipe.executor == "local"
+    with cache.opened(recipe.cache) as folder:
+        if local and jobs > 1 and not cache.holds_any(folder):  # else the engine may not be needed at all
+            with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
+                for _ in range(jobs):
+                    means.pool.submit(warm_up, tokenizer)
+        if not recipe.limit:
+            means.progress("tokenize", 0, means.size)
+        if not local:
+            _fit(means, tokenizer, root, folder)
+        place = build.Kitchen(
+            recipe, tokenizer, means.source, root, folder, means.pool, means.hasher, means.progress, **more
+        )
+        yield Ready(functools.partial(build.cook, place), root, tokenizer.name)
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """The same, with paths that lead to the same place from another process's folder."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().absolute())
+
+    source = absolute(recipe.source) if Path(recipe.source).expanduser().is_dir() else recipe.source
+    return dataclasses.replace(recipe, source=source, output=recipe.output and absolute(recipe.output))
+
+
+def _fit(means: Means, tokenizer: Tokenizer, root: Path, folder: Path | None) -> None:
+    """Check that a cluster's workers can do the work of this run, and say where it goes. Raises ClusterError."""
+    from cook.executors import dask
+    from cook.store import staging
+
+    assert isinstance(means.pool, dask.Cluster)
+    means.notice(f"on {dask.told_of(means.pool)}")
+    read: list[tuple[Path, int | None]] = [(found[0].path, found[0].size) for found in means.shards.values() if found]
+    read += [(Path(tokenizer.path), None)] if tokenizer.path else []
+    try:
+        means.pool.check([root / staging.WORK, *([folder / "spools"] if folder else [])], read)
+    finally:
+        staging.tidy(root)
+
+
+def _unheard(notice: str) -> None:
+    """Nobody asked to be told."""

@@ -1,0 +1,1 @@
+"""Where shards come from (a folder, the sample, the Hub, ModelScope), and their lines."""

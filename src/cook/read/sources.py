@@ -1,0 +1,56 @@
+"""A source by its address: a folder, the bundled sample, the Hub, ModelScope."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cook.core.errors import SourceError, refuse_empty
+from cook.core.recipe import HUB, hub_address
+from cook.read.source import LAID_OUT, SAMPLE, Folder, Source
+
+MODELSCOPE = "modelscope"
+
+
+def open_source(name: str, follow_links: bool = False, revision: str | None = None, cache: str | None = None) -> Source:
+    """The source that a recipe names; one on the Hub at the commit that its revision is now. Raises SourceError.
+
+    Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
+    """
+    refuse_empty(source=name)
+    if name == SAMPLE:
+        return Folder(SAMPLE, Path(__file__).parents[1] / SAMPLE)
+    if (address := hub_address(name, revision)) is not None:
+        from cook.core import cache as kept
+        from cook.read.hub.source import open_hub
+
+        return open_hub(*address, kept.ready(cache))
+    if name == MODELSCOPE or name.startswith(f"{MODELSCOPE}://"):
+        from cook.read.modelscope import open_modelscope
+
+        return open_modelscope(name)
+    root = Path(name).expanduser()
+    real = root.resolve()
+    if root.is_file():
+        meant = real.parents[2 if real.parent.name == "shard" else 0]
+        raise SourceError(f"{name}: is a file; a source is the folder that holds its data set: {meant}")
+    if not root.is_dir():
+        raise SourceError(f"{name}: no such folder; {_meant(name)}")
+    source = Folder("local", root, follow_links)
+    if not source.names():
+        below = next(real.glob("*/*/shard"), None)
+        hint = f"; is {below.parents[1]} meant?" if below else ""
+        raise SourceError(f"{name}: holds no data set; {LAID_OUT}{hint}")
+    return source
+
+
+def _meant(name: str) -> str:
+    """What a source may be, for who named one that is none."""
+    import difflib
+
+    known = (SAMPLE, HUB, MODELSCOPE)
+    if near := difflib.get_close_matches(name.lower(), known, n=1):
+        return f"did you mean {near[0]}?"
+    if address := re.fullmatch(r"(?:https?://huggingface\.co/datasets/)?([\w.-]+/[\w.-]+)/?", name):
+        return f"one on the Hub is hf://datasets/{address[1]}"
+    return f"a source is one laid out DATASET/shard/*.jsonl, {', '.join(known)}, or on the Hub hf://datasets/OWNER/NAME"

@@ -1,0 +1,242 @@
+r"""The shape context-qa: a context and question-answer pairs; the pairs are trained.
+
+    input  = BOS + " <CON> {context} </CON>" + "\n\n"
+    output = "\n\n".join("<QUE> {question} <ANS> {answer} </END>" for each pair) + EOS
+
+A row is one JSON object, `{"context": str, "QA_list": [{"Q": str, "A": str}, ...]}`, or with other keys (`Fields`);
+unknown keys are fine, anything else is a `Problem` that names shard, line and field. Texts are not stripped or
+normalised. BOS and EOS enter as ids. The templates are those of the context-based instruction synthesizer (Instruction
+Pre-Training, arXiv 2406.14491).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from cook.core.errors import Problem, shown
+from cook.core.recipe import FIELDS, Fields, Recipe
+from cook.core.records import BLANK_ANSWER, BLANK_QUESTION
+from cook.read.lines import JSON_TYPES, Line, parse_line
+from cook.shapes import splitting
+from cook.shapes.formatter import Formatter, Pair
+from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
+from cook.tokenizer.engine import Ids
+from cook.tokenizer.loading import Tokenizer, token_ends
+
+
+class Entry(NamedTuple):
+    """A row of a shard."""
+
+    line: int  # 1-based, counted from the start of the part
+    start: int  # its first byte, counted from the start of the (decompressed) shard
+    context: str
+    pairs: list[Pair]  # those of which neither side is empty or white space
+    left_out: list[tuple[int, int]]  # the indices of the others, and the reason of each
+
+    @property
+    def units(self) -> int:
+        """How many pairs are trained on."""
+        return len(self.pairs)
+
+    @property
+    def texts(self) -> list[str]:
+        """The context, then questions and answers."""
+        return [self.context, *chain.from_iterable(self.pairs)]
+
+    def place(self, kept: int) -> int:
+        """Where in QA_list the pair stands that is `pairs[kept]`."""
+        for blank, _ in self.left_out:
+            kept += blank <= kept
+        return kept
+
+
+class ContextQA(NamedTuple):
+    """Contexts with question-answer pairs, as an input shape; see `shapes.protocol.Shape`. A unit is a pair."""
+
+    recipe: Recipe
+    tokenizer: Tokenizer
+    name: str = "context-qa"
+    mask_rule: MaskRule = "prefix"
+    cut_anywhere: bool = False
+
+    @property
+    def head(self) -> str:
+        """See Shape."""
+        return "context"
+
+    @property
+    def formatter(self) -> Formatter:
+        """The templates, compiled."""
+        return _formatter(self.recipe)
+
+    def identity(self) -> dict[str, Any]:
+        """See Shape."""
+        recipe = self.recipe
+        templates = ("context_template", "pair_template", "delimiter")
+        return {"fields": recipe.fields._asdict(), **{name: getattr(recipe, name) for name in templates}}
+
+    def parse(self, path: str, line: int, start: int, row: Any) -> Entry | list[Problem]:
+        """See Shape."""
+        return entry_of(path, line, start, row, self.recipe.fields)
+
+    def segments(self, records: Sequence[Entry]) -> Segments:
+        """See Shape: BOS, the input's text; the output's text, EOS."""
+        formatter, texts = self.formatter, list[str]()
+        for entry in records:
+            texts.append(formatter.input_text(entry.context))
+            texts.append(formatter.output_text(entry.pairs))
+        return Segments(texts, *frame(self.tokenizer))
+
+    def split(self, record: Entry, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:
+        """See Shape: by pairs, each with the whole context; truncate cuts the context of a pair that does not fit."""
+        bos = int(self.tokenizer.bos_id is not None)
+        capacity = self.recipe.max_length - bos - 1
+        head = ids[bos : len(ids) - trained]
+        if self.recipe.overlong == "split":
+            return splitting.split(head, record.pairs, self.formatter, capacity)
+        ends = token_ends(self.tokenizer)
+        return splitting.truncate(head, record.context, record.pairs, self.formatter, capacity, ends)
+
+    def reads_back(
+        self, record: Entry, made: SplitResult, texts: Sequence[Sequence[bytes]], reads: Callable[[str], bytes]
+    ) -> bool:
+        """See Shape: whole contexts or heads of it, and every pair that is kept once."""
+        lost, formatter = set(made.lost), self.formatter
+        alone = [reads(formatter.output_text([pair])) for pair in record.pairs]
+        kept = [index for index in range(len(alone)) if index not in lost]
+        cut = Counter(output for (_, output), piece in zip(texts, made.pieces, strict=True) if piece.cut)
+        if Counter(alone[index] for index in kept if alone[index] in cut) != cut:
+            return False
+        whole = reads(formatter.input_text(record.context))
+        rest = iter([record.pairs[index] for index in kept if alone[index] not in cut])
+        for (head, output), piece in zip(texts, made.pieces, strict=True):
+            if piece.cut:
+                if not self._is_head(record.context, head, reads):
+                    return False
+            elif head != whole or output != reads(formatter.output_text(list(islice(rest, piece.units)))):
+                return False
+        return next(rest, None) is None
+
+    def _is_head(self, context: str, text: bytes, reads: Callable[[str], bytes]) -> bool:
+        """Whether an input's text is that of a head of the context: not empty, and not all of it."""
+        frame = len(reads(self.formatter.input_text("")))
+        size, rest = divmod(len(text) - frame, self.recipe.context_template.count("{context}"))
+        head = context.encode()[: max(size, 0)]
+        try:
+            same = reads(self.formatter.input_text(head.decode())) == text
+        except UnicodeDecodeError:
+            return False
+        return same and rest == 0 and 0 < size < len(context.encode())
+
+    def lost_by_length(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
+        """See Shape: where the context leaves no room for EOS, as `splitting.split` tells it."""
+        return (tokens - trained >= self.recipe.max_length) & (self.recipe.overlong == "split")
+
+    def texts(self, record: Entry) -> list[str]:
+        """See Shape."""
+        return record.texts
+
+    def markers(self) -> tuple[str, ...]:
+        """See Shape."""
+        return markers(self.recipe)
+
+    def hash_keys(self, record: Entry) -> tuple[bytes, bytes]:
+        """See Shape: the context; the context and the pairs."""
+        return record.context.encode(), orjson.dumps((record.context, record.pairs))
+
+
+@functools.lru_cache(maxsize=8)
+def _formatter(recipe: Recipe) -> Formatter:
+    return Formatter(recipe)
+
+
+def frame(tokenizer: Tokenizer) -> tuple[list[Ids | None], list[bool]]:
+    """The segments of an example: BOS and a text that are not trained, a text and EOS that are."""
+    bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.uint32)
+    return [bos, None, None, np.array([tokenizer.eos_id], np.uint32)], [False, False, True, True]
+
+
+PLACEHOLDER = re.compile(r"\{(?:context|question|answer)\}")
+
+
+def markers(recipe: Recipe) -> tuple[str, ...]:
+    """The words that the templates put around contexts, questions and answers.
+
+    >>> markers(Recipe(datasets="squad", tokenizer="llama3"))
+    ('<CON>', '</CON>', '<QUE>', '<ANS>', '</END>')
+    """
+    templates = (recipe.context_template, recipe.pair_template)
+    literal = chain.from_iterable(PLACEHOLDER.split(template) for template in templates)
+    words = chain.from_iterable(part.split() for part in literal)
+    return tuple(dict.fromkeys(word for word in words if len(word) > 1))  # one sign alone, as in "Q: A -", says nothing
+
+
+def parse(path: str, line: Line, fields: Fields = FIELDS) -> Entry | list[Problem]:
+    """The entry on a line, or all that is wrong with it."""
+    return parse_line(path, line, functools.partial(entry_of, fields=fields))
+
+
+def entry_of(path: str, line: int, start: int, row: Any, fields: Fields = FIELDS) -> Entry | list[Problem]:
+    """The entry of a decoded row, or all that is wrong with it."""
+    context_key, pairs_key, question_key, answer_key = fields
+    try:
+        context, rows = row[context_key], row[pairs_key]
+        pairs = []
+        for pair in rows:
+            question, answer = pair[question_key], pair[answer_key]
+            if not (question.isspace() + answer.isspace()) and question and answer:  # + so that both must be text
+                pairs.append((question, answer))
+    except (KeyError, TypeError, AttributeError):
+        return _diagnose(path, line, row, fields)
+    if type(context) is not str or type(rows) is not list:
+        return _diagnose(path, line, row, fields)
+    blank = []
+    if len(pairs) < len(rows):
+        sides = [(not pair[question_key].strip(), not pair[answer_key].strip()) for pair in rows]
+        reasons = [BLANK_QUESTION if question else BLANK_ANSWER if answer else None for question, answer in sides]
+        blank = [(index, reason) for index, reason in enumerate(reasons) if reason is not None]
+    return Entry(line, start, context, pairs, blank)
+
+
+def _diagnose(path: str, line: int, row: Any, fields: Fields) -> list[Problem]:
+    """All that is wrong with a row that is no entry. Slow, and thorough."""
+    return [Problem(path, line, field, what) for field, what in _misfits(row, fields)]
+
+
+def _misfits(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
+    """(field, what is wrong with it) wherever a JSON value is not of an entry's shape."""
+
+    def expect(field: str, value: Any, kind: type) -> Iterator[tuple[str, str]]:
+        if type(value) is not kind:
+            yield field, f"must be {JSON_TYPES[kind]}, not {JSON_TYPES.get(type(value), 'null')}"
+
+    def member(holder: dict[str, Any], key: str, field: str, kind: type) -> Iterator[tuple[str, str]]:
+        if key in holder:
+            yield from expect(field, holder[key], kind)
+        else:
+            others = [other for other in holder if other not in fields]
+            near = [other for other in others if other.lower() == key.lower()] or others[:5]
+            there = ", ".join(shown(other) for other in near)
+            yield field, "is missing" + (f" (there is {there}; --fields names others)" if near else "")
+
+    yield from expect("", row, dict)
+    if type(row) is not dict:
+        return
+    yield from member(row, fields.context, fields.context, str)
+    yield from member(row, fields.pairs, fields.pairs, list)
+    pairs = row.get(fields.pairs)
+    for index, pair in enumerate(pairs if type(pairs) is list else ()):
+        field = f"{fields.pairs}[{index}]"
+        yield from expect(field, pair, dict)
+        if type(pair) is dict:
+            yield from member(pair, fields.question, f"{field}.{fields.question}", str)
+            yield from member(pair, fields.answer, f"{field}.{fields.answer}", str)

@@ -1,0 +1,50 @@
+r"""Entry + templates -> the text of an input and of an output. Pure; nothing is stripped or normalised.
+
+    input  = BOS + " <CON> {context} </CON>" + "\n\n"
+    output = "\n\n".join("<QUE> {question} <ANS> {answer} </END>" for each pair) + EOS
+
+BOS and EOS are no part of these texts: they enter as ids (`encode`). The templates are those of the context-based
+instruction synthesizer (Instruction Pre-Training, arXiv 2406.14491).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from cook.core.recipe import Recipe
+from cook.core.templates import compile_template
+
+Pair = tuple[str, str]  # question, answer
+
+
+class Formatter:
+    """The templates of a recipe, compiled so that substitution is one pass over each.
+
+    A text that itself holds "{context}", "{question}" or "{answer}" stays as written.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.delimiter = recipe.delimiter
+        self.before_context = recipe.context_template.partition("{context}")[0]
+        """What stands before the context in an input's text."""
+        *parts, last = recipe.context_template.split("{context}")
+        self._around_context = *parts, last + recipe.delimiter
+        self._pair = compile_template(recipe.pair_template, ("question", "answer")).format
+        literal = re.fullmatch(r"(.*)\{question\}(.*)\{answer\}(.*)", recipe.pair_template, re.DOTALL)
+        self._around: tuple[str, str, str] | None = None
+        """What stands before, between and after question and answer, where each stands once, in this order."""
+        if literal and not any("{question}" in part or "{answer}" in part for part in literal.groups()):
+            before, between, after = literal.groups()
+            self._around = before, between, after
+
+    def input_text(self, context: str) -> str:
+        """The context block and the delimiter after it."""
+        return context.join(self._around_context)
+
+    def output_text(self, pairs: Iterable[Pair]) -> str:
+        """The pairs, joined by the delimiter."""
+        if self._around is None:
+            return self.delimiter.join([self._pair(question, answer) for question, answer in pairs])
+        before, between, after = self._around  # the same, in half the time
+        return before + (after + self.delimiter + before).join(map(between.join, pairs)) + after

@@ -1,0 +1,201 @@
+"""README.md of the root: one configuration a data set, so that `load_dataset(ROOT, "squad")` works; licences; citation.
+
+It is made anew, under a lock, from the manifests that are there. A README.md that cook did not write is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from cook.core import catalog, owned
+from cook.core.errors import CookWarning, OutputError, OutputExists, unwritable
+from cook.core.files import sync_folder
+from cook.store import kinds, manifest
+from cook.store.staging import WORK, locked, sweep, tidy
+
+NAME = "README.md"
+MARK = "<!-- written by cook: changes here are lost at the next run -->"
+COLUMNS = (
+    "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` "
+    "(tokens of each example), `source_shard` and `source_line` (where each example came from)."
+)
+TEXT_COLUMNS = (
+    "`text` is what to train on; `mode` and `context_after` say how it was made, `entries` of how many entries, "
+    "`source_shard` and `source_line` where the first of them came from."
+)
+
+
+class CardWarning(CookWarning):
+    """The card was not written."""
+
+
+def cooked(root: Path) -> dict[str, dict[str, Any]]:
+    """The manifests of the data sets that are whole in a root, by name, in bytewise order."""
+    found = {}
+    for path in sorted(root.glob(f"*/{manifest.NAME}"), key=lambda path: str(path).encode()):
+        try:
+            read = manifest.read(path.parent)
+        except OutputError:
+            continue  # what is damaged is not listed
+        if read.get("kind") in (None, kinds.CORPUS):  # neither a mix nor an export
+            found[path.parent.name] = read
+    return found
+
+
+def refuse_others(root: Path, corpora: bool) -> None:
+    """Raise OutputExists for a root of cooked data sets where corpora would go, and the other way round."""
+    if any(("styles" in found) != corpora for found in cooked(root).values()):
+        held, other = ("cooked data sets", "corpora") if corpora else ("corpora", "cooked data sets")
+        raise OutputExists(f"{root}: holds {held}, and takes no {other} beside them: choose another folder")
+
+
+def is_cooks(path: Path) -> bool:
+    """Whether a file is a card that cook wrote; a link to one is not."""
+    try:
+        return not path.is_symlink() and path.is_file() and MARK.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
+def write(root: Path) -> bool:
+    """Write the card; whether it is cook's. Warns, and leaves it alone, if it is not. Raises OutputError."""
+    path = root / NAME
+    try:
+        with locked(root / WORK / ".card.lock", f"{path}: another run is writing it", wait=True):
+            if os.path.lexists(path) and not is_cooks(path):
+                warnings.warn(f"{path}: cook did not write it, so it is left as it is", CardWarning, stacklevel=2)
+                return False
+            text = card(cooked(root)).encode()
+            if not path.exists() or path.read_bytes() != text:
+                for left in (root / WORK).glob(f".{NAME}.*.tmp"):  # by a run that was killed
+                    if re.fullmatch(re.escape(f".{NAME}") + owned.TEMPORARY, left.name):
+                        left.unlink()
+                owned.write_over(path, text, root / WORK)
+                sync_folder(root)
+            return True
+    except OSError as exc:
+        raise unwritable(path, exc) from exc
+    finally:
+        sweep(root)
+        tidy(root)
+
+
+def card(manifests: dict[str, dict[str, Any]]) -> str:
+    """The card's text."""
+    names = list(manifests)
+    packed = {name: found for name, found in manifests.items() if "kind" not in found}
+    tokenizers = sorted({found["tokenizer"]["name"] for found in packed.values()})
+    yaml = []
+    for name, found in manifests.items():
+        yaml += [f"- config_name: {json.dumps(name)}", "  data_files:"]
+        for split in sorted({output["split"] for output in found["outputs"] if "split" in output}):
+            of_split = next(output["name"] for output in found["outputs"] if output.get("split") == split)
+            files = f"{name}/{split}-*{Path(of_split).suffix}"
+            yaml += [f"  - split: {split}", f"    path: {json.dumps(files)}"]
+    table = [
+        "| data set | sequences | tokens | trained | max length | packing |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, found in packed.items():
+        counts, recipe = found["counts"], found["recipe"]
+        table.append(
+            f"| {name} | {counts['sequences']:,} | {counts['tokens']:,} | {counts['trained_tokens']:,} "
+            f"| {recipe['max_length']:,} | {recipe['packing']} |"
+        )
+    if len(packed) < len(manifests):
+        table = [*table, ""] if packed else []
+        table += ["| data set | texts | letters | pairs in them |", "| --- | --- | --- | --- |"]
+        for name in names:
+            if name not in packed:
+                counts = manifests[name]["counts"]
+                pairs = sum(counts["kinds"].values())
+                table.append(f"| {name} | {counts['texts']:,} | {counts['letters']:,} | {pairs:,} |")
+    example = json.dumps(names[0]) if names else '"squad"'
+    title, columns = "Training sequences, cooked", COLUMNS
+    about = f"Packed token sequences with loss masks, for {' and '.join(tokenizers) or 'a base model'}"
+    if names and not packed:
+        title, columns = "Instruction-augmented texts", TEXT_COLUMNS
+        about = "Contexts with questions and answers on them, as plain text for pre-training"
+    return _page(yaml, title, about, table, f"{example}, ", "train", columns, names)
+
+
+def mix_card(found: dict[str, Any]) -> str:
+    """The card's text of a mix, by its manifest."""
+    split = found["mix"]["split"]
+    yaml = [
+        "- config_name: default",
+        "  data_files:",
+        f"  - split: {split}",
+        f"    path: {json.dumps(f'{split}-*.parquet')}",
+    ]
+    table = ["| data set | it has | given | tokens | trained |", "| --- | --- | --- | --- | --- |"]
+    for name, counts in found["data_sets"].items():
+        given = counts["given"]
+        table.append(
+            f"| {name} | {counts['held']['sequences']:,} | {given['sequences']:,} | {given['tokens']:,} "
+            f"| {given['trained_tokens']:,} |"
+        )
+    about = f"A shuffled mix of packed token sequences with loss masks, for {found['tokenizer']['name']}"
+    which = " `dataset` is the data set that a sequence is of, and `source_shard` counts in its inputs."
+    return _page(
+        yaml, "Training sequences, cooked and mixed", about, table, "", split, COLUMNS + which, list(found["data_sets"])
+    )
+
+
+def _page(
+    configs: list[str],
+    title: str,
+    about: str,
+    table: list[str],
+    config: str,
+    split: str,
+    columns: str,
+    names: list[str],
+) -> str:
+    """What the cards of a root and of a mix have in common."""
+    return "\n".join(
+        [
+            *("---", "license: other", "task_categories:", "- text-generation", "configs:", *configs, "---"),
+            MARK,
+            "",
+            f"# {title}",
+            "",
+            f"{about}, made by [instruct-cook](https://pypi.org/project/instruct-cook/) from the fine-tuning "
+            "collection of the context-based instruction synthesizer, or from data of that shape.",
+            "",
+            *table,
+            "",
+            "```python",
+            "from datasets import load_dataset",
+            "",
+            f'sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {config}split="{split}")',
+            "```",
+            "",
+            f"{columns} `cook.json` beside the files says what they were made of.",
+            "",
+            "## Licences",
+            "",
+            "The texts keep the licences of their sources, which bind whoever passes these sequences on:",
+            "",
+            *(_duty(name) for name in names),
+            "",
+            "## Citation",
+            "",
+            "```bibtex",
+            catalog.CITATION,
+            "```",
+            "",
+        ]
+    )
+
+
+def _duty(name: str) -> str:
+    known = catalog.BY_NAME.get(name)
+    if known is None:
+        return f"- {name}: not of the collection; its licence is for whoever made it to say"
+    return f"- [{name}]({known.home}): {known.licence} ({known.duty})"

@@ -1,0 +1,121 @@
+"""A cooked data set or a mix, opened again: refused unless its manifest is whole and its files are those it names."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cook.core.errors import CookWarning, OutputError, SourceError, refuse_empty
+from cook.core.files import sha256_of
+from cook.store import kinds, manifest
+from cook.store.columns import COLUMNS
+from cook.store.kinds import SIDE
+from cook.store.read import read_columns, read_data_sets
+from cook.store.staging import aside
+
+Ints = npt.NDArray[np.int32]
+
+
+class Sequence(NamedTuple):
+    """One row. The first three are as long as the sequence, the next as there are examples in it."""
+
+    input_ids: Ints
+    labels: Ints
+    loss_mask: npt.NDArray[np.int8]
+    seq_lengths: Ints
+    source_shard: Ints
+    source_line: Ints
+    dataset: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cooked:
+    """A data set, a mix or an export on disk whose files are known to be those of its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    def sequences(self, split: str = "train") -> Iterator[Sequence]:
+        """Its sequences, in order; memory holds one row group. Raises OutputError."""
+        if self.manifest.get("kind") == kinds.EXPORT:
+            raise OutputError(f"{self.folder}: is an export; its sequences are in what it was made from")
+        if self.manifest.get("kind") in (kinds.PROMPTS, kinds.PARSE):
+            raise OutputError(f"{self.folder}: is not cooked, and has no sequences")
+        if self.manifest.get("kind") == kinds.CORPUS:
+            raise OutputError(f"{self.folder}: is text, which `cook.load` opens; it has no sequences")
+        for output in self.manifest["outputs"]:
+            if output.get("split") == split:
+                path = self.folder / output["name"]
+                mixed = self.manifest.get("kind") == kinds.MIX
+                names = read_data_sets(path) if mixed else itertools.repeat([])
+                for columns, named in zip(read_columns(path), names, strict=False):
+                    flat = [columns[name] for name in COLUMNS]
+                    for row in range(len(flat[0][1]) - 1):
+                        fields: list[Any] = [values[offsets[row] : offsets[row + 1]] for values, offsets in flat]
+                        fields.append(named[row] if mixed else self.manifest["data_set"])
+                        yield Sequence(*fields)
+
+
+def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
+    """Open the folder of a data set, a mix or an export, after checking each file's size, and its sha256 if `hashes`.
+
+    Raises OutputError, naming what is missing or damaged.
+    """
+    refuse_empty(folder=folder)
+    folder = Path(folder)
+    if not folder.exists() and aside(folder.parent, folder.name).exists():
+        folder = aside(folder.parent, folder.name)  # a kill between two renames left the older result there
+    found = manifest.read(folder)
+    wrong = []
+    for output in found["outputs"]:
+        path = folder / output["name"]
+        try:
+            size = path.stat().st_size
+            if size != output["bytes"]:
+                wrong.append(f"{path}: has {size:,} bytes, its manifest says {output['bytes']:,}")
+            elif hashes and sha256_of(path) != output["sha256"]:
+                wrong.append(f"{path}: its sha256 is not the one in its manifest")
+        except FileNotFoundError:
+            wrong.append(f"{path}: is missing")
+        except (OSError, SourceError) as exc:
+            wrong.append(f"{path}: cannot be read: {exc}")
+    if wrong:
+        raise OutputError(*wrong)
+    return Cooked(folder, found)
+
+
+class DepthWarning(CookWarning):
+    """Results lie deeper than is looked at."""
+
+
+def cooked_folders(path: Path) -> list[Path]:
+    """The folder of a data set or of a mix; or, of a ROOT, those in it. Raises OutputError where nothing is cooked."""
+    if not path.exists() and aside(path.parent, path.name).exists():
+        return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
+    if (path / manifest.NAME).exists():
+        return [path]
+    if path.is_file() and (path.with_name(path.name + SIDE) / manifest.NAME).exists():  # a file of prompts
+        return [path.with_name(path.name + SIDE)]
+    found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
+    below = {each.parents[1] for each in path.glob(f"[!.]*/[!.]*/{manifest.NAME}")} - set(found)
+    if below:
+        few = [str(each) for each in sorted(below)]
+        told = f"{', '.join(few[:3])}{f' and {len(few) - 3} more' if len(few) > 3 else ''}"
+        if not found:
+            raise OutputError(f"{path}: is no folder of results, but holds such: name one of {told}")
+        warnings.warn(f"{path}: folders of results in it are not looked at: {told}", DepthWarning, stacklevel=2)
+    if not found and not os.path.lexists(path):
+        raise OutputError(f"{path}: no such folder")
+    if not found and path.is_file():
+        raise OutputError(f"{path}: is a file; pass the folder of a data set or of a mix, or a ROOT of them")
+    if not found:
+        raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
+    return found

@@ -1,0 +1,114 @@
+"""What lies where something of cook's would go: up to date, or to be replaced, or in the way.
+
+Replaced is only what cook wrote as the same kind: a folder whose manifest is sealed, and that holds only files which it
+names; a page, by its mark; a file of prompts, by the folder beside it. Nothing is written through a link, nor into a
+result, nor over a source.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cook.core.errors import OutputError, OutputExists
+from cook.core.files import is_vacant
+from cook.store import dataset_card, kinds, manifest
+from cook.store.outputs import read_cooked
+
+KINDS = {
+    None: "a cooked data set",
+    kinds.MIX: "a mix",
+    kinds.EXPORT: "an export",
+    kinds.CORPUS: "a corpus",
+    kinds.PROMPTS: "of prompts",
+    kinds.PARSE: "a data set that was parsed",
+}
+NOUNS = {None: "result", kinds.PROMPTS: "file of prompts", kinds.PARSE: "data set"}  # else the kind itself
+VERBS = {None: "cook", kinds.PROMPTS: "write", kinds.CORPUS: "write"}
+
+
+def refuse_place(to: Path, sources: Iterable[Path] = ()) -> None:
+    """Raise OutputExists for a link, for a place in a result, and for one that is a source's, or in it."""
+    if to.is_symlink():
+        raise OutputExists(f"{to}: is a link, and is not written through; name the place it leads to, or remove it")
+    real = to.resolve()
+    for above in real.parents:
+        if manifest.sealed(above) is not None:
+            raise OutputExists(f"{to}: lies in {above}, a result that holds nothing else: choose another place")
+    for source in sources:
+        if real.is_relative_to(source.resolve()):
+            raise OutputExists(f"{to}: is what is read, or lies in it ({source}): choose another place")
+
+
+def is_file(to: Path, what: str, sources: Iterable[Path] = ()) -> bool:
+    """Whether a file is where one would go. Raises OutputExists for anything else that is there; see `refuse_place`."""
+    refuse_place(to, sources)
+    if os.path.lexists(to) and not to.is_file():
+        raise OutputExists(f"{to}: is there, and is no file; {what} is written to one: name a file")
+    return to.exists()
+
+
+def older(to: Path, head: dict[str, Any], determining: tuple[str, ...], overwrite: bool) -> dict[str, Any] | None:
+    """The manifest of what is there already, if it is up to date; None where `head`'s may be made.
+
+    Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
+    """
+    kind = head.get("kind")
+    noun, verb = NOUNS.get(kind, kind), VERBS.get(kind, str(kind))
+    refuse_place(to)
+    if is_vacant(to):
+        return None
+    made = manifest.sealed(to)
+    if made is None:
+        raise OutputExists(*_not_cooks(to, verb))
+    if made.get("kind") != kind:
+        raise OutputExists(f"{to}: is {KINDS.get(made.get('kind'), 'another thing')}; {verb} into another folder")
+    try:
+        old = read_cooked(to).manifest
+    except OutputError as exc:
+        if not overwrite:
+            raise OutputExists(*exc.lines, f"{to}: is there, and not whole; pass --overwrite to replace it") from exc
+        differing = exc.lines
+    else:
+        differing = manifest.differences(old, head, determining)
+        if not differing:
+            return old
+    if not overwrite:
+        told = f"another {noun} is there already; pass --overwrite to replace it, or {verb} into another folder"
+        raise OutputExists(f"{to}: {told}", *(f"  {what}" for what in differing))
+    if others := sorted(_others(to, made)):
+        raise OutputExists(f"{to}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
+    return None
+
+
+def _not_cooks(to: Path, verb: str) -> list[str]:
+    if not os.path.lexists(to / manifest.NAME):
+        if manifest.holds(to):
+            return [f"{to}: is a folder of several results; {verb} into a new folder, in it or elsewhere"]
+        return [f"{to}: is there already, and is not cook's: move it away, or {verb} into another folder"]
+    try:
+        manifest.read(to)
+        why = ["changed"]
+    except OutputError as exc:
+        why = exc.lines
+    return [
+        *why,
+        f"{to}: cannot be told to be cook's, and is not replaced: move it away, or {verb} into another folder",
+    ]
+
+
+def _others(to: Path, made: dict[str, Any]) -> Iterator[str]:
+    """What is in a result's folder beside the files that its manifest names, the manifest, and cook's card."""
+    rows = made["outputs"] if isinstance(made.get("outputs"), list) else []
+    ours = {row["name"] for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)}
+    inside = {str(above) for name in ours for above in Path(name).parents}
+    for path, folders, files in os.walk(to):
+        for name in (*folders, *files):
+            below = os.path.relpath(os.path.join(path, name), to)
+            if below == manifest.NAME or below in (inside if name in folders else ours):
+                continue
+            if below != dataset_card.NAME or not dataset_card.is_cooks(to / dataset_card.NAME):
+                yield below
+        folders[:] = [name for name in folders if os.path.relpath(os.path.join(path, name), to) in inside]

@@ -1,0 +1,151 @@
+"""Sequences gathered from spool files into Parquet, row group by row group (laid out by `pages`), and read back.
+
+| column | type | what |
+| --- | --- | --- |
+| input_ids | list<int32> | token ids of the sequence |
+| labels | list<int32> | input_ids where the mask is 1, -100 elsewhere; not shifted |
+| loss_mask | list<int8> | 1 on every token of an output, EOS included, else 0; aligned to its own token |
+| seq_lengths | list<int32> | tokens of each example, in order; sums to len(input_ids) |
+| source_shard | list<int32> | for each example, the index of its shard in the manifest's inputs |
+| source_line | list<int32> | for each example, its line in that shard, from 1 |
+
+A mix has one more: dataset (string), the data set that the sequence is of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import resource
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cook.core.errors import unwritable
+from cook.core.records import Raw, row_tokens, split_rows, token_ids, trained
+from cook.store import pages
+from cook.store.columns import COLUMNS, DATASET, token_columns
+
+FILE_TOKENS = 1 << 24  # an output file closes before it would hold more: one job each, so that all cores write
+ROW_GROUP_TOKENS = 1 << 20
+TOKEN_BYTES = 2  # what a token takes in a file, about
+
+
+class FileJob(NamedTuple):
+    """The work on one output file; picklable."""
+
+    path: str
+    spools: tuple[str, ...]
+    examples: npt.NDArray[np.void]
+    """PLACED, in plan order."""
+    starts: npt.NDArray[np.int64]
+    """Sequence i holds examples[starts[i]:starts[i + 1]]; one more than there are sequences."""
+    data_sets: tuple[str, ...] | None = None
+    """For a mix, the data set of each sequence."""
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class FileDone(NamedTuple):
+    """What was written."""
+
+    name: str
+    rows: int
+    tokens: int
+    trained_tokens: int
+    bytes: int
+    sha256: str
+
+
+def write_file(job: FileJob) -> FileDone:
+    """Write one file and fsync it. Raises OutputError."""
+    tokens = row_tokens(job.starts, job.examples["tokens"].astype(np.int64))
+    try:
+        with mapped_files(job.spools) as spools, open(job.path, "wb") as file:
+            hashed = _Hashed(file)
+            writer = pages.Writer(hashed, COLUMNS, [] if job.data_sets is None else [DATASET])
+            for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
+                lists = _row_group(job, spools, first, last)
+                writer.write(lists, [] if job.data_sets is None else [job.data_sets[first:last]])
+            writer.close()
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise unwritable(job.path, exc, TOKEN_BYTES * int(tokens.sum())) from exc
+    path = Path(job.path)
+    loss = int(job.examples["trained"].sum(dtype=np.int64))
+    return FileDone(path.name, len(tokens), int(tokens.sum()), loss, path.stat().st_size, hashed.sha256.hexdigest())
+
+
+class _Hashed:
+    """A file, with the hash of what is written to it, which need not be read again for that."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes, /) -> int:
+        """See pages.Sink."""
+        self.sha256.update(data)
+        return self._file.write(data)
+
+
+@contextlib.contextmanager
+def mapped_files(paths: tuple[str, ...]) -> Iterator[list[memoryview]]:
+    """Files as memory maps: their pages are the system's to drop, and count as nobody's own memory."""
+    _allow_files(len(paths))
+    with contextlib.ExitStack() as stack:
+        views = []
+        for path in paths:
+            with open(path, "rb") as file:
+                view = memoryview(b"")  # what is empty cannot be mapped
+                if os.fstat(file.fileno()).st_size:
+                    mapped = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                    view = stack.enter_context(memoryview(mapped))
+            views.append(view)
+        yield views
+
+
+_limits = threading.Lock()
+SPARE_FILES = 512  # for all else that the process has open, this work in other threads among it
+
+
+def _allow_files(count: int) -> None:
+    """Raise the process's own limit of open files, as far as it may: a data set of 10 GB has a thousand spools."""
+    with _limits:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = soft + count if count + SPARE_FILES > soft else soft
+        if soft != resource.RLIM_INFINITY and wanted > soft:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) -> list[pages.Lists]:
+    """The columns of rows [first, last), with no Python object a token."""
+    starts = job.starts[first : last + 1]
+    examples = job.examples[starts[0] : starts[-1]]
+    lengths, raw = examples["tokens"], raw_of(examples, spools)
+    mask = trained(raw)
+    by_example = starts - starts[0]
+    by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
+    of_tokens = token_columns(token_ids(raw), mask)
+    of_examples = {"seq_lengths": lengths, "source_shard": examples["shard"], "source_line": examples["line"]}
+    by_column = {name: (values, by_token) for name, values in of_tokens.items()}
+    by_column |= {name: (values, by_example) for name, values in of_examples.items()}
+    return [by_column[name] for name in COLUMNS]
+
+
+def raw_of(examples: npt.NDArray[np.void], spools: list[memoryview]) -> Raw:
+    """The tokens of PLACED examples, one after the other, from the files of ids that they count."""
+    begin = examples["at"] * 4
+    ends = begin + examples["tokens"].astype(np.int64) * 4
+    pieces = zip(examples["file"].tolist(), begin.tolist(), ends.tolist(), strict=True)
+    return np.frombuffer(bytearray().join([spools[file][a:b] for file, a, b in pieces]), np.uint32)

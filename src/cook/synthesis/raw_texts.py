@@ -1,0 +1,162 @@
+"""Raw texts, in order: of JSONL (a text field a line), Parquet (a text column), plain text files, and folders of these.
+
+A text file is one text, without the line end that closes it. Files of a folder are read in bytewise order of their
+paths, decompressed names; hidden ones are passed over. Memory holds a line, a batch of rows, or a file of text.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from cook.core.errors import BadLines, InputError, Problem, SourceError, unreadable
+from cook.read.lines import BOM, JSON_TYPES, MAX_LINE, Line, LineReader, Part, open_shard, shard_name
+from cook.read.source import SourceWarning
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz", ".txt.zst", ".parquet")
+BATCH_ROWS = 1024
+MAX_PROBLEMS = 20
+
+
+class RawFile(NamedTuple):
+    """A file of raw texts."""
+
+    name: str  # as the manifest has it: relative to the folder that was named
+    path: Path
+
+
+class Raw(NamedTuple):
+    """A raw text, and where it stands."""
+
+    file: RawFile
+    line: int  # 1-based; of a table: its row
+    text: str
+
+
+def find(places: Iterable[str | Path]) -> list[RawFile]:
+    """The files of raw texts that are named, or lie in folders that are named. Raises SourceError."""
+    found = []
+    for place in map(Path, places):
+        if place.is_dir():
+            files = _in_folder(place)
+            if not files:
+                raise SourceError(f"{place}: holds no raw texts; their files end in {', '.join(SUFFIXES)}")
+            found += files
+        elif not place.exists():
+            raise SourceError(f"{place}: no such file or folder")
+        elif not place.name.endswith(SUFFIXES):
+            raise SourceError(f"{place}: is of a kind that is not read; raw texts end in {', '.join(SUFFIXES)}")
+        else:
+            found.append(RawFile(place.name, place))
+    return found
+
+
+def _in_folder(folder: Path) -> list[RawFile]:
+    found, unread = [], []
+
+    def fail(exc: OSError) -> None:
+        raise SourceError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            relative = path.relative_to(folder).as_posix()
+            if name.startswith("."):
+                continue
+            if name.endswith(SUFFIXES):
+                found.append(RawFile(relative, path))
+            else:
+                unread.append(relative)
+    if unread:
+        told = f"{folder}: not read, by their names: {', '.join(sorted(unread)[:5])}"
+        warnings.warn(told, SourceWarning, stacklevel=4)
+    return sorted(found, key=lambda file: os.fsencode(shard_name(file.name)))
+
+
+def texts(files: Iterable[RawFile], field: str) -> Iterator[Raw]:
+    """All texts, in order; those that are empty or white space too.
+
+    Raises SourceError, and InputError or BadLines for what holds no text: all that is wrong with the lines of a file.
+    """
+    for file in files:
+        kind = shard_name(file.name).rpartition(".")[2]
+        yield from _KINDS[kind](file, field)
+
+
+def _of_lines(file: RawFile, field: str) -> Iterator[Raw]:
+    problems: list[Problem] = []
+    count = 0
+    for line in LineReader(Part(str(file.path), 0, None)):
+        text = line if isinstance(line, Problem) else _of_line(str(file.path), line, field)
+        if isinstance(text, Problem):
+            count += 1
+            problems += [text][: MAX_PROBLEMS - len(problems)]
+        elif not count:
+            assert isinstance(line, Line)
+            yield Raw(file, line.number, text)
+    if count:
+        raise BadLines(problems, count)
+
+
+def _of_line(path: str, line: Line, field: str) -> str | Problem:
+    try:
+        row = orjson.loads(line.text)
+    except orjson.JSONDecodeError as exc:
+        return Problem(path, line.number, "", f"is not JSON: {exc.msg} at column {exc.colno}")
+    if not isinstance(row, dict):
+        return Problem(path, line.number, "", f"must be an object, not {JSON_TYPES.get(type(row), 'null')}")
+    if field not in row:
+        there = f" (there is {', '.join(map(str, list(row)[:5]))}; --field names another)" if row else ""
+        return Problem(path, line.number, field, f"is missing{there}")
+    text = row[field]
+    if type(text) is not str:
+        return Problem(path, line.number, field, f"must be text, not {JSON_TYPES.get(type(text), 'null')}")
+    return text
+
+
+def _of_text(file: RawFile, field: str) -> Iterator[Raw]:  # noqa: ARG001 - one signature for all kinds
+    try:
+        with open_shard(str(file.path)) as opened:
+            data = opened.read(MAX_LINE + 1)
+    except OSError as exc:
+        raise unreadable(file.path, exc) from exc
+    if len(data) > MAX_LINE:
+        raise InputError(f"{file.path}: is over {MAX_LINE >> 20} MiB, the most a text may hold; make it several")
+    try:
+        text = data.removeprefix(BOM).decode()
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{file.path}: is not UTF-8: {exc.reason} at byte {exc.start + 1}") from exc
+    yield Raw(file, 1, text.removesuffix("\n").removesuffix("\r"))
+
+
+def _of_table(file: RawFile, field: str) -> Iterator[Raw]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file.path) as table:
+            names = table.schema_arrow.names
+            if field not in names:
+                has = f"it has {', '.join(names[:8])}; --field names another"
+                raise InputError(f"{file.path}: has no column {field!r}; {has}")
+            kind = table.schema_arrow.field(field).type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise InputError(f"{file.path}: its column {field!r} must be text, not {kind}")
+            row = 1
+            for batch in table.iter_batches(BATCH_ROWS, columns=[field]):
+                for text in batch.column(0).to_pylist():
+                    if text is None:
+                        raise InputError(f"{file.path}:{row}: {field}: must be text, not null")
+                    yield Raw(file, row, text)
+                    row += 1
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as exc:
+        raise SourceError(f"{file.path}: cannot be read: {exc}") from exc
+
+
+_KINDS = {"jsonl": _of_lines, "txt": _of_text, "parquet": _of_table}

@@ -1,0 +1,148 @@
+"""How a prompt is written for who generates, and how their answers are read.
+
+    jsonl                      {"custom_id", "prompt", "prompt_token_ids"}: for LLM.generate, or a program of yours
+    openai-batch, chat         /v1/chat/completions, the one endpoint for text that `vllm run-batch` takes (looked up in
+                               0.33.0): the prompt as one message, and a chat template that passes it on as it is
+    openai-batch, completions  /v1/completions with token ids: for servers that take it
+
+Only ids say exactly what a model was trained on. Of the chat form the server encodes the text: BOS and EOS are their
+strings there, and so a text that holds such a string is not sent (`prompt_files`). `add_special_tokens` is false,
+else the server would put a second BOS before the first; to ids it adds nothing.
+
+An answer is a line of text, or a line of a batch's results. They may come in any order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import orjson
+
+from cook.core.errors import Problem
+from cook.read.lines import JSON_TYPES, Line
+from cook.tokenizer.engine import Ids
+
+JSONL, BATCH = FORMATS = ("jsonl", "openai-batch")
+CHAT, COMPLETIONS = ENDPOINTS = ("chat", "completions")
+AS_IT_IS = "{{ messages[0]['content'] }}"  # the chat template that passes a prompt on
+MAX_PROBLEM = 300  # letters kept of a server's complaint
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Writes prompts as lines."""
+
+    format: str
+    endpoint: str | None
+    model: str | None
+    max_new_tokens: int
+    temperature: float
+    eos_id: int
+
+    @property
+    def sends_text(self) -> bool:
+        """Whether the server encodes: then it reads BOS, EOS and all special tokens out of the text."""
+        return self.format == BATCH and self.endpoint == CHAT
+
+    def line(self, custom_id: str, text: str, ids: Ids) -> bytes:
+        """One prompt; its ids are those of the text, encoded piece by piece."""
+        row: dict[str, Any] = {"custom_id": custom_id}
+        if self.format == JSONL:
+            row |= {"prompt": text, "prompt_token_ids": ids}
+        elif self.endpoint == COMPLETIONS:
+            body: dict[str, Any] = {"model": self.model, "prompt": ids, "max_tokens": self.max_new_tokens}
+            row |= {"method": "POST", "url": "/v1/completions", "body": body | self._sampling()}
+        else:
+            body = {
+                "model": self.model,
+                "messages": [{"role": "user", "content": text}],
+                "chat_template": AS_IT_IS,
+                "add_generation_prompt": False,
+                "add_special_tokens": False,
+                "max_completion_tokens": self.max_new_tokens,
+            }
+            row |= {"method": "POST", "url": "/v1/chat/completions", "body": body | self._sampling()}
+        return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+    def _sampling(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "stop_token_ids": [self.eos_id]}
+
+
+class AnswerFields(NamedTuple):
+    """The keys of a line of text answers."""
+
+    id: str = "custom_id"
+    text: str = "text"
+    context: str = "context"
+
+
+ANSWER_FIELDS = AnswerFields()
+
+
+class Answer(NamedTuple):
+    """What a model wrote for a prompt, or why there is nothing."""
+
+    custom_id: str | None
+    texts: tuple[str, ...]  # one, or as many as were asked for
+    failed: str | None
+    context: str | None  # where the line itself has it
+
+
+def read_answer(path: str, line: Line, fields: AnswerFields = ANSWER_FIELDS) -> Answer | Problem:
+    """The answer on a line, or what is wrong with the line. A request that failed is an answer."""
+
+    def wrong(field: str, what: str) -> Problem:
+        return Problem(path, line.number, field, what)
+
+    try:
+        row = orjson.loads(line.text)
+    except orjson.JSONDecodeError as exc:
+        return wrong("", f"is not JSON: {exc.msg} at column {exc.colno}")
+    if not isinstance(row, dict):
+        return wrong("", f"must be an object, not {_kind(row)}")
+    batch = "response" in row or "error" in row
+    names = (("custom_id", True),) if batch else ((fields.id, False), (fields.context, False), (fields.text, True))
+    for name, needed in names:
+        if (needed or row.get(name) is not None) and type(row.get(name)) is not str:
+            if name in row:
+                return wrong(name, f"must be text, not {_kind(row[name])}")
+            there = f" (there is {', '.join(map(str, list(row)[:6]))})" if row else ""
+            return wrong(name, f"is missing{there}; --fields names other keys, as in text=generation")
+    if not batch:
+        return Answer(row.get(fields.id), (row[fields.text],), None, row.get(fields.context))
+    texts, failed = _of_batch(row)
+    return Answer(row["custom_id"], texts, failed, None)
+
+
+def _of_batch(row: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    """The texts of a line of a batch's results, or why it has none."""
+    response = row.get("response") or {}
+    status = response.get("status_code", 200) if isinstance(response, dict) else None
+    if row.get("error") or status != 200:
+        told = row.get("error") or (response.get("body") if isinstance(response, dict) else None) or f"status {status}"
+        return (), _short(told)
+    body = response.get("body")
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices:
+        return (), "the response has no choices"
+    texts = []
+    for choice in choices:
+        message = choice.get("message") if isinstance(choice, dict) else None
+        text = message.get("content") if isinstance(message, dict) else choice.get("text") if choice else None
+        if not isinstance(text, str):
+            return (), "a choice of the response has no text"
+        texts.append(text)
+    return tuple(texts), None
+
+
+def _short(told: Any) -> str:
+    """A server's complaint, in one line."""
+    while isinstance(told, dict) and ("error" in told or "message" in told):
+        told = told.get("message") or told.get("error")
+    text = " ".join((told if isinstance(told, str) else orjson.dumps(told).decode()).split())
+    return text if len(text) <= MAX_PROBLEM else text[:MAX_PROBLEM] + "…"
+
+
+def _kind(value: Any) -> str:
+    return JSON_TYPES.get(type(value), "null")

@@ -1,0 +1,1 @@
+"""A name -> special ids, and an engine that gives the ids of texts, and back."""

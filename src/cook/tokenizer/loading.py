@@ -1,0 +1,422 @@
+"""Which tokenizer: a name -> Tokenizer, all that a run needs to know of it, and the engine that encodes for it.
+
+A preset works offline; a folder or a tokenizer.json is read where it lies; OWNER/NAME is fetched from the Hub, its
+tokenizer.json and tokenizer_config.json alone. BOS and EOS default from the preset or from tokenizer_config.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import importlib.util
+import re
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from cook.core import cache
+from cook.core.errors import CookWarning, TokenizerError
+from cook.core.recipe import NO_TOKEN, Recipe
+from cook.tokenizer import growth
+from cook.tokenizer.engine import Engine, Ids, Offsets
+from cook.tokenizer.engines.bundled import tokenizer_json
+from cook.tokenizer.engines.hf import HfEngine
+from cook.tokenizer.presets import PRESETS, Preset, find_preset
+
+if TYPE_CHECKING:
+    from cook.tokenizer.engines.splintr import SplintrEngine
+
+
+class Tokenizer(NamedTuple):
+    """A tokenizer, resolved; small, and picklable for workers."""
+
+    name: str
+    """The preset's name, the Hub id, or the folder's name."""
+    preset: str | None
+    path: str | None
+    """The tokenizer.json, where it is no preset."""
+    fingerprint: str
+    """sha256 of the vocabulary of a preset, else of the tokenizer.json."""
+    engine: str
+    light: str
+    """The engine for little work, which loads at once."""
+    cache: str | None
+    """The cache's folder, for what is slow to make."""
+    vocab_size: int
+    """Every id is below it."""
+    bos: str | None
+    bos_id: int | None
+    eos: str
+    eos_id: int
+    pad_id: int
+    """The model's, else EOS."""
+    unk_id: int | None
+    """What the model has for text that it lacks: the one special token that ordinary text may give."""
+    specials: tuple[tuple[str, int], ...]
+    """The special tokens of the model."""
+
+    @property
+    def folder_name(self) -> str:
+        """The name as one folder's name: the Hub's OWNER/NAME becomes OWNER--NAME."""
+        return self.name.replace("/", "--")
+
+
+class EngineWarning(CookWarning):
+    """The fast engine stepped aside."""
+
+
+class _Source(NamedTuple):
+    """What the three kinds of tokenizers have in common before BOS and EOS are settled."""
+
+    name: str
+    preset: Preset | None
+    path: Path | None
+    fingerprint: str
+    ids: dict[str, int]  # every token that may be named: added tokens, and the vocabulary of a tokenizer.json
+    specials: dict[str, int]
+    vocab_size: int
+    unk_id: int | None
+    config: dict[str, str | None] | None  # bos_token, eos_token, pad_token; None: nothing says
+
+
+def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
+    """The tokenizer that a recipe names, with the engine for `work` bytes of input a process. Raises TokenizerError."""
+    source = _find(recipe.tokenizer)
+    eos = recipe.eos or (source.config or {}).get("eos_token")
+    bos = (source.config or {}).get("bos_token") if recipe.bos is None else recipe.bos
+    if not eos:
+        raise TokenizerError(f"{source.name}: no tokenizer_config.json names its EOS; pass --eos TOKEN")
+    if recipe.bos is None and source.config is None:
+        raise TokenizerError(f"{source.name}: no tokenizer_config.json names its BOS; pass --bos TOKEN, or --bos none")
+    bos = None if bos in NO_TOKEN else bos
+    bos_id = None if bos is None else _one_id(source, "bos", bos)
+    eos_id = _one_id(source, "eos", eos)
+    pad = (source.config or {}).get("pad_token")
+    specials = source.specials | {token: i for token, i in ((bos, bos_id), (eos, eos_id)) if token and i is not None}
+    folder = cache.ready(recipe.cache)
+    tokenizer = Tokenizer(
+        name=source.name,
+        preset=source.preset.name if source.preset else None,
+        path=str(source.path) if source.path else None,
+        fingerprint=source.fingerprint,
+        engine=REFERENCE,
+        light=REFERENCE,
+        cache=str(folder) if folder else None,
+        vocab_size=source.vocab_size,
+        bos=bos,
+        bos_id=bos_id,
+        eos=eos,
+        eos_id=eos_id,
+        pad_id=source.ids.get(pad, eos_id) if pad else eos_id,
+        unk_id=source.unk_id,
+        specials=tuple(sorted(specials.items(), key=lambda item: item[1])),
+    )
+    engine = _choose(tokenizer, recipe.engine, work)
+    light = _choose(tokenizer, recipe.engine, 0) if engine == SLOW_TO_LOAD else engine
+    return tokenizer._replace(engine=engine, light=light)
+
+
+REFERENCE = "hf"
+SLOW_TO_LOAD = "fastokens"
+MAX_BYTES = 256 << 20  # of a tokenizer.json; those of models have up to 40 MB
+MAX_VOCAB = 1 << 24  # ids; a table of this many is made
+FAST_WORK = 108 << 20  # bytes a process from which fastokens, 1.5 s slower to load, is done sooner than splintr
+
+
+def _choose(tokenizer: Tokenizer, asked: str, work: int) -> str:
+    """The engine for a job: the one asked for, or the fastest for its size, if it is exact for this tokenizer.
+
+    A preset is probed where it is loaded, which takes no time; a tokenizer.json here, by the reference.
+    """
+    has_fastokens = importlib.util.find_spec("fastokens") is not None
+    if asked == "fastokens" and not has_fastokens:
+        raise TokenizerError("--engine fastokens: is not installed; pip install 'instruct-cook[fast]'")
+    wanted: tuple[str, ...] = (asked,)
+    if asked == "auto":
+        wanted = ("fastokens", "splintr") if has_fastokens and work > FAST_WORK else ("splintr",)
+    for engine in wanted:
+        if engine == REFERENCE or tokenizer.preset or _exact(tokenizer._replace(engine=engine)):
+            return engine
+    _warn_of(tokenizer, wanted[-1])
+    return REFERENCE
+
+
+def _warn_of(tokenizer: Tokenizer, engine: str) -> None:
+    warnings.warn(
+        f"{tokenizer.name}: {engine} does not give the ids of Hugging Face tokenizers, which encode instead, slower",
+        EngineWarning,
+        stacklevel=2,
+    )
+
+
+def _exact(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer's engine gives the reference's ids for the probe texts; remembered in the cache."""
+    from cook.tokenizer.engines import probe
+
+    def agrees() -> bool:
+        known = probe.probe_ids(reference_engine(tokenizer))
+        try:
+            return probe.probe_ids(_make(tokenizer)) == known
+        except TokenizerError:
+            return False
+
+    if tokenizer.cache is None:
+        return agrees()
+    from importlib.metadata import version  # takes 30 ms to import
+
+    package = {"splintr": "splintr-rs"}.get(tokenizer.engine, tokenizer.engine)
+    name = f"{tokenizer.fingerprint}-{tokenizer.engine}-{version(package)}"
+    verdict = cache.kept(Path(tokenizer.cache) / "probes" / name, lambda: b"exact" if agrees() else b"differs")
+    return verdict == b"exact"
+
+
+_engines: dict[tuple[str, str], Engine] = {}
+_loading = threading.Lock()
+
+
+def load_engine(tokenizer: Tokenizer, light: bool = False) -> Engine:
+    """The engine that encodes for a tokenizer; loaded once a process. A preset that is not exact gets the reference.
+
+    For a `light` use it is the one of those for little work, unless the other is there already.
+    """
+    from cook.tokenizer.engines import probe
+
+    key = (tokenizer.engine, tokenizer.fingerprint)
+    with _loading:
+        if light and key not in _engines:
+            tokenizer = tokenizer._replace(engine=tokenizer.light)
+            key = (tokenizer.engine, tokenizer.fingerprint)
+        if key not in _engines:
+            made = _make(tokenizer)
+            probed = tokenizer.preset and tokenizer.engine != REFERENCE
+            if probed and probe.probe_ids(made) != probe.known_ids(tokenizer.preset or ""):
+                _warn_of(tokenizer, tokenizer.engine)
+                made = _make(tokenizer._replace(engine=REFERENCE))
+            _engines[key] = made
+        return _engines[key]
+
+
+def special_strings(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """The texts that stand for control tokens: the model's own, and those that a bundled vocabulary adds to them."""
+    added = _bundled(tokenizer.preset).specials if tokenizer.preset else ()
+    return tuple(sorted({*added, *(token for token, _ in tokenizer.specials)}))
+
+
+def warm_up(tokenizer: Tokenizer) -> None:
+    """Load the engine before there is work for it. What goes wrong is told when it is asked to encode."""
+    with contextlib.suppress(TokenizerError):
+        load_engine(tokenizer)
+
+
+def reference_engine(tokenizer: Tokenizer) -> HfEngine:
+    """Hugging Face tokenizers, for the same tokenizer; loaded once a process."""
+    engine = load_engine(tokenizer._replace(engine=REFERENCE))
+    assert isinstance(engine, HfEngine)
+    return engine
+
+
+def _make(tokenizer: Tokenizer) -> Engine:
+    """Load the tokenizer's engine. Raises TokenizerError."""
+    if tokenizer.engine == "splintr":
+        from cook.tokenizer.engines.splintr import SplintrEngine
+
+        if tokenizer.preset:
+            return _bundled(tokenizer.preset)
+        return SplintrEngine.from_json(tokenizer_document(tokenizer))
+    if tokenizer.engine == "fastokens":
+        from cook.tokenizer.engines.fastokens import FastokensEngine
+
+        if tokenizer.preset:
+            return FastokensEngine(tokenizer_json(PRESETS[tokenizer.preset], lean=True))
+        return FastokensEngine(tokenizer_document(tokenizer))
+    return HfEngine(tokenizer_document(tokenizer))
+
+
+def tokenizer_document(tokenizer: Tokenizer) -> bytes:
+    """The tokenizer.json: of a preset, made or from the cache; else the file, if it is still the one resolved."""
+    if tokenizer.preset is None:
+        data = _read(Path(tokenizer.path or ""))
+        if hashlib.sha256(data).hexdigest() != tokenizer.fingerprint:
+            raise TokenizerError(f"{tokenizer.path}: changed while it was in use")
+        return data
+    preset = PRESETS[tokenizer.preset]
+    if tokenizer.cache is None:
+        return tokenizer_json(preset)
+    return cache.kept(Path(tokenizer.cache) / "tokenizers" / preset.fingerprint, lambda: tokenizer_json(preset))
+
+
+def token_ends(tokenizer: Tokenizer) -> Callable[[str], Offsets]:
+    """A function that says where the tokens of a text end, in characters: the same whichever engine encodes."""
+
+    def ends(text: str) -> Offsets:
+        found = None
+        if tokenizer.preset:
+            found = _bundled(tokenizer.preset).token_ends(text)
+        return reference_engine(tokenizer).token_ends(text) if found is None else found
+
+    return ends
+
+
+@lru_cache
+def _bundled(preset: str) -> SplintrEngine:
+    from cook.tokenizer.engines.splintr import SplintrEngine
+
+    return SplintrEngine.from_preset(PRESETS[preset])
+
+
+def _find(name: str) -> _Source:
+    if preset := find_preset(name):
+        config = {"bos_token": preset.bos, "eos_token": preset.eos}
+        specials = dict(preset.specials)
+        return _Source(
+            preset.name, preset, None, preset.fingerprint, specials, specials, preset.vocab_size, None, {**config}
+        )
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_file(path.resolve().name, path / "tokenizer.json", path / "tokenizer_config.json")
+    if path.exists():
+        folder = path.resolve().parent.name if path.name == "tokenizer.json" else path.stem
+        return _from_file(folder, path, path.with_name("tokenizer_config.json"))
+    is_path = name.startswith(("/", "./", "../", "~")) or path.suffix == ".json"
+    if is_path or (path.parent != Path() and path.parent.is_dir()):  # meant as a path, though it could be a Hub id
+        raise TokenizerError(f"{name}: no such folder or file")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
+        from cook.tokenizer import hub_files
+
+        found = hub_files.tokenizer_file(name, "tokenizer.json")
+        if found is None:
+            raise TokenizerError(f"{name}: the repository has no tokenizer.json, which cook reads")
+        # Of the same commit, though the repository may have moved on since.
+        return _from_file(
+            name, found, hub_files.tokenizer_file(name, "tokenizer_config.json", hub_files.commit_of(found))
+        )
+    known = [preset for p in PRESETS.values() for preset in (p.name, *p.aliases)]
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    raise TokenizerError(
+        f"{name}: no tokenizer of that name"
+        + (f"; did you mean {near[0]}?" if near else ".")
+        + f" Presets: {', '.join(known)}. Else pass a folder, a tokenizer.json, or a Hub id OWNER/NAME."
+    )
+
+
+def _from_file(name: str, path: Path, config_path: Path | None) -> _Source:
+    data = _read(path)
+    document = _parse(path, data)
+    try:
+        ids, specials, unk = _vocabulary(document)
+    except (TypeError, KeyError, ValueError, AttributeError) as exc:
+        raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary") from exc
+    growth.refuse(path, document)
+    config = _parse(config_path, _read(config_path)) if config_path and config_path.exists() else None
+    return _Source(
+        name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, specials, max(ids.values()) + 1, unk,
+        config and {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token")},
+    )  # fmt: skip
+
+
+def _vocabulary(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, int], int | None]:
+    """The ids of all tokens and of the special ones, and of what stands for the unknown. Raises for what is none."""
+    model = document["model"]
+    vocab = model["vocab"]
+    if isinstance(vocab, list):  # Unigram: [piece, score] in the order of ids
+        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+    added = {token["content"]: token for token in document.get("added_tokens") or ()}
+    ids = vocab | {content: token["id"] for content, token in added.items()}
+    if not vocab or not all(type(i) is int and 0 <= i < MAX_VOCAB for i in ids.values()):
+        raise ValueError("ids")
+    specials = {content: token["id"] for content, token in added.items() if token.get("special")}
+    return ids, specials, model.get("unk_id", ids.get(model.get("unk_token") or ""))  # Unigram has the id
+
+
+def _token(value: Any) -> str | None:
+    """A token of tokenizer_config.json, which writes it as text or as an object."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _one_id(source: _Source, which: str, token: str) -> int:
+    """The id of BOS or EOS, which must be one special token of the tokenizer."""
+    found = source.specials.get(token)
+    if found is not None:
+        return found
+    right = (source.config or {}).get(f"{which}_token")
+    hint = f"; its own is {right}" if right and right != token else ""
+    flag = f"{source.name}: its tokenizer_config.json has {which}_token" if right == token else f"--{which}"
+    if token in source.ids:
+        raise TokenizerError(
+            f"{flag} {token}: is no special token of {source.name}, so that any text could hold it{hint}"
+        )
+    near = difflib.get_close_matches(token, source.specials, n=3, cutoff=0.5)
+    hint += f"; near it: {', '.join(near)}" if near and not right else ""
+    raise TokenizerError(f"{flag} {token}: is not one token of {source.name}{hint}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as exc:
+        raise TokenizerError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    if len(data) > MAX_BYTES:
+        raise TokenizerError(f"{path}: has more than {MAX_BYTES:,} bytes, which no tokenizer.json of a model has")
+    return data
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        raise TokenizerError(f"{path}: is not JSON, as a tokenizer.json is: {exc}") from exc
+    if not isinstance(document, dict):
+        raise TokenizerError(f"{path}: must hold a JSON object")
+    return document
+
+
+def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | None = None) -> Tokenizer:
+    """The tokenizer of a manifest: the one that it names, or `named`, if it is the same. Raises TokenizerError."""
+    name = named or cooked_with["name"]
+    try:
+        settings = {"bos": cooked_with["bos"] or "none", "eos": cooked_with["eos"], "cache": cache}
+        found = resolve(Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings))
+    except TokenizerError as exc:
+        told = f"the data was cooked with {cooked_with['name']}; pass --tokenizer with its folder or file"
+        raise TokenizerError(told, *exc.lines) from exc
+    if found.fingerprint != cooked_with["fingerprint"]:
+        raise TokenizerError(
+            f"{name}: is not the tokenizer that the data was cooked with: its fingerprint is "
+            f"{found.fingerprint[:12]}…, the manifest has {cooked_with['fingerprint'][:12]}… of {cooked_with['name']}; "
+            "pass --tokenizer with its folder or file"
+        )
+    return found
+
+
+def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
+    """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
+    forbidden = np.zeros(tokenizer.vocab_size, bool)
+    forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
+    lowest = int(forbidden.argmax()) if forbidden.any() else tokenizer.vocab_size
+
+    def encode(texts: Sequence[str]) -> tuple[Ids, Offsets]:
+        ids, offsets = engine.encode(texts)
+        highest = int(ids.max(initial=0))
+        if highest >= tokenizer.vocab_size:
+            raise TokenizerError(
+                f"{engine.name} {engine.version} gave id {highest} for {tokenizer.name}, whose vocabulary has "
+                f"{tokenizer.vocab_size} ids; please report this"
+            )
+        if highest >= lowest and forbidden[ids].any():
+            raise TokenizerError(
+                f"{engine.name} {engine.version} gave the special token {int(ids[forbidden[ids]][0])} of "
+                f"{tokenizer.name} for ordinary text; please report this, and pass --engine hf"
+            )
+        return ids, offsets
+
+    return encode

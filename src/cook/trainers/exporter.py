@@ -1,0 +1,221 @@
+"""Exports: a cooked data set or a mix -> a folder of another trainer's files, whole or not at all.
+
+    open       the folder, its files checked by their hashes
+    write      each cooked file into the target's, row group by row group     (one file a job)
+    finish     what the target needs beside them, USE.md, the manifest
+
+Memory holds a row group a process; the bytes depend on nothing but the source's and the settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from cook._version import __version__
+from cook.core import catalog
+from cook.core.errors import OutputError, RecipeError, refuse_empty
+from cook.core.files import sha256_of, write_bytes
+from cook.core.progress import Progress, silent
+from cook.core.recipe import CHECKS
+from cook.core.results import Outcome
+from cook.executors import local, process
+from cook.executors.local import results
+from cook.store import kinds, manifest, staging
+from cook.store.outputs import Cooked, read_cooked
+from cook.store.replace import older
+from cook.tokenizer.loading import find_tokenizer
+from cook.trainers import jsonl, olmo, tables, usage
+from cook.trainers.job import COUNTS, Done, Job, Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A trainer's files: a writer of one part, and of what is needed beside all parts."""
+
+    write: Callable[[Job], Done]
+    finish: Callable[[Path, Settings, list[Done]], list[Path]] = lambda out, settings, parts: []  # noqa: ARG005
+    chooses_attention: bool = False
+    """Whether examples see earlier ones is in the data, not in the trainer's settings."""
+    decodes: bool = False
+
+
+TARGETS = {
+    "trl": Target(tables.write_parquet),
+    "hf": Target(tables.write_parquet, chooses_attention=True),
+    "llama-factory": Target(tables.write_arrow, tables.finish_arrow),
+    "axolotl": Target(tables.write_parquet),
+    "torchtune": Target(tables.write_parquet),
+    "megatron-bridge": Target(tables.write_parquet),
+    "olmo-core": Target(olmo.write),
+    "jsonl": Target(jsonl.write, decodes=True),
+}
+ATTENTIONS = ("isolated", "few-shot")
+# What the folder of an export holds; see `store.replace`.
+
+
+class Exported(Outcome):
+    """An export that is made; its counts are rows of the target, and sequences, examples and tokens in them."""
+
+
+def export(
+    folder: str | Path,
+    target: str,
+    to: str | Path,
+    *,
+    split: str = "train",
+    attention: str | None = None,
+    tokenizer: str | None = None,
+    jobs: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write a cooked data set or a mix as another trainer reads it, into `to`: all that `cook export` does.
+
+    `attention` is for the target hf alone: "isolated" (the default) has positions begin again at each example,
+    "few-shot" has them run through the sequence. `tokenizer` is for jsonl alone; None: the one of the manifest.
+
+    Raises RecipeError for settings, TokenizerError, OutputError for what cannot be read or written, OutputExists.
+    """
+    refuse_empty(folder=folder, to=to, tokenizer=tokenizer)
+    begun = time.perf_counter()
+    folder, to = Path(folder), _folder(to)
+    _check(target, attention, tokenizer, jobs)
+    source = read_cooked(folder)
+    settings = _settings(source, target, split, attention, tokenizer)
+    if to.resolve().is_relative_to(folder.resolve()):
+        raise RecipeError(f"to: {to} is, or lies in, the folder that is exported")
+    size = sum(output["bytes"] for output in source.manifest["outputs"])
+    cores = jobs or process.usable_cores()
+    # As in `pipeline.mixing.mix`.
+    with (
+        local.executor(cores, size, (__name__,)) as pool,
+        local.coordinators(cores) as threads,
+        local.cancelling(pool),
+    ):
+        making = threads.submit(_export, source, to, settings, pool, overwrite, progress or silent)
+        fields, up_to_date = making.result()
+    return Exported(to, fields, up_to_date, time.perf_counter() - begun)
+
+
+def _folder(to: str | Path) -> Path:
+    folder = Path(to)
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    if not catalog.is_safe(folder.name):
+        raise RecipeError(f"to: {str(to)!r} cannot name a folder for an export")
+    return folder
+
+
+def _check(target: str, attention: str | None, tokenizer: str | None, jobs: int | None) -> None:
+    """Raises RecipeError, listing every setting that is wrong."""
+    problems = []
+    known = TARGETS.get(target)
+    if known is None:
+        problems.append(f"for: {target!r} is no target; there are {', '.join(TARGETS)}")
+    if attention is not None and attention not in ATTENTIONS:
+        problems.append(f"attention: must be {' or '.join(ATTENTIONS)} (it is {attention!r})")
+    elif attention is not None and known and not known.chooses_attention:
+        problems.append(f"attention: for {target} it is the trainer's to set, see its {usage.NAME}; it goes with hf")
+    if tokenizer is not None and known and not known.decodes:
+        problems.append(f"tokenizer: {target} needs none; it goes with jsonl")
+    if wrong := CHECKS["jobs"](jobs):
+        problems.append(f"jobs: {wrong} (it is {jobs!r})")
+    if problems:
+        raise RecipeError(*problems)
+
+
+def _settings(source: Cooked, target: str, split: str, attention: str | None, tokenizer: str | None) -> Settings:
+    made = source.manifest
+    if made.get("kind") == kinds.EXPORT:
+        raise RecipeError(f"{source.folder}: is an export; export what it was made from")
+    if made.get("kind") == kinds.CORPUS:
+        raise RecipeError(f"{source.folder}: is text, which trainers read as it is; with --tokenizer it is sequences")
+    splits = sorted({output["split"] for output in made["outputs"] if "split" in output})
+    if split not in splits:
+        raise RecipeError(f"split: {source.folder} has no {split}; it has {', '.join(splits)}")
+    lengths = [row["max_length"] for row in made["sources"]] if "kind" in made else [made["recipe"]["max_length"]]
+    return Settings(
+        target=target,
+        split=split,
+        max_length=max(lengths),
+        pad_id=made["tokenizer"]["pad_id"],
+        vocab_size=made["tokenizer"]["vocab_size"],
+        few_shot=attention == "few-shot",
+        tokenizer=find_tokenizer(made["tokenizer"], tokenizer) if TARGETS[target].decodes else None,
+    )
+
+
+def _export(
+    source: Cooked, to: Path, settings: Settings, pool: Executor, overwrite: bool, progress: Progress
+) -> tuple[dict[str, Any], bool]:
+    """The export's manifest, and whether it was there already."""
+    head = _head(source, settings)
+    old = older(to, head, kinds.EXPORT_DETERMINING, overwrite)
+    if old is not None:
+        return old, True
+    target = TARGETS[settings.target]
+    with staging.staging(to.parent, to.name) as staged:
+        out = staged / "out"
+        out.mkdir()
+        parts: list[Done] = []
+        outputs = [output for output in source.manifest["outputs"] if output.get("split") == settings.split]
+        progress("export", 0, sum(output["tokens"] for output in outputs))
+        for _, done in results(pool, target.write, ((0, job) for job in _jobs(source, outputs, out, settings))):
+            parts.append(done)
+            progress("export", done.tokens)
+        files = [path for part in parts for path in part.files] + target.finish(out, settings, parts)
+        write_bytes(out / usage.NAME, usage.page(head).encode())
+        import numpy as np
+        import pyarrow as pa
+
+        made = head | {
+            "outputs": [_output(out, path, settings.split) for path in [*files, out / usage.NAME]],
+            "counts": {name: sum(getattr(part, name) for part in parts) for name in COUNTS},
+            "versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__},
+        }
+        if manifest.digest(manifest.read(source.folder)) != head["source"]["sha256"]:
+            raise OutputError(f"{source.folder}: changed while it was read; run again")
+        write_bytes(out / manifest.NAME, manifest.seal(made))
+        staging.publish(out, to.parent, to.name)
+    return made, False
+
+
+def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
+    """The manifest's fields that determine the bytes."""
+    made = source.manifest
+    mixed = made.get("kind") == kinds.MIX
+    attention = ATTENTIONS[settings.few_shot] if TARGETS[settings.target].chooses_attention else None
+    return {
+        "format_version": manifest.FORMAT_VERSION,
+        "kind": kinds.EXPORT,
+        "export": {
+            "target": settings.target,
+            "split": settings.split,
+            "attention": attention,
+            "max_length": settings.max_length,
+        },
+        "tokenizer": made["tokenizer"],
+        "source": {
+            "kind": "mix" if mixed else "data set",
+            "name": ", ".join(row["name"] for row in made["sources"]) if mixed else made["data_set"],
+            "sha256": manifest.digest(made),
+        },
+    }
+
+
+def _jobs(source: Cooked, outputs: list[dict[str, Any]], out: Path, settings: Settings) -> list[Job]:
+    mixed = source.manifest.get("kind") == kinds.MIX
+    return [
+        Job(str(source.folder / output["name"]), str(out), index, len(outputs), mixed, settings)
+        for index, output in enumerate(outputs)
+    ]
+
+
+def _output(out: Path, path: Path, split: str) -> dict[str, Any]:
+    name = path.relative_to(out).as_posix()
+    return {"split": split, "name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}

@@ -1,0 +1,61 @@
+"""jsonl: what a model reads, as text, for people. A line a sequence: its text, and the spans of it that are trained."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+
+from cook.core.errors import unwritable
+from cook.core.files import sync
+from cook.store.read import read_data_sets
+from cook.tokenizer.engines.hf import HfEngine
+from cook.tokenizer.loading import reference_engine
+from cook.trainers.job import Done, Job
+from cook.trainers.rows import Rows, read_rows
+
+
+def write(job: Job) -> Done:
+    """One file of lines. Raises OutputError, TokenizerError."""
+    assert job.settings.tokenizer is not None, "a target that decodes is given its tokenizer"
+    engine = reference_engine(job.settings.tokenizer)
+    path = job.path(".jsonl")
+    done = Done((path,))
+    names = read_data_sets(job.source) if job.mixed else itertools.repeat([])
+    try:
+        with path.open("wb") as file:
+            for rows, named in zip(read_rows(job.source), names, strict=job.mixed):
+                done.add(rows)
+                done.rows += len(rows.counts)
+                for row, (text, spans) in enumerate(_texts(rows, engine)):
+                    fields = {"dataset": named[row]} if job.mixed else {}
+                    file.write(orjson.dumps({**fields, "text": text, "spans": spans}) + b"\n")
+        sync(path)
+    except OSError as exc:
+        raise unwritable(path, exc) from exc
+    return done
+
+
+def _texts(rows: Rows, engine: HfEngine) -> Iterator[tuple[str, list[list[int]]]]:
+    """The text of each sequence, and where in it trained text begins and ends, in characters.
+
+    Inputs and outputs are decoded apart, as they were encoded.
+    """
+    by_sequence = rows.by_sequence.tolist()
+    starts = np.zeros(len(rows.ids), bool)
+    starts[rows.by_example[:-1]] = True
+    turns = np.flatnonzero(np.diff(rows.mask, prepend=rows.mask[:1]) != 0)
+    starts[turns] = True
+    bounds = [*np.flatnonzero(starts).tolist(), len(rows.ids)]
+    at = 0
+    for end in by_sequence[1:]:
+        text, spans = "", []
+        while bounds[at] < end:
+            piece = engine.decode(rows.ids[bounds[at] : bounds[at + 1]].tolist())
+            if rows.mask[bounds[at]]:
+                spans.append([len(text), len(text) + len(piece)])
+            text += piece
+            at += 1
+        yield text, spans

@@ -1,0 +1,53 @@
+"""olmo-core: headerless memmaps, one document an example.
+
+token_ids_part_00000.npy     ids, uint16 or uint32
+labels_mask_part_00000.npy   bool, aligned to its own token; the trainer shifts ids and mask together
+token_ids_part_00000.csv.gz  start,end of each document, in tokens, without a header
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from cook.core.errors import OutputError, unwritable
+from cook.core.files import sync
+from cook.trainers.job import Done, Job
+from cook.trainers.rows import read_rows
+
+
+def dtype(vocab_size: int) -> type[np.unsignedinteger]:
+    """The type of ids that OLMo-core takes for a vocabulary, if it is told none."""
+    return np.uint16 if vocab_size - 1 <= np.iinfo(np.uint16).max else np.uint32
+
+
+def write(job: Job) -> Done:
+    """The three files of a part. Raises OutputError."""
+    out, kind = Path(job.out), dtype(job.settings.vocab_size)
+    ids, mask = out / f"token_ids_part_{job.index:05}.npy", out / f"labels_mask_part_{job.index:05}.npy"
+    done = Done((ids, mask, ids.with_suffix(".csv.gz")))
+    try:
+        with (
+            ids.open("wb") as of_ids,
+            mask.open("wb") as of_mask,
+            done.files[2].open("wb") as packed,
+            gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as of_documents,  # neither name nor clock inside
+        ):
+            for rows in read_rows(job.source):
+                if len(rows.ids) and not 0 <= int(rows.ids.min()) <= int(rows.ids.max()) < job.settings.vocab_size:
+                    raise OutputError(f"{job.source}: holds ids beyond the {job.settings.vocab_size:,} of its manifest")
+                bounds = (rows.by_example + done.tokens).tolist()
+                done.add(rows)
+                done.rows += len(rows.lengths)
+                of_ids.write(rows.ids.astype(kind).tobytes())
+                of_mask.write(rows.mask.view(bool).tobytes())
+                documents = itertools.pairwise(bounds)
+                of_documents.write("".join(f"{start},{end}\n" for start, end in documents).encode())
+        for path in done.files:
+            sync(path)
+    except OSError as exc:
+        raise unwritable(exc.filename or out, exc) from exc
+    return done

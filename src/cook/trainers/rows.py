@@ -1,0 +1,120 @@
+"""Cooked rows, and what trainers ask of them beyond their columns. Arrays are flat: examples lie one after the other.
+
+One polarity, and one place: a mask is 1 on the tokens that are trained, aligned to its own token, and never on the
+first token of an example, which nothing of that example comes before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from cook.core.records import labels_of
+from cook.store.read import examples_of, read_columns
+
+Array = npt.NDArray[np.int64]
+PADDED_TOKENS = 1 << 20  # rows that are padded are made so many tokens at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Some sequences."""
+
+    ids: npt.NDArray[np.int32]
+    mask: npt.NDArray[np.int8]
+    lengths: Array
+    """The tokens of each example."""
+    counts: Array
+    """The examples of each sequence."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """The ids where the mask is 1, else -100; not shifted."""
+        return labels_of(self.ids, self.mask)
+
+    @property
+    def by_example(self) -> Array:
+        """Where each example begins, in tokens; and where the last ends."""
+        return offsets(self.lengths)
+
+    @property
+    def by_sequence(self) -> Array:
+        """Where each sequence begins, in tokens; and where the last ends."""
+        return self.by_example[offsets(self.counts)]
+
+    def parts(self, tokens: int) -> Iterator[Rows]:
+        """Them, some at a time: as many as take at most `PADDED_TOKENS` if each takes so many `tokens`."""
+        step = max(1, PADDED_TOKENS // tokens)
+        in_examples, in_tokens = offsets(self.counts), self.by_sequence
+        for first in range(0, len(self.counts), step):
+            last = min(first + step, len(self.counts))
+            of_tokens = slice(in_tokens[first], in_tokens[last])
+            lengths = self.lengths[in_examples[first] : in_examples[last]]
+            yield Rows(self.ids[of_tokens], self.mask[of_tokens], lengths, self.counts[first:last])
+
+
+def read_rows(path: str | os.PathLike[str]) -> Iterator[Rows]:
+    """The row groups of a cooked file. Raises OutputError, also for rows that are not as cook writes them."""
+    for columns in read_columns(path):
+        table, counts = examples_of(os.fspath(path), columns)
+        ids = np.ascontiguousarray(columns["input_ids"][0], np.int32)
+        mask = np.array(columns["loss_mask"][0], np.int8)
+        lengths = table["tokens"].astype(np.int64)
+        mask[offsets(lengths)[:-1]] = 0
+        yield Rows(ids, mask, lengths, counts)
+
+
+def offsets(counts: npt.NDArray[np.integer]) -> Array:
+    """Where runs of so many elements begin, one after the other; and where the last ends.
+
+    >>> offsets(np.array([2, 3])).tolist()
+    [0, 2, 5]
+    """
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def positions(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """The place of each element in its run, from 0.
+
+    >>> positions(np.array([2, 3])).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    starts = offsets(lengths)
+    return (np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)).astype(np.int32)
+
+
+def segments(rows: Rows) -> npt.NDArray[np.int32]:
+    """The number of each token's example in its sequence, from 1."""
+    return np.repeat(positions(rows.counts) + np.int32(1), rows.lengths)
+
+
+def starts_in_sequence(rows: Rows) -> npt.NDArray[np.int32]:
+    """Where each example begins in its sequence, in tokens: of each sequence the first is 0."""
+    begin = np.repeat(rows.by_sequence[:-1], rows.counts)
+    return (rows.by_example[:-1] - begin).astype(np.int32)
+
+
+def rolled(rows: Rows) -> npt.NDArray[np.int8]:
+    """The mask moved one token to the left in each example, for a trainer whose mask is of the NEXT token."""
+    mask = np.append(rows.mask[1:], np.int8(0))
+    mask[rows.by_example[1:] - 1] = 0
+    return mask
+
+
+def padded(
+    values: npt.NDArray[np.integer], begins: Array, length: int, fill: int | npt.NDArray[np.integer]
+) -> npt.NDArray[np.int32]:
+    """Flat rows, each filled up to `length` with `fill`, flat again.
+
+    >>> padded(np.array([5, 6, 7]), np.array([0, 1, 3]), 3, -1).tolist()
+    [5, -1, -1, 6, 7, -1]
+    """
+    tokens = np.diff(begins)
+    out = np.empty((len(tokens), length), np.int32)
+    out[:] = fill if isinstance(fill, int) else fill.reshape(out.shape)
+    out[np.arange(length) < tokens[:, None]] = values
+    return out.ravel()

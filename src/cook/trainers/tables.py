@@ -1,0 +1,208 @@
+"""Targets that are tables: for each, its columns from cooked rows; as Parquet, or as the Arrow files of save_to_disk.
+
+trl              input_ids, labels, seq_lengths            a row a sequence
+hf               input_ids, labels, position_ids           a row a sequence, of equal length; no attention_mask
+llama-factory    input_ids, attention_mask, position_ids, labels   likewise; attention_mask says which example
+axolotl          input_ids, attention_mask, labels         a row an example
+torchtune        tokens, labels                            a row an example
+megatron-bridge  input_ids, loss_mask, seq_start_id        a row a sequence; the mask is of the NEXT token
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from cook.core import files
+from cook.core.errors import OutputError, unwritable
+from cook.core.files import sync
+from cook.core.records import IGNORE
+from cook.trainers.job import Done, Job, Settings
+from cook.trainers.rows import Array, Rows, offsets, padded, positions, read_rows, rolled, segments, starts_in_sequence
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Column = tuple[npt.NDArray[np.integer], Array]  # values, flat, and where each row begins
+Table = dict[str, Column]
+SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
+MULTIPLE = 8  # LLaMA-Factory's collator pads to a multiple of it, but not position_ids
+
+WRITER = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
+
+
+class Form(NamedTuple):
+    """The columns of a target, with the type of the elements of their lists, and how they are made."""
+
+    columns: dict[str, str]
+    tables: Callable[[Rows, Settings], Iterator[Table]]
+
+
+def _trl(rows: Rows, settings: Settings) -> Iterator[Table]:  # noqa: ARG001 - one signature for all
+    by = rows.by_sequence
+    lengths = rows.lengths.astype(np.int32), offsets(rows.counts)
+    yield {"input_ids": (rows.ids, by), "labels": (rows.labels, by), "seq_lengths": lengths}
+
+
+def _hf(rows: Rows, settings: Settings) -> Iterator[Table]:
+    length = settings.max_length
+    for part in rows.parts(length):
+        ids, labels, of_examples, by = _filled(part, length, settings)
+        # Pads stand after all else: in the running order, or as an example of their own.
+        place = np.tile(np.arange(length, dtype=np.int32), len(part.counts)) if settings.few_shot else of_examples
+        yield {"input_ids": (ids, by), "labels": (labels, by), "position_ids": (place, by)}
+
+
+def _llama_factory(rows: Rows, settings: Settings) -> Iterator[Table]:
+    length = llama_factory_length(settings.max_length)
+    for part in rows.parts(length):
+        ids, labels, place, by = _filled(part, length, settings)
+        mask = padded(segments(part), part.by_sequence, length, 0)
+        place = np.where(mask > 0, place, np.int32(0))
+        yield {
+            "input_ids": (ids, by),
+            "attention_mask": (mask, by),
+            "position_ids": (place, by),
+            "labels": (labels, by),
+        }
+
+
+def llama_factory_length(max_length: int) -> int:
+    """The length of its rows: at least one pad in each, since attention that finds none drops the mask."""
+    return -(-(max_length + 1) // MULTIPLE) * MULTIPLE
+
+
+def _filled(rows: Rows, length: int, settings: Settings) -> tuple[Any, Any, Any, Array]:
+    """Ids, labels, and places from 0 in each example and in the pads; rows of equal length; and where rows begin.
+
+    Raises OutputError for a sequence that is longer.
+    """
+    begins = rows.by_sequence
+    tokens = np.diff(begins)
+    if len(tokens) and int(tokens.max()) > length:
+        raise OutputError(f"a sequence has {tokens.max():,} tokens, its manifest says at most {length:,}")
+    after = (np.arange(length) - tokens[:, None]).astype(np.int32)
+    return (
+        padded(rows.ids, begins, length, settings.pad_id),
+        padded(rows.labels, begins, length, IGNORE),
+        padded(positions(rows.lengths), begins, length, after),
+        np.arange(len(tokens) + 1, dtype=np.int64) * length,
+    )
+
+
+def _axolotl(rows: Rows, settings: Settings) -> Iterator[Table]:  # noqa: ARG001
+    by = rows.by_example
+    ones = np.ones(len(rows.ids), np.int8)
+    yield {"input_ids": (rows.ids, by), "attention_mask": (ones, by), "labels": (rows.labels, by)}
+
+
+def _torchtune(rows: Rows, settings: Settings) -> Iterator[Table]:  # noqa: ARG001
+    by = rows.by_example
+    yield {"tokens": (rows.ids, by), "labels": (rows.labels, by)}
+
+
+def _megatron_bridge(rows: Rows, settings: Settings) -> Iterator[Table]:  # noqa: ARG001
+    by = rows.by_sequence
+    starts = starts_in_sequence(rows), offsets(rows.counts)
+    yield {"input_ids": (rows.ids, by), "loss_mask": (rolled(rows), by), "seq_start_id": starts}
+
+
+FORMS = {
+    "trl": Form({"input_ids": "int32", "labels": "int32", "seq_lengths": "int32"}, _trl),
+    "hf": Form({"input_ids": "int32", "labels": "int32", "position_ids": "int32"}, _hf),
+    "llama-factory": Form(
+        {"input_ids": "int32", "attention_mask": "int32", "position_ids": "int32", "labels": "int32"}, _llama_factory
+    ),
+    "axolotl": Form({"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}, _axolotl),
+    "torchtune": Form({"tokens": "int32", "labels": "int32"}, _torchtune),
+    "megatron-bridge": Form({"input_ids": "int32", "loss_mask": "int8", "seq_start_id": "int32"}, _megatron_bridge),
+}
+
+
+def write_parquet(job: Job) -> Done:
+    """One Parquet file of the target's columns. Raises OutputError."""
+    import pyarrow.parquet as pq
+
+    suffix = ".idx.parquet" if job.settings.target == "megatron-bridge" else ".parquet"
+    return _write(job, job.path(suffix), lambda path, schema: pq.ParquetWriter(path, schema, **WRITER))
+
+
+def write_arrow(job: Job) -> Done:
+    """One Arrow file of a data set as save_to_disk writes it. Raises OutputError."""
+    import pyarrow as pa
+
+    folder = Path(job.out) / job.settings.split
+    folder.mkdir(exist_ok=True)
+    info = orjson.dumps({"info": {"features": _features(job.settings)}})
+    return _write(
+        job,
+        folder / f"data-{job.index:05}-of-{job.count:05}.arrow",
+        lambda path, schema: pa.ipc.new_stream(path, schema.with_metadata({"huggingface": info})),
+    )
+
+
+def _write(job: Job, path: Path, writer: Callable[[str, Any], Any]) -> Done:
+    import pyarrow as pa
+
+    form = FORMS[job.settings.target]
+    schema = pa.schema([pa.field(name, pa.list_(pa.type_for_alias(kind))) for name, kind in form.columns.items()])
+    done = Done((path,))
+    try:
+        with writer(str(path), schema) as file:
+            for rows in read_rows(job.source):
+                for table in form.tables(done.add(rows), job.settings):
+                    arrays = [lists(*table[name]) for name in form.columns]
+                    done.rows += len(arrays[0])
+                    batch = pa.RecordBatch.from_arrays(arrays, names=schema.names)
+                    file.write_batch(batch.cast(schema))
+        sync(path)
+    except OSError as exc:
+        raise unwritable(path, exc) from exc
+    return done
+
+
+def _features(settings: Settings) -> dict[str, Any]:
+    # "Sequence" is what all versions of datasets read; since 4.0 they call it List.
+    columns = FORMS[settings.target].columns
+    return {name: {"feature": {"dtype": kind, "_type": "Value"}, "_type": "Sequence"} for name, kind in columns.items()}
+
+
+def finish_arrow(out: Path, settings: Settings, parts: list[Done]) -> list[Path]:
+    """The files that make the Arrow files a DatasetDict for load_from_disk. Raises OutputError."""
+    split, folder = settings.split, out / settings.split
+    names = [path.name for part in parts for path in part.files]
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in names],
+        "_fingerprint": hashlib.sha256(orjson.dumps([names, sum(part.rows for part in parts)])).hexdigest()[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": split,
+    }
+    written = {
+        out / "dataset_dict.json": {"splits": [split]},
+        folder / "dataset_info.json": {"citation": "", "description": "", "features": _features(settings)},
+        folder / "state.json": state,
+    }
+    for path, fields in written.items():
+        files.write_bytes(path, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
+    files.sync_folder(folder)
+    return list(written)
+
+
+def lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
+    """A list array, from buffers: `pa.array(ndarray)` imports pandas, which takes 0.3 s."""
+    import pyarrow as pa
+
+    values = np.ascontiguousarray(values)
+    kind = pa.int8() if values.dtype == np.int8 else pa.int32()
+    items = pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+    places = pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets.astype(np.int32))])
+    return pa.ListArray.from_arrays(places, items)

@@ -1,0 +1,410 @@
+"""What is cooked as one HTML file: numbers, plots, what was left out, and sequences to look at; nothing is fetched.
+
+Text of the data goes through Jinja's escaping and `visible`; the page's policy (Content-Security-Policy) lets run
+and apply only the one script and the one style sheet whose hashes it names, and load nothing. The same output gives
+the same bytes: no clock, host or path of the machine is in it, only the name of the folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from cook.core import owned
+from cook.core.errors import OutputError, OutputExists, RecipeError, refuse_empty
+from cook.core.progress import Progress, silent
+from cook.core.records import REASON_WORDS
+from cook.read.lines import SUFFIXES
+from cook.store import kinds, manifest
+from cook.store.dataset_card import is_cooks
+from cook.store.kinds import SKIPPED_NAME
+from cook.store.outputs import cooked_folders, read_cooked
+from cook.store.replace import is_file
+from cook.views import plots
+from cook.views.counts import Lengths, Sampled, Tally, tally
+from cook.views.outputs import Output, outputs
+from cook.views.parts import Example, Part, Reader
+from cook.views.visible import Piece, folded, one_line, pieces
+
+SAMPLE_BYTES = 1_200_000  # of the text of all samples of a page, about
+MARK = "cook report"  # in the page's <meta name="generator">: by it a page is known, and may be replaced
+HEAD, TAIL = 4_500, 1_000  # letters that stay of a part that has more
+ROWS = 10  # of skipped.jsonl that are shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Reported:
+    """A page that is written."""
+
+    page: Path
+    bytes: int
+    data_sets: tuple[str, ...]
+    samples: int
+    """Sequences that can be looked at in it."""
+
+
+class Plot(NamedTuple):
+    """A figure of the page."""
+
+    svg: Any
+    caption: str
+
+
+class Run(NamedTuple):
+    """A part of an example as the page shows it."""
+
+    special: bool
+    pieces: list[Piece]
+
+
+class Block(NamedTuple):
+    """Parts of an example that are alike in whether they are trained."""
+
+    trained: bool
+    runs: list[Run]
+
+
+class Told(NamedTuple):
+    """An example as the page shows it."""
+
+    place: str
+    tokens: int
+    trained_tokens: int
+    blocks: list[Block]
+    goes_on: bool
+    cut: bool
+
+    @property
+    def size(self) -> int:
+        """The bytes of its text, about."""
+        return sum(len(p.text.encode(errors="replace")) + 16 for b in self.blocks for r in b.runs for p in r.pieces)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A sequence as the page shows it."""
+
+    name: str
+    split: str
+    number: int
+    tokens: int
+    trained: int
+    examples: list[Told]
+    left: int
+    """Examples at its end that are not shown, since they are too long for a page."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A data set or a mix of the page."""
+
+    output: Output
+    name: str
+    counts: dict[str, Any]
+    figures: list[tuple[str, str]]
+    settings: list[tuple[str, str]]
+    plots: list[Plot]
+    left: list[tuple[str, str, int]]
+    """What was left out: entries or pairs, why, how many."""
+    skipped: list[dict[str, Any]]
+    """The first rows of what was left out."""
+    samples: list[Sample]
+    told_pairs: str
+    """Why there is no plot of pairs per entry; empty where there is one."""
+
+
+def report(
+    path: str | os.PathLike[str],
+    to: str | os.PathLike[str] = "report.html",
+    *,
+    samples: int = 12,
+    seed: int = 0,
+    tokenizer: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Reported:
+    """Write a page on a data set, a mix, or the data sets of a ROOT; a page that is there is replaced.
+
+    Any other file is with `overwrite`, but none of a source or of an output, and no link.
+
+    `samples` sequences of each are drawn by `seed` to be looked at. With none, no tokenizer is needed, and pairs per
+    entry are not counted. All files are checked by their sha256.
+
+    Raises RecipeError for settings, OutputError for what cannot be read or written, OutputExists, TokenizerError, and
+    CookError where the libraries of the extra `report` are missing.
+    """
+    refuse_empty(path=path, to=to, tokenizer=tokenizer)
+    plots.require()
+    if samples < 0:
+        raise RecipeError(f"samples: must be 0 or more (it is {samples})")
+    _refuse_place(Path(to), overwrite)
+    found = outputs(Path(path))
+    shown = [each for each in found if not each.mixed] or found  # a ROOT's mixes are the same sequences once more
+    readers: dict[str, Reader] = {}
+    sections = []
+    for output in shown:
+        read_cooked(output.folder)
+        told = output.manifest["tokenizer"]
+        key = repr(sorted((name, value) for name, value in told.items() if name != "special_ids"))
+        if samples and key not in readers:
+            readers[key] = Reader(told, tokenizer)
+        reader = readers.get(key)
+        tallied = tally(output, reader, samples, seed, progress or silent)
+        sections.append(_section(output, tallied, reader, SAMPLE_BYTES // len(shown)))
+    also = [each.name for each in found if each not in shown]
+    read = {each.folder for each in found}
+    others = [folder.name for folder in cooked_folders(Path(path)) if folder not in read]
+    document = _document(Path(path).resolve().name, sections, also, others).encode("utf-8", "xmlcharrefreplace")
+    _refuse_place(Path(to), overwrite)  # the page took a while
+    owned.write_over(Path(to), document)
+    return Reported(
+        Path(to), len(document), tuple(each.name for each in sections), sum(len(s.samples) for s in sections)
+    )
+
+
+def _refuse_place(to: Path, overwrite: bool) -> None:
+    """Raise OutputExists for what is there and is not replaced by a page."""
+    if not is_file(to, "a page") or _is_page(to):
+        return
+    if to.name.endswith((*SUFFIXES, ".parquet")) or manifest.sealed(to.with_name(to.name + kinds.SIDE)) is not None:
+        raise OutputExists(f"{to}: is data, which no page replaces: name another file")
+    if is_cooks(to):
+        raise OutputExists(f"{to}: is the card of an output, which no page replaces: name another file")
+    if not overwrite:
+        raise OutputExists(f"{to}: is there, and is no page of cook's: name another file, or pass --overwrite")
+
+
+def _is_page(to: Path) -> bool:
+    try:
+        with to.open("rb") as file:
+            head = file.read(1000)
+    except OSError as exc:
+        raise OutputError(f"{to}: cannot be read: {exc.strerror or exc}") from exc
+    return f'<meta name="generator" content="{MARK}">'.encode() in head
+
+
+def _section(output: Output, tallied: Tally, reader: Reader | None, room: int) -> Section:
+    counts, fields = output.manifest["counts"], output.manifest
+    tokens, sequences = counts["tokens"], counts["sequences"]
+    if output.mixed:
+        full = sum(given["given"]["sequences"] * output.max_length(name) for name, given in fields["data_sets"].items())
+    else:
+        full = sequences * output.max_length(output.name)
+    counts = {"examples": tallied.example_tokens.total, **counts}
+    made = Section(
+        output=output,
+        name=output.name,
+        counts=counts | {"trained_share": counts["trained_tokens"] / tokens, "utilisation": tokens / full},
+        figures=[],
+        settings=[*_texts(counts), *_settings(fields)],
+        plots=list(_plots(output, tallied)),
+        left=list(_left(counts)),
+        skipped=list(itertools.islice(_skipped(output), ROWS)),
+        samples=list(_samples(output, tallied.sample, reader, room)) if reader else [],
+        told_pairs=_told_pairs(output, tallied, reader),
+    )
+    made.figures.extend(_figures(made.counts))
+    return made
+
+
+def _told_pairs(output: Output, tallied: Tally, reader: Reader | None) -> str:
+    if tallied.pairs_per_entry is not None:
+        return ""
+    if output.mixed:
+        return "Pairs per entry are on the pages of the data sets that this is mixed from."
+    if reader is None:
+        return "Pairs per entry were not counted: that takes the tokenizer, which no samples, no need."
+    if "styles" in output.manifest:
+        return "Pairs per entry are not counted: in a corpus nothing marks them."
+    return "Pairs per entry cannot be counted: the templates put only white space between pairs."
+
+
+def _figures(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("entries", "pairs", "examples", "sequences", "tokens"):
+        if name in counts:
+            yield name, f"{counts[name]:,}"
+    yield "trained", f"{counts['trained_share']:.1%}"
+    yield "full", f"{counts['utilisation']:.1%}"
+
+
+def _texts(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """How the texts of a corpus came about."""
+    for name in ("texts", "context_after"):
+        if name in counts:
+            yield name.replace("_", " "), f"{counts[name]:,}"
+    for name in ("modes", "kinds", "options", "chains"):
+        if counts.get(name):
+            yield name, ", ".join(f"{key} {count:,}" for key, count in counts[name].items())
+
+
+def _settings(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What it was made by, in the words of the manifest."""
+    tokenizer = fields["tokenizer"]
+    source = fields.get("source") or {}
+    if source:
+        yield "source", ", ".join(f"{name} {value}" for name, value in sorted(source.items()))
+    yield "tokenizer", f"{tokenizer['name']}, BOS {tokenizer['bos'] or 'none'}, EOS {tokenizer['eos']}"
+    for name, value in (fields.get("recipe") or fields.get("mix") or {}).items():
+        yield name.replace("_", " "), value if isinstance(value, str) else orjson.dumps(value).decode()
+    yield "versions", ", ".join(f"{name} {version}" for name, version in sorted(fields.get("versions", {}).items()))
+
+
+def _left(counts: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
+    for kind in ("entries", "pairs"):
+        for reason, count in counts.get(f"skipped_{kind}", {}).items():
+            yield "lines" if reason == "bad_line" else kind, REASON_WORDS.get(reason, reason), count
+
+
+def _skipped(output: Output) -> Iterator[dict[str, Any]]:
+    path = output.folder / SKIPPED_NAME
+    if any(row["name"] == SKIPPED_NAME for row in output.manifest["outputs"]):
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    row = orjson.loads(line)
+                    yield row | {"why": REASON_WORDS.get(row["reason"], row["reason"])}
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise OutputError(f"{path}: cannot be read: {exc}") from exc
+
+
+def _plots(output: Output, tallied: Tally) -> Iterator[Plot]:
+    name = output.name
+    for lengths, what, x, y in (
+        (tallied.example_tokens, "Length of examples", "tokens", "examples"),
+        (tallied.sequence_tokens, "Length of sequences", "tokens", "sequences"),
+        (tallied.examples_per_sequence, "Examples per sequence", "examples", "sequences"),
+        (tallied.pairs_per_entry, "Pairs per entry", "pairs", "entries"),
+        (tallied.trained_percent, "Trained share of sequences", "% of tokens trained", "sequences"),
+    ):
+        if lengths is None or not lengths.total:
+            continue
+        caption = f"{what}: {_spread(lengths, '%' if x.startswith('%') else '')}"
+        if what == "Length of sequences" and not output.mixed:
+            caption += f"; at most {output.max_length(name):,} are allowed"
+        if what == "Pairs per entry" and tallied.entries < output.manifest["counts"]["entries"]:
+            caption += f" (of {tallied.entries:,} entries)"
+        drawn = plots.histogram(lengths, f"{name}: {caption}", x, y, percent=x.startswith("%"))
+        yield Plot(_trusted(drawn), caption)
+
+
+def _spread(lengths: Lengths, unit: str) -> str:
+    low, middle, high = (f"{lengths.quantile(share):,}{unit}" for share in (0.0, 0.5, 1.0))
+    return f"{low} to {high}, median {middle}, mean {lengths.mean:,.1f}{unit}"
+
+
+def _overview(sections: list[Section]) -> Iterator[Plot]:
+    """Plots that compare; of a mix, its data sets."""
+    if len(sections) > 1:
+        names = [each.name for each in sections]
+        counts = [each.counts for each in sections]
+    elif sections[0].output.mixed:
+        told = sections[0].output.manifest["data_sets"]
+        names, counts = list(told), [each["given"] for each in told.values()]
+    else:
+        return
+    trained = [row["trained_tokens"] for row in counts]
+    rest = [row["tokens"] - row["trained_tokens"] for row in counts]
+    caption = "Tokens by data set: trained, then the rest"
+    yield Plot(_trusted(plots.bars(names, {"trained": trained, "context": rest}, caption, "tokens")), caption)
+    caption = "Trained share of tokens"
+    shares = [row["trained_tokens"] / max(1, row["tokens"]) for row in counts]
+    yield Plot(_trusted(plots.bars(names, {"trained": shares}, caption, "", "{x:.0%}")), caption)
+    if "utilisation" in counts[0]:
+        caption = "Utilisation: how full sequences are"
+        used = [row["utilisation"] for row in counts]
+        yield Plot(_trusted(plots.bars(names, {"plain": used}, caption, "", "{x:.0%}")), caption)
+
+
+def _left_out(sections: list[Section]) -> Iterator[Plot]:
+    """How many entries and pairs were left out, by reason, over all."""
+    for kind in ("entries", "pairs"):
+        sums: dict[str, int] = {}
+        for section in sections:
+            for of, why, count in section.left:
+                if of == kind or (of == "lines" and kind == "entries"):
+                    sums[why] = sums.get(why, 0) + count
+        if sums:
+            caption = f"{kind.capitalize()} left out: {sum(sums.values()):,}"
+            drawn = plots.bars(list(sums), {"plain": list(sums.values())}, caption, kind)
+            yield Plot(_trusted(drawn), caption)
+
+
+def _samples(output: Output, sample: list[Sampled], reader: Reader, room: int) -> Iterator[Sample]:
+    """As many of the sample as there is room for, and the first in any case."""
+    each = max(20_000, room // max(1, len(sample)))
+    for index, (split, number, sequence) in enumerate(sample):
+        if index and room <= 0:
+            return
+        kept: list[Told] = []
+        used = 0
+        for example in map(_told, reader.examples(sequence, output)):
+            if kept and used + example.size > each:
+                break
+            kept.append(example)
+            used += example.size
+        left = len(sequence.seq_lengths) - len(kept)
+        room -= used
+        trained = int(sequence.loss_mask.sum())
+        yield Sample(sequence.dataset, split, number, len(sequence.input_ids), trained, kept, left)
+
+
+def _told(example: Example) -> Told:
+    by_trained = itertools.groupby(example.parts, key=lambda part: part.trained)
+    blocks = [Block(trained, list(map(_run, parts))) for trained, parts in by_trained]
+    tokens = example.end - example.begin
+    return Told(example.place, tokens, example.trained_tokens, blocks, example.goes_on, example.cut)
+
+
+def _run(part: Part) -> Run:
+    if part.kind == "special":
+        return Run(True, [Piece(one_line(part.text), False)])
+    return Run(False, list(folded(part.text, HEAD, TAIL)))
+
+
+def _trusted(svg: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(svg)  # noqa: S704 - drawn by plots, which serialises it as XML
+
+
+def _document(title: str, sections: list[Section], also: list[str], others: list[str]) -> str:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    here = Path(__file__)
+    template, style, script = (here.with_name(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"pieces": _pieces, "one_line": one_line, "grouped": "{:,}".format}
+    totals = {
+        name: sum(each.counts.get(name, 0) for each in sections)
+        for name in ("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens")
+    }
+    made: str = environment.from_string(template).render(
+        title=title,
+        mark=MARK,
+        policy=f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'",
+        style=Markup(style),  # noqa: S704 - the package's own
+        script=Markup(script),  # noqa: S704 - the package's own
+        sections=sections,
+        also=also,
+        others=others,
+        totals=totals,
+        overview=list(_overview(sections)),
+        left_out=list(_left_out(sections)),
+        samples=[sample for section in sections for sample in section.samples],
+    )
+    return made.lstrip()
+
+
+def _pieces(text: str) -> list[Piece]:
+    return list(pieces(text))
