@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import cook
 from conftest import entry, pair, write_shard
 from cook import Recipe
 from cook.cli import app, summary
@@ -332,7 +333,7 @@ def test_completions_are_lines():
 def test_all_that_is_printed_goes_through_one_place():
     """Nothing but the module for it prints; what shows a sequence, and bars, write to streams in ways of their own."""
     allowed = {"cli/printing.py", "views/terminal.py", "views/texts.py", "core/progress.py", "__main__.py"}
-    root = Path(app.__file__).parent
+    root = Path(cook.__file__).parent
     prints = re.compile(
         r"\bclick\.(?:echo|secho|style)\b|(?<![\w.])print\(|\.std(?:out|err)\.write|console\.print|os\.write\([12]\b"
     )

@@ -71,7 +71,7 @@ def test_another_cook_loads_no_engine_or_a_light_one(tmp_path, bake):
     def loaded(**settings) -> str:
         settings = {"source": str(tmp_path), "max_length": 200} | settings
         # As if the shards were large: then `auto` takes fastokens, where it is installed.
-        code = "import cook.tokenizer.loading\ncook.tokenizer.FAST_WORK = 0\n" + LOADED
+        code = "import cook.tokenizer.loading\ncook.tokenizer.loading.FAST_WORK = 0\n" + LOADED
         done = subprocess.run(
             [sys.executable, "-c", code, repr(settings)], cwd=tmp_path, capture_output=True, text=True, check=True
         )

@@ -187,7 +187,8 @@ USER = """
 import os, tempfile
 from pathlib import Path
 import cook
-from cook import cache, spool
+from cook.core import cache
+from cook.encode import spool
 
 def bake(out, kept):
     recipe = cook.Recipe(datasets="set", tokenizer="llama3", source="in", output=out, cache=kept, jobs=1)

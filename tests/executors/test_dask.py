@@ -450,7 +450,7 @@ def test_local_imports_nothing_of_dask(tmp_path):
 
 def test_without_the_extra(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "cook.executors.dask", raising=False)
-    monkeypatch.delattr(sys.modules["cook"], "cluster", raising=False)
+    monkeypatch.delattr(sys.modules["cook.executors"], "dask", raising=False)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(errors.ClusterError, match=r"pip install 'instruct-cook\[cluster\]'"):
         run(

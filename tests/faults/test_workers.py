@@ -60,9 +60,9 @@ BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spaw
 
 METHOD = """
 import threading, time
-import cook.tokenizer.presets, cook.executors.process, cook.cli.startup
+import cook.tokenizer.presets, cook.executors.process, cook.pipeline.startup
 cook.executors.process.settle()
-cook.cli.startup.begin("llama3")
+cook.pipeline.startup.begin("llama3")
 {before}
 print(cook.executors.process.start_method())
 """

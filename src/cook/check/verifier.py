@@ -20,13 +20,13 @@ import orjson
 
 from cook.check.folder import Check
 from cook.check.rows import Finding, Findings
-from cook.cli import startup
 from cook.core.errors import OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
 from cook.core.escapes import escaped
 from cook.core.files import sha256_of
 from cook.core.recipe import Recipe, hub_address
 from cook.executors.local import executor, results
 from cook.executors.process import usable_cores
+from cook.pipeline import startup
 from cook.read.source import Shard, Source
 from cook.read.sources import open_source
 from cook.store import dataset_card, kinds, manifest

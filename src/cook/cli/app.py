@@ -205,7 +205,7 @@ def main(ctx: click.Context, /, config: str | None, dry_run: bool, as_json: bool
         return
     settings = _settings(config, given)
     if not dry_run and settings.get("executor", "local") == "local":
-        from cook.cli import startup
+        from cook.pipeline import startup
 
         startup.begin(str(settings["tokenizer"]))
     _cook(ctx, _recipe(settings), dry_run, as_json, quiet)

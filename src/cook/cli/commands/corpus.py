@@ -80,7 +80,7 @@ def command(collection: str, to: str, styles: str | None, as_json: bool, quiet: 
     token bears loss.
     """
     if settings["tokenizer"]:
-        from cook.cli import startup
+        from cook.pipeline import startup
 
         startup.begin(settings["tokenizer"])
     from cook.core.progress import bars
