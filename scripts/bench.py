@@ -71,7 +71,7 @@ class Bench:
         return folder
 
     def command(self, source: Path, *flags: str) -> list[str]:
-        """A cook of all data sets of a source into a folder that is removed first, without the cache unless said."""
+        """A cook of all datasets of a source into a folder that is removed first, without the cache unless said."""
         out = self.scratch / "out"
         shutil.rmtree(out, ignore_errors=True)
         cache = () if any(flag.startswith("--cache") for flag in flags) else ("--no-cache",)

@@ -75,7 +75,7 @@ def cook(source: Path, output: Path, *flags: str) -> tuple[float, float, float]:
             time.sleep(0.02)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if process.returncode not in (0, 3):  # 3: a data set that does not fit in a sequence, refused by both
+    if process.returncode not in (0, 3):  # 3: a dataset that does not fit in a sequence, refused by both
         sys.exit((output.parent / "cook.log").read_text())
     return time.perf_counter() - begun, took, most / 1024
 

@@ -1,8 +1,8 @@
-"""Cook data sets with each packing and over-long policy, verify the results against the shards, and break them.
+"""Cook datasets with each packing and over-long policy, verify the results against the shards, and break them.
 
     python scripts/check_verify.py SOURCE [--max-length 1024] [--faults 240] [--seed 0] [--limit N]
 
-SOURCE is a folder of data sets, as for `cook --source`. Every result must pass `cook verify --deep`; then faults,
+SOURCE is a folder of datasets, as for `cook --source`. Every result must pass `cook verify --deep`; then faults,
 those of `tests/faults/injecting.py`, are put into copies of the results in turn, and each must be found and named. Exit
 code 1 where one of this does not hold.
 """
@@ -39,9 +39,9 @@ def main() -> int:
 
 
 def cook_all(given: argparse.Namespace, work: Path) -> tuple[list[Path], int]:
-    """Cook and verify every data set in every way; the folders, and how many are wrong."""
+    """Cook and verify every dataset in every way; the folders, and how many are wrong."""
     print(
-        f"{'data set':20} {'packing':20} {'overlong':9} {'pairs':>7} {'lost':>6} {'split':>6} {'cut':>5} {'cook':>5} "
+        f"{'dataset':20} {'packing':20} {'overlong':9} {'pairs':>7} {'lost':>6} {'split':>6} {'cut':>5} {'cook':>5} "
         f"{'deep':>5}  verdict"
     )
     cooked, wrong = [], 0
@@ -63,7 +63,7 @@ def cook_all(given: argparse.Namespace, work: Path) -> tuple[list[Path], int]:
                 made = time.perf_counter()
                 verified = verify(result.folder, deep=True, source=given.source)
                 done = time.perf_counter()
-                checked = verified.data_sets[0]
+                checked = verified.datasets[0]
                 verdict = "right" if not checked.found and checked.compared else f"{checked.found} findings"
                 wrong += verdict != "right"
                 counts = result.counts

@@ -5,8 +5,8 @@
 SOURCE is a folder laid out DATASET/shard/*.jsonl, or `sample`; TARGET becomes another such folder.
 
 Every new entry has an entry of the source as its template. Each sentence of the context gives way to one of about its
-length from anywhere in the data set; in a table, titles and header stay and each row gives way to one with as many
-columns. Questions and answers are drawn from the data set's own. All of it is dealt like cards, every one once before
+length from anywhere in the dataset; in a table, titles and header stay and each row gives way to one with as many
+columns. Questions and answers are drawn from the dataset's own. All of it is dealt like cards, every one once before
 any comes again, so that lengths and counts are spread as in the source and what a tokenizer sees stays real text; what
 the texts say makes no sense.
 
@@ -41,7 +41,7 @@ from cook.shapes.context_qa import Entry, parse
 from cook.shapes.formatter import Pair
 
 TOLERANCE = 0.01  # how far from the size asked for the result may be
-FLOOR = 0.02  # of an equal share: what a data set gets at least, however little of the source it is
+FLOOR = 0.02  # of an equal share: what a dataset gets at least, however little of the source it is
 SENTENCE, UNUSUAL = 0, -1  # kinds of text
 GROUP = 32  # texts of about one length that stand for each other, at least
 ABOUT = 1.1  # longest to shortest in a group that has GROUP already
@@ -73,7 +73,7 @@ class Template(NamedTuple):
 
 
 class Larder:
-    """All the texts of a data set, and endless new entries made of them."""
+    """All the texts of a dataset, and endless new entries made of them."""
 
     def __init__(self, name: str, entries: Sequence[Entry], seed: int) -> None:
         sizes = [len(encode(entry.context, entry.pairs)) for entry in entries]
@@ -203,7 +203,7 @@ class Seen:
 
 
 def read(source: Source, name: str, seed: int) -> Larder:
-    """The larder of a data set. Raises SourceError, InputError."""
+    """The larder of a dataset. Raises SourceError, InputError."""
     entries: list[Entry] = []
     for shard in source.shards(name):
         for line in LineReader(Part(str(shard.path), 0, None)):
@@ -258,11 +258,11 @@ def shares(sizes: Sequence[int]) -> list[float]:
 def grow(
     source: Source, target: Path, names: Sequence[str], size: int, *, shard_size: int, seed: int
 ) -> dict[str, tuple[int, int]]:
-    """Write a collection to the new folder `target`; how many entries and bytes each data set has. Raises CookError."""
+    """Write a collection to the new folder `target`; how many entries and bytes each dataset has. Raises CookError."""
     larders = sorted((read(source, name, seed) for name in names), key=lambda larder: (-larder.longest, larder.name))
     seen, counts, owed = Seen(), {}, 0.0
     for larder, share in zip(larders, shares([larder.size for larder in larders]), strict=True):
-        owed += share * size  # and what the one before left over; the data set with the shortest entries comes last
+        owed += share * size  # and what the one before left over; the dataset with the shortest entries comes last
         counts[larder.name] = write(larder, target / larder.name / "shard", round(owed), shard_size, seen)
         owed -= counts[larder.name][1]
     total = sum(written for _, written in counts.values())
@@ -281,11 +281,11 @@ def check_target(target: Path, source: Source, overwrite: bool) -> None:
     if held and not overwrite:
         raise OutputExists(f"{target}: is there already, and is not empty; pass --overwrite to replace it")
     for path in held:
-        if path.is_symlink() or not _is_data_set(path):
-            raise OutputExists(f"{path}: is no data set, so --overwrite does not remove it; move it away")
+        if path.is_symlink() or not _is_dataset(path):
+            raise OutputExists(f"{path}: is no dataset, so --overwrite does not remove it; move it away")
 
 
-def _is_data_set(folder: Path) -> bool:
+def _is_dataset(folder: Path) -> bool:
     """Whether a folder holds shards and nothing else."""
     if not folder.is_dir() or [path.name for path in folder.iterdir()] != ["shard"]:
         return False
@@ -331,10 +331,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder laid out DATASET/shard/*.jsonl, or sample")
     parser.add_argument("target", metavar="TARGET", help="folder to make, laid out like that")
     parser.add_argument("--size", type=byte_count, required=True, help="of all shards together: 25MB, 1.5GB, 64MiB")
-    parser.add_argument("--dataset", nargs="+", action="extend", metavar="NAME", help="only these data sets")
+    parser.add_argument("--dataset", nargs="+", action="extend", metavar="NAME", help="only these datasets")
     parser.add_argument("--shard-size", type=byte_count, default="8MB", metavar="SIZE", help="of a shard at most (8MB)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another collection (0)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the data sets that are in TARGET")
+    parser.add_argument("--overwrite", action="store_true", help="replace the datasets that are in TARGET")
     args = parser.parse_args(argv)
     begun = time.perf_counter()
     try:

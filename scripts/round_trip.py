@@ -1,4 +1,4 @@
-"""Whether parsing brings back what formatting wrote, on whole data sets: shards -> outputs -> `cook parse` -> pairs.
+"""Whether parsing brings back what formatting wrote, on whole datasets: shards -> outputs -> `cook parse` -> pairs.
 
     python scripts/round_trip.py COLLECTION [NAME ...]
 
@@ -30,7 +30,7 @@ MARKERS = ("<QUE>", "<ANS>", "</END>")
 
 
 def round_trip(collection: str, name: str, folder: Path) -> Counter[str]:
-    """The counts of a data set."""
+    """The counts of a dataset."""
     formatter, counts = Formatter(RECIPE), Counter[str]()
     expected: list[tuple[bool, list[tuple[str, str]]]] = []
     answers = folder / f"{name}.jsonl"
@@ -68,9 +68,9 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", help="a source, as for cook")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets  [all]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="datasets  [all]")
     given = parser.parse_args()
-    print(f"{'data set':20}" + "".join(f"{column:>16}" for column in COLUMNS))
+    print(f"{'dataset':20}" + "".join(f"{column:>16}" for column in COLUMNS))
     differ = 0
     for name in given.names or open_source(given.collection).names():
         with tempfile.TemporaryDirectory() as folder:

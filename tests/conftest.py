@@ -132,7 +132,7 @@ def write_shard(root: Path, name: str, rows: list[Any], shard: str = "00000.json
 
 @pytest.fixture(scope="session")
 def odd_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data set `set` in which all becomes of entries that can, and in `out` what was cooked of it."""
+    """A folder with a dataset `set` in which all becomes of entries that can, and in `out` what was cooked of it."""
     from cook import Recipe, run, verify
 
     root = tmp_path_factory.mktemp("odd")
@@ -151,5 +151,5 @@ def odd_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(recipe).results[0].counts["skipped_entries"] == {"no_pairs": 1, "bad_line": 1, "repeat": 1}
     verified = verify(root / "out", deep=True, source=str(root))
     assert verified.found == 0
-    assert verified.data_sets[0].compared
+    assert verified.datasets[0].compared
     return root

@@ -16,7 +16,7 @@ Packages, in the way of the data; each imports only from those below it (`tests/
     encode      shards -> ids in spool files, one part of a shard a job; what was left out, and why
     synthesis   a trained synthesizer's prompts, and its answers back into shards; generation is another's
       |
-    pipeline    one data set through the stages; recipe -> its data sets over an executor -> summary; a mix
+    pipeline    one dataset through the stages; recipe -> its datasets over an executor -> summary; a mix
       |
     corpora     contexts with their pairs as plain text in many styles, for pre-training; text or sequences
       |

@@ -29,7 +29,7 @@ def test_the_main_job(cook, tmp_path):
     result = cook("--dataset", "squad", "--tokenizer", "llama3", "--source", "sample")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
-    assert "1 data set in " in result.stderr
+    assert "1 dataset in " in result.stderr
     assert "load_dataset('cooked/llama3', 'squad', split=\"train\")" in result.stderr
     for figure in ("entries", "pairs", "sequences", "tokens", "trained", "full", "seconds"):
         assert figure in result.stderr
@@ -61,8 +61,8 @@ def test_json_is_all_of_standard_output(cook):
     result = cook(*SQUAD, "-d", "race", "--json", "-q")
     assert result.stderr == ""
     found = orjson.loads(result.stdout)
-    assert [row["name"] for row in found["data_sets"]] == ["squad", "race"]
-    assert found["data_sets"][0]["counts"]["entries"] == 40
+    assert [row["name"] for row in found["datasets"]] == ["squad", "race"]
+    assert found["datasets"][0]["counts"]["entries"] == 40
 
 
 def test_dry_run_prints_a_recipe_that_config_reads(cook, tmp_path):
@@ -96,7 +96,7 @@ def test_flags_win_over_the_configuration(cook, tmp_path):
         ((*SQUAD, "--packing", "tight"), 2, "'tight' is not one of 'best-fit'"),
         ((*SQUAD, "--pair-template", "{question}"), 2, "pair_template: lacks {answer}"),
         (("-d", "sqad", "-t", "llama3", "-s", "sample"), 2, "did you mean squad"),
-        (("-d", "../x", "-t", "llama3", "-s", "sample"), 2, "cannot name a data set"),
+        (("-d", "../x", "-t", "llama3", "-s", "sample"), 2, "cannot name a dataset"),
         (("-d", "QED", "-t", "llama3", "-s", "sample"), 2, "this source does not hold it"),
         (("-d", "squad", "-t", "lama3", "-s", "sample"), 1, "did you mean llama3"),
         ((*SQUAD, "--bos", "<s>"), 1, "its own is <|begin_of_text|>"),
@@ -110,7 +110,7 @@ def test_flags_win_over_the_configuration(cook, tmp_path):
         ((*SQUAD, "list", "tokenizers"), 2, "these options are for cooking"),
         (("list", "tokenizers", "-s", "sample"), 2, "--source goes with datasets"),
         (("--no-such-flag",), 2, "No such option"),
-        (("squad",), 2, "No such command 'squad'. A data set is named by --dataset squad."),
+        (("squad",), 2, "No such command 'squad'. A dataset is named by --dataset squad."),
         (("veryfi", "cooked"), 2, "No such command 'veryfi'. Did you mean 'verify'?"),
         ((*SQUAD, "--max-length", "16"), 3, "do not fit in 16 tokens"),
         ((*SQUAD, "--max-length", "64", "--overlong", "error"), 3, "an example is longer than 64 tokens"),
@@ -145,10 +145,10 @@ def test_several_with_one_that_fails(cook, tmp_path):
     write_shard(tmp_path, "ugly", [b"{"])
     result = cook("-d", "all", "-t", "llama3", "-s", ".")
     assert result.exit_code == 3
-    assert "1 data set in" in result.stderr
+    assert "1 dataset in" in result.stderr
     assert "cook: bad: bad/shard/00000.jsonl:1: is not JSON" in result.stderr
     found = orjson.loads(cook("-d", "all", "-t", "llama3", "-s", ".", "--json").stdout)
-    assert [row["name"] for row in found["data_sets"]] == ["good"]
+    assert [row["name"] for row in found["datasets"]] == ["good"]
     assert [(row["name"], row["exit_code"]) for row in found["failures"]] == [("bad", 3), ("ugly", 3)]
     assert "cook: ugly: ugly/shard/00000.jsonl:1: is not JSON" in result.stderr
     assert f"cook: ugly: {JSON_LINES}\n" in result.stderr

@@ -152,7 +152,7 @@ def test_every_token_of_every_text_is_there_and_trained(shards, tmp_path, begin,
 
 
 def test_sequences_are_as_cooked_ones_are(shards, tmp_path):
-    """Mixed, exported, opened: what reads a data set reads them."""
+    """Mixed, exported, opened: what reads a dataset reads them."""
     result = made(shards, tmp_path / "out", tokenizer="llama3", packing="wrap", max_length=64)
     mixed = package.mix(tmp_path / "out", tmp_path / "mixed")
     assert mixed.manifest["counts"]["tokens"] == result.counts["tokens"]
@@ -171,7 +171,7 @@ def test_text_is_no_sequences(shards, tmp_path):
         next(read_cooked(folder).sequences())
     with pytest.raises(RecipeError, match="is text"):
         package.export(folder, "trl", tmp_path / "trl")
-    with pytest.raises(OutputError, match="holds no cooked data set"):
+    with pytest.raises(OutputError, match="holds no cooked dataset"):
         package.mix(tmp_path / "out", tmp_path / "mixed")
 
 
@@ -237,7 +237,7 @@ def test_text_is_not_replaced_by_sequences(shards, tmp_path):
     with pytest.raises(OutputExists):
         made(shards, tmp_path / "out", tokenizer="llama3", overwrite=True)
     made(shards, tmp_path / "packed", tokenizer="llama3")
-    with pytest.raises(OutputExists, match="is a cooked data set"):
+    with pytest.raises(OutputExists, match="is a cooked dataset"):
         made(shards, tmp_path / "packed", overwrite=True)
 
 
@@ -262,7 +262,7 @@ def test_settings_are_checked():
 def test_the_command(cook, tmp_path):
     done = cook("corpus", "sample", "--to", "corpus", "-d", "race", "--json")
     assert done.exit_code == 0, done.stderr
-    [told] = orjson.loads(done.stdout)["data_sets"]
+    [told] = orjson.loads(done.stdout)["datasets"]
     assert told["counts"]["texts"] == 40
     assert "options with other names and order" in done.stderr
     assert "load_dataset('corpus', 'race', split=\"train\")" in done.stderr
@@ -295,7 +295,7 @@ def test_the_command_s_errors(cook, tmp_path, arguments, code, told):
     assert not (tmp_path / "x").exists()
 
 
-def test_several_data_sets_stand_alone(cook, tmp_path):
+def test_several_datasets_stand_alone(cook, tmp_path):
     write_shard(tmp_path / "two", "good", [entry()])
     write_shard(tmp_path / "two", "worse", [{}])
     write_shard(tmp_path / "two", "worst", [{}])

@@ -35,9 +35,9 @@ def first(tmp_path_factory):
 
 def both(a, b, folder):
     """The difference of two outputs, which must be that of their fingerprints but for shown text."""
-    found = diff(a, b).data_sets
+    found = diff(a, b).datasets
     (folder / "golden.json").write_bytes(orjson.dumps(fingerprint(a)))
-    told = diff(folder / "golden.json", b).data_sets
+    told = diff(folder / "golden.json", b).datasets
     assert {name: [line for line in lines if not line.startswith("  ")] for name, lines in found.items()} == told
     return found.get("set", [])
 
@@ -105,15 +105,15 @@ def test_a_mask(tmp_path, first):
     assert re.fullmatch(r"1 example with another mask: 00000\.jsonl:\d+", told)
 
 
-def test_data_sets_and_mixes(tmp_path):
+def test_datasets_and_mixes(tmp_path):
     run(Recipe(datasets="all", tokenizer="llama3", source="sample", output=tmp_path / "a"))
     run(Recipe(datasets=("squad",), tokenizer="llama3", source="sample", output=tmp_path / "b"))
-    assert diff(tmp_path / "a", tmp_path / "b").data_sets == {"WikiTableQuestions": ["is gone"], "race": ["is gone"]}
-    assert diff(tmp_path / "b", tmp_path / "a").data_sets == {"WikiTableQuestions": ["is new"], "race": ["is new"]}
+    assert diff(tmp_path / "a", tmp_path / "b").datasets == {"WikiTableQuestions": ["is gone"], "race": ["is gone"]}
+    assert diff(tmp_path / "b", tmp_path / "a").datasets == {"WikiTableQuestions": ["is new"], "race": ["is new"]}
     for seed in (0, 1):
         mix(tmp_path / "a", tmp_path / f"m{seed}", seed=seed)
     assert diff(tmp_path / "m0", tmp_path / "m0").same
-    told = diff(tmp_path / "m0", tmp_path / "m1").data_sets["m0"]
+    told = diff(tmp_path / "m0", tmp_path / "m1").datasets["m0"]
     assert told[0] == "another seed: 0 → 1"
     assert told[1].startswith("only the order or the packing changed")
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_compared(tmp_path, first):
     with pytest.raises(OutputError, match="is not a fingerprint"):
         diff(tmp_path / "x.json", first)
     broken = fingerprint(first)
-    broken["data_sets"]["set"] |= {"lines": "", "ordered": {}}
+    broken["datasets"]["set"] |= {"lines": "", "ordered": {}}
     (tmp_path / "x.json").write_bytes(orjson.dumps(broken))
     with pytest.raises(OutputError, match="is not a fingerprint"):
         diff(tmp_path / "x.json", first)
@@ -180,7 +180,7 @@ def test_what_the_command_prints(cook, tmp_path, first, settings, printed):
     assert (done.exit_code, done.stdout, done.stderr) == (4 if printed else 0, printed, "" if printed else "same\n")
     found = orjson.loads(cook("diff", "golden.json", str(other), "--json").stdout)
     lines = [line.removeprefix("set: ") for line in printed.splitlines()]
-    assert found == {"same": not printed, "data_sets": {"set": lines} if printed else {}}
+    assert found == {"same": not printed, "datasets": {"set": lines} if printed else {}}
     assert cook("diff", str(other), str(other)).exit_code == 0
 
 
@@ -206,4 +206,4 @@ GOLDEN = Path(__file__).parents[1] / "data" / "sample.fingerprint.json"
 def test_the_sample_is_as_committed(tmp_path):
     """What docs/ci.md tells others to do, by this project's own CI."""
     run(Recipe(datasets="all", tokenizer="llama3", source="sample", output=tmp_path))
-    assert diff(GOLDEN, tmp_path).data_sets == {}
+    assert diff(GOLDEN, tmp_path).datasets == {}

@@ -16,7 +16,7 @@ from cook.core import cache
 
 # Options that take text which is no path: one that is new is put here, or is a Place.
 TEXTS = {
-    *("datasets", "data_set", "revision", "bos", "eos", "context_template", "pair_template", "delimiter", "scheduler"),
+    *("datasets", "dataset", "revision", "bos", "eos", "context_template", "pair_template", "delimiter", "scheduler"),
     *("asked", "split", "fields", "field", "model", "engine", "version"),
 }
 

@@ -48,7 +48,7 @@ TOKENIZER = {
 
 
 def write_cooked(folder: Path, files, max_length: int = 10, tokenizer=TOKENIZER, split: str = "train") -> Path:
-    """A cooked data set of the sequences given, a list for each output file, as cook would have written them."""
+    """A cooked dataset of the sequences given, a list for each output file, as cook would have written them."""
     folder.mkdir(parents=True)
     outputs = []
     for name, sequences in zip(columns.file_names(len(files), split), files, strict=True):
@@ -72,7 +72,7 @@ def write_cooked(folder: Path, files, max_length: int = 10, tokenizer=TOKENIZER,
         manifest.seal(
             {
                 "format_version": 1,
-                "data_set": folder.name,
+                "dataset": folder.name,
                 "recipe": {"max_length": max_length, "packing": "in-order"},
                 "tokenizer": tokenizer,
                 "inputs": [],
@@ -288,7 +288,7 @@ def test_jsonl_is_what_the_pairs_say(tmp_path):
             ]
 
 
-def test_jsonl_of_a_mix_names_the_data_set(tmp_path):
+def test_jsonl_of_a_mix_names_the_dataset(tmp_path):
     for name in ("one", "two"):
         write_shard(tmp_path / "data", name, [entry(f"From {name}.")])
     run(Recipe(datasets="all", tokenizer="llama3", source=tmp_path / "data", output=tmp_path / "root"))
@@ -358,7 +358,7 @@ def test_a_manifest_a_page_and_the_same_bytes(sample, tmp_path, target):
     assert found == one.manifest
     assert (found["kind"], found["export"]["target"], found["export"]["max_length"]) == ("export", target, 512)
     source = read_cooked(sample).manifest
-    assert found["source"] == {"kind": "data set", "name": "squad", "sha256": manifest.digest(source)}
+    assert found["source"] == {"kind": "dataset", "name": "squad", "sha256": manifest.digest(source)}
     assert found["counts"] == {
         "rows": source["counts"]["examples" if target in {"axolotl", "torchtune", "olmo-core"} else "sequences"],
         **{key: source["counts"][key] for key in ("sequences", "examples", "tokens", "trained_tokens")},
@@ -431,7 +431,7 @@ def test_what_is_not_cooks_is_left_alone(cooked, tmp_path):
     (tmp_path / "mine" / ".notes").touch()
     with pytest.raises(OutputExists, match="is not cook's"):
         export(cooked, "trl", tmp_path / "mine", overwrite=True)
-    with pytest.raises(OutputExists, match="is a cooked data set; export into another folder"):
+    with pytest.raises(OutputExists, match="is a cooked dataset; export into another folder"):
         export(cooked, "trl", write_cooked(tmp_path / "other", [SEQUENCES]), overwrite=True)
     made = export(cooked, "trl", tmp_path / "out")
     (made.folder / "notes").mkdir()

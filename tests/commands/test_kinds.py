@@ -1,4 +1,4 @@
-"""verify, diff, fingerprint, show and report on corpora, prompts and parsed data sets: what is right passes, faults are
+"""verify, diff, fingerprint, show and report on corpora, prompts and parsed datasets: what is right passes, faults are
 named, and no command ends in a traceback, whatever the folder holds."""
 
 import functools
@@ -43,7 +43,7 @@ FORMATS = {JSONL: {}, PARQUET: {"format": "parquet"}}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with the shards of `x`, corpora of them, prompts and a parsed data set."""
+    """A folder with the shards of `x`, corpora of them, prompts and a parsed dataset."""
     root = tmp_path_factory.mktemp("kinds")
     write_shard(root / "in", "x", ROWS[:8])
     write_shard(root / "in", "x", ROWS[8:], "00001.jsonl")
@@ -65,15 +65,15 @@ def made(tmp_path_factory):
 
 
 def told(path, **more):
-    return [str(finding) for each in verify(path, **more).data_sets for finding in each.findings]
+    return [str(finding) for each in verify(path, **more).datasets for finding in each.findings]
 
 
 @pytest.mark.parametrize("name", ["text", "table", "limited", *PACKINGS])
 def test_corpora_are_right_and_equal_to_their_shards(made, name):
     assert told(made / name) == []
     deep = verify(made / name, deep=True, source=str(made / "in"))
-    assert [(each.found, each.compared) for each in deep.data_sets] == [(0, True)]
-    assert deep.data_sets[0].holds["texts"] == (6 if name == "limited" else 10)
+    assert [(each.found, each.compared) for each in deep.datasets] == [(0, True)]
+    assert deep.datasets[0].holds["texts"] == (6 if name == "limited" else 10)
 
 
 def test_what_no_shards_belong_to(made):
@@ -90,7 +90,7 @@ def test_a_mix_of_corpora_is_right(made, tmp_path):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    """Copy a data set, to break it; with sizes and hashes made right again by `seal`."""
+    """Copy a dataset, to break it; with sizes and hashes made right again by `seal`."""
 
     def copy(name):
         return Bench(made / name, tmp_path / "broken", made / "in")
@@ -279,7 +279,7 @@ def test_prompts_that_were_changed(made, tmp_path):
     assert told(side) == ["p.jsonl: is missing"]
 
 
-def test_a_parsed_data_set_that_was_changed(copied):
+def test_a_parsed_dataset_that_was_changed(copied):
     bench = copied("pairs/new")
     path = bench.folder / "shard" / "00000.jsonl"
     rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
@@ -294,22 +294,22 @@ def test_a_parsed_data_set_that_was_changed(copied):
 
 def test_texts_that_changed_are_told(made, tmp_path):
     assert diff(made / "text", made / "text").same
-    [formats] = diff(made / "text", made / "table").data_sets.values()
+    [formats] = diff(made / "text", made / "table").datasets.values()
     assert formats == ['another format: "jsonl" → "parquet"', "the texts are the same"]
     rows = [*ROWS[:3], entry("Mill 3: " + WORDS * 3, pair("Question 3 0?", "Another.")), *ROWS[4:8]]
     write_shard(tmp_path / "in", "x", rows)
     write_shard(tmp_path / "in", "x", ROWS[8:], "00001.jsonl")
     make_corpus(CorpusRecipe(source=str(tmp_path / "in"), output=str(tmp_path / "text"), styles=read_styles()))
     (tmp_path / "print.json").write_bytes(orjson.dumps(fingerprint(made / "text")))
-    [sentences] = diff(tmp_path / "print.json", tmp_path / "text").data_sets.values()
+    [sentences] = diff(tmp_path / "print.json", tmp_path / "text").datasets.values()
     assert sentences == ["a shard changed: 00000.jsonl", "1 text changed: 00000.jsonl:4"]
-    [sentences] = diff(made / "text", tmp_path / "text").data_sets.values()
+    [sentences] = diff(made / "text", tmp_path / "text").datasets.values()
     assert sentences[:-1] == ["a shard changed: 00000.jsonl", "1 text changed: 00000.jsonl:4"]
     assert sentences[-1].startswith("  00000.jsonl:4: ")
-    [sentences] = diff(made / "wrap", made / "in-order").data_sets.values()
+    [sentences] = diff(made / "wrap", made / "in-order").datasets.values()
     assert any("pieces" in sentence for sentence in sentences)
     assert diff(made / "p.jsonl", made / "p.jsonl").same
-    assert any("lines" in each for each in diff(made / "p.jsonl", made / "b.jsonl").data_sets["p.jsonl.cook"])
+    assert any("lines" in each for each in diff(made / "p.jsonl", made / "b.jsonl").datasets["p.jsonl.cook"])
 
 
 def test_a_piece_that_goes_on_is_shown_so(made):

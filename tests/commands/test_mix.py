@@ -1,6 +1,6 @@
-"""Mixing: how many sequences each data set gives, which, in what order; and a folder that appears whole or not at all.
+"""Mixing: how many sequences each dataset gives, which, in what order; and a folder that appears whole or not at all.
 
-A tiny data set's sequences are told apart by the line of their one example, so that counts read off the page.
+A tiny dataset's sequences are told apart by the line of their one example, so that counts read off the page.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ SIZES = {"QED": 5, "race": 3, "squad": 10}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three data sets of 5, 3 and 10 sequences, one example each."""
+    """Three datasets of 5, 3 and 10 sequences, one example each."""
     folder = tmp_path_factory.mktemp("cooked")
     for name, size in SIZES.items():
         write_shard(folder / "data", name, [entry(f"{name} {i} " + "word " * (i * 7 % 5)) for i in range(size)])
@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def taken(mixed: Mixed | Path) -> dict[str, Counter[int]]:
-    """For each data set how often each of its lines is in the mix."""
+    """For each dataset how often each of its lines is in the mix."""
     found: dict[str, Counter[int]] = {}
     for row in read_cooked(getattr(mixed, "folder", mixed)).sequences():
         found.setdefault(row.dataset, Counter())[int(row.source_line[0])] += 1
@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_by_default_every_sequence_of_every_data_set_once(root, tmp_path):
+def test_by_default_every_sequence_of_every_dataset_once(root, tmp_path):
     mixed = mix(root, tmp_path / "mixed")
     assert taken(mixed) == {name: Counter(range(1, size + 1)) for name, size in SIZES.items()}
     assert {name: counts["given"]["sequences"] for name, counts in mixed.counts.items()} == SIZES
@@ -110,7 +110,7 @@ def test_the_manifest_says_what_was_asked_and_given(root, tmp_path):
     assert b"/tmp" not in data
     assert str(tmp_path).encode() not in data
     rows = [row for row in read_cooked(mixed.folder).sequences() if row.dataset == "squad"]
-    assert found["data_sets"]["squad"] == {
+    assert found["datasets"]["squad"] == {
         "held": {"sequences": 10, **{key: made["squad"]["counts"][key] for key in ("tokens", "trained_tokens")}},
         "asked": {
             "sequences": 2.5,
@@ -184,8 +184,8 @@ def test_any_plan(tables, sequences, seed):
     assert all(each.max() - each.min() <= 1 for each in times)
 
 
-def write_data_set(root: Path, name: str, rows: list[list[tuple[int, int]]], group: int, per_file: int) -> Path:
-    """A cooked data set of given sequences, each of examples of (input, output) tokens, without cooking any."""
+def write_dataset(root: Path, name: str, rows: list[list[tuple[int, int]]], group: int, per_file: int) -> Path:
+    """A cooked dataset of given sequences, each of examples of (input, output) tokens, without cooking any."""
     folder = root / name
     folder.mkdir(parents=True)
     outputs, token = [], 0
@@ -209,7 +209,7 @@ def write_data_set(root: Path, name: str, rows: list[list[tuple[int, int]]], gro
         })  # fmt: skip
     tokenizer = {"name": "toy", "fingerprint": "f", "bos": None, "bos_id": None, "eos": "</s>", "eos_id": 2}
     fields = {
-        "format_version": 1, "data_set": name, "recipe": {"max_length": 100, "packing": "none"}, "tokenizer": tokenizer,
+        "format_version": 1, "dataset": name, "recipe": {"max_length": 100, "packing": "none"}, "tokenizer": tokenizer,
         "inputs": [], "outputs": outputs,
         "counts": dict.fromkeys(
             ("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens", "split", "truncated",
@@ -222,7 +222,7 @@ def write_data_set(root: Path, name: str, rows: list[list[tuple[int, int]]], gro
 
 
 EXAMPLES = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), min_size=1, max_size=4)
-DATA_SET = st.tuples(st.lists(EXAMPLES, min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 12))
+DATASET = st.tuples(st.lists(EXAMPLES, min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 12))
 
 
 def row_bytes(row) -> tuple[bytes, ...]:
@@ -230,13 +230,13 @@ def row_bytes(row) -> tuple[bytes, ...]:
 
 
 @settings(max_examples=40)
-@given(st.dictionaries(st.sampled_from("abcd"), DATA_SET, min_size=1), st.data())
+@given(st.dictionaries(st.sampled_from("abcd"), DATASET, min_size=1), st.data())
 def test_every_sequence_is_whole_and_equal_to_its_source(tmp_path_factory, sets, data):
     """Whatever the row groups and files on either side."""
     folder = tmp_path_factory.mktemp("any")
     held: dict[str, list[tuple[bytes, ...]]] = {}
     for name, (rows, group, per_file) in sets.items():
-        write_data_set(folder / "root", name, rows, group, per_file)
+        write_dataset(folder / "root", name, rows, group, per_file)
         held[name] = [row_bytes(row) for row in read_cooked(folder / "root" / name).sequences()]
     most = data.draw(st.integers(1, 200))
     weights = {name: data.draw(st.sampled_from([0, 0.5, 1, 2.5])) for name in sorted(sets)}
@@ -261,7 +261,7 @@ def test_every_sequence_is_whole_and_equal_to_its_source(tmp_path_factory, sets,
 
 
 def test_only_row_groups_that_are_needed_are_read(tmp_path, monkeypatch):
-    write_data_set(tmp_path / "root", "set", [[(1, 1)]] * 100, group=10, per_file=50)
+    write_dataset(tmp_path / "root", "set", [[(1, 1)]] * 100, group=10, per_file=50)
     read = []
     original = pq.ParquetFile.read_row_group
     monkeypatch.setattr(
@@ -275,7 +275,7 @@ def test_only_row_groups_that_are_needed_are_read(tmp_path, monkeypatch):
 
 
 def test_rows_that_are_not_as_cook_writes_them_are_refused(tmp_path):
-    folder = write_data_set(tmp_path / "root", "set", [[(2, 1), (0, 2)], [(1, 3)]], group=5, per_file=5)
+    folder = write_dataset(tmp_path / "root", "set", [[(2, 1), (0, 2)], [(1, 3)]], group=5, per_file=5)
     (file,) = folder.glob("*.parquet")
     whole = pq.read_table(file).to_pydict()
     for column, row, value in (
@@ -324,12 +324,12 @@ def test_what_is_not_a_mix_is_never_replaced(root, tmp_path):
     with pytest.raises(OutputExists, match="is not cook's"):
         mix(root, tmp_path / "mine", overwrite=True)
     before = contents(root / "squad")
-    with pytest.raises(OutputExists, match="is a cooked data set"):
+    with pytest.raises(OutputExists, match="is a cooked dataset"):
         mix(root, root / "squad", overwrite=True)
     assert contents(root / "squad") == before
 
 
-def test_a_mix_beside_its_data_sets_is_none_of_them(tmp_path):
+def test_a_mix_beside_its_datasets_is_none_of_them(tmp_path):
     run(Recipe(datasets="all", tokenizer="llama3", source="sample", output=tmp_path / "root"))
     first = mix(tmp_path / "root", tmp_path / "root" / "mixed")
     assert mix(tmp_path / "root", tmp_path / "root" / "mixed").up_to_date
@@ -344,12 +344,12 @@ def test_a_mix_beside_its_data_sets_is_none_of_them(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": {"sqad": 2}}, "weights: sqad: no data set of that name is there; did you mean squad?"),
+        ({"weights": {"sqad": 2}}, "weights: sqad: no dataset of that name is there; did you mean squad?"),
         ({"weights": {"squad": -1}}, r"weights: squad: must be a number from 0 to 1,000,000 \(it is -1\)"),
         ({"weights": {"squad": "x"}}, "weights: squad: must be a number"),
         ({"weights": {"squad": float("nan")}}, "weights: squad: must be a number"),
         ({"weights": {"squad": 1, "SQUAD": 2}}, "weights: squad: is named twice"),
-        ({"weights": dict.fromkeys(SIZES, 0)}, "weights: all data sets are left out"),
+        ({"weights": dict.fromkeys(SIZES, 0)}, "weights: all datasets are left out"),
         ({"weights": dict.fromkeys(SIZES, 0.001)}, "weights: the mix would have 0 sequences"),
         ({"sequences": 0}, "sequences: must be a whole number from 1"),
         ({"seed": -1}, "seed: must be a whole number from 0"),
@@ -369,7 +369,7 @@ def test_all_that_is_wrong_is_told_at_once(root, tmp_path):
     assert len(str(caught.value).splitlines()) == 4
 
 
-def test_data_sets_must_be_of_one_tokenizer_bos_and_eos(tmp_path):
+def test_datasets_must_be_of_one_tokenizer_bos_and_eos(tmp_path):
     for name, own in {"squad": {}, "race": {"bos": "none"}, "WikiTableQuestions": {"tokenizer": "llama2"}}.items():
         run(Recipe(datasets=name, source="sample", output=tmp_path / "root", **{"tokenizer": "llama3"} | own))
     with pytest.raises(OutputError) as caught:
@@ -395,9 +395,9 @@ def test_different_lengths_are_allowed_and_recorded(tmp_path):
     assert [(row["name"], row["max_length"]) for row in sources] == [("race", 1024), ("squad", 512)]
 
 
-def test_a_damaged_data_set_is_refused(tmp_path):
-    folder = write_data_set(tmp_path / "root", "a", [[(1, 1)]], 1, 1)
-    write_data_set(tmp_path / "root", "b", [[(1, 1)]], 1, 1)
+def test_a_damaged_dataset_is_refused(tmp_path):
+    folder = write_dataset(tmp_path / "root", "a", [[(1, 1)]], 1, 1)
+    write_dataset(tmp_path / "root", "b", [[(1, 1)]], 1, 1)
     (file,) = folder.glob("*.parquet")
     data = file.read_bytes()
     file.write_bytes(data[:9] + bytes([data[9] ^ 1]) + data[10:])
@@ -409,21 +409,21 @@ def test_a_damaged_data_set_is_refused(tmp_path):
         mix(tmp_path / "root", tmp_path / "mixed")
     assert list(mix(tmp_path / "root", tmp_path / "mixed", weights={"a": 0}).counts) == ["b"]
     shutil.rmtree(tmp_path / "mixed")
-    with pytest.raises(OutputError, match="holds no cooked data set"):
+    with pytest.raises(OutputError, match="holds no cooked dataset"):
         mix(tmp_path / "nowhere", tmp_path / "mixed")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]
 
 
-def test_a_data_set_that_a_kill_left_aside_is_found(tmp_path):
-    folder = write_data_set(tmp_path / "root", "a", [[(1, 1)]], 1, 1)
-    write_data_set(tmp_path / "root", "b", [[(1, 1)]], 1, 1)
+def test_a_dataset_that_a_kill_left_aside_is_found(tmp_path):
+    folder = write_dataset(tmp_path / "root", "a", [[(1, 1)]], 1, 1)
+    write_dataset(tmp_path / "root", "b", [[(1, 1)]], 1, 1)
     (tmp_path / "root" / staging.WORK).mkdir()
     folder.rename(staging.aside(tmp_path / "root", "a"))
     assert list(mix(tmp_path / "root", tmp_path / "mixed").counts) == ["a", "b"]
 
 
-def test_a_data_set_that_is_replaced_meanwhile_is_noticed(tmp_path, monkeypatch):
-    folder = write_data_set(tmp_path / "root", "a", [[(1, 1)], [(1, 2)]], 1, 2)
+def test_a_dataset_that_is_replaced_meanwhile_is_noticed(tmp_path, monkeypatch):
+    folder = write_dataset(tmp_path / "root", "a", [[(1, 1)], [(1, 2)]], 1, 2)
 
     def replaced(job):
         done = original(job)
@@ -469,7 +469,7 @@ def test_the_command(cook, root, tmp_path):
     assert again.stderr == ""
     found = orjson.loads(again.stdout)
     assert found["up_to_date"]
-    assert found["data_sets"]["QED"]["asked"]["sequences"] == 2.5
+    assert found["datasets"]["QED"]["asked"]["sequences"] == 2.5
     other = cook("mix", str(root), "--to", "mixed", "--sequences", "4")
     assert other.exit_code == 1
     assert "mix.sequences: it has null, this run 4" in other.stderr

@@ -1,4 +1,4 @@
-"""Answers back to a data set: in any order, some missing or failed, with all that is left out counted and recorded."""
+"""Answers back to a dataset: in any order, some missing or failed, with all that is left out counted and recorded."""
 
 import gzip
 import random
@@ -98,7 +98,7 @@ def test_a_batch_with_failures_is_parsed_and_its_rest_sent_again(tmp_path, endpo
         }
         assert {row["problem"] for row in reasons.values() if row["reason"] == "failed"} == {"EngineDeadError: it died"}
         again = write_lines(tmp_path / "again.jsonl", run_batch(server.url, rerun.splitlines(), completions=True))
-    with pytest.raises(OutputExists, match="another data set is there already"):
+    with pytest.raises(OutputExists, match="another dataset is there already"):
         parse([first, again], made.folder, prompts=file)
     whole = parse([first, again], made.folder, prompts=file, overwrite=True)
     assert [row["QA_list"] for row in entries(whole.folder)] == [TWO] * 5
@@ -172,7 +172,7 @@ def test_without_prompts_a_line_has_its_context_and_the_result_is_cooked(tmp_pat
     assert entries(made.folder) == [{"context": f"Text {i}.", "QA_list": TWO} for i in range(3)]
     done = cook("-d", "mine", "-s", "c", "-t", "llama3", "-o", "out", "--json", "-q")
     assert done.exit_code == 0, done.stderr
-    assert orjson.loads(done.stdout)["data_sets"][0]["counts"]["pairs"] == 6
+    assert orjson.loads(done.stdout)["datasets"][0]["counts"]["pairs"] == 6
     assert parse(tmp_path / "a.jsonl", tmp_path / "c" / "mine").up_to_date
 
 
@@ -186,7 +186,7 @@ def test_what_is_left_out_beside_the_shards_is_no_shard(tmp_path, cook, asked):
     }
     done = cook("-d", "one", "-s", "c", "-t", "llama3", "-o", "out", "--json", "-q")
     assert done.exit_code == 0, done.stderr
-    assert orjson.loads(done.stdout)["data_sets"][0]["counts"]["entries"] == 5
+    assert orjson.loads(done.stdout)["datasets"][0]["counts"]["entries"] == 5
 
 
 def test_shards_are_closed_when_full_and_a_chain_goes_on_in_the_next(tmp_path, monkeypatch):
@@ -260,7 +260,7 @@ def test_the_command_says_what_it_did(tmp_path, cook, asked):
 @needs_collection
 @pytest.mark.parametrize("name", ["squad", "AQUA_RAT_yes_opt", "QED"])
 def test_real_entries_come_back_from_their_formatted_output(tmp_path, name):
-    """All data sets at length: scripts/round_trip.py."""
+    """All datasets at length: scripts/round_trip.py."""
     formatter = Formatter(Recipe(datasets="x", tokenizer="x"))
     known = markers(Recipe(datasets="x", tokenizer="x"))[2:]
     rows, expected = [], []

@@ -383,7 +383,7 @@ def test_a_round_that_has_no_text_is_refused(tmp_path):
         prompts(source, tmp_path / "3.jsonl", previous=before, **settings)
 
 
-def test_what_is_beside_prompts_is_no_data_set(tmp_path, cook):
+def test_what_is_beside_prompts_is_no_dataset(tmp_path, cook):
     asked = prompts(raw(tmp_path, "One."), tmp_path / "cooked" / "1.jsonl", tokenizer="llama3")
     with pytest.raises(OutputError, match="is not cooked, and has no sequences"):
         next(read_cooked(f"{asked.file}.cook").sequences())

@@ -273,19 +273,19 @@ def test_the_same_output_gives_the_same_bytes(root, page, tmp_path, monkeypatch)
     assert list(tmp_path.glob(".*")) == []
 
 
-def test_one_data_set_a_mix_and_json(cook, root, tmp_path):
+def test_one_dataset_a_mix_and_json(cook, root, tmp_path):
     told = orjson.loads(cook("report", str(root / "plain"), "--to", "plain.html", "--json", "-q").stdout)
     assert told == {
-        "page": "plain.html", "bytes": (tmp_path / "plain.html").stat().st_size, "data_sets": ["plain"],
+        "page": "plain.html", "bytes": (tmp_path / "plain.html").stat().st_size, "datasets": ["plain"],
         "samples": min(12, read_cooked(root / "plain").manifest["counts"]["sequences"]),
     }  # fmt: skip
     assert "Nothing: every pair of every entry is in." in (tmp_path / "plain.html").read_text("utf-8")
     done = cook("report", str(root / "all"), "--samples", "3")
     assert done.stdout == ""
-    assert "1 data set, " in done.stderr
+    assert "1 dataset, " in done.stderr
     mixed = Page((tmp_path / "report.html").read_text("utf-8"))
     assert len(mixed.of("article")) == 3
-    assert "Tokens by data set" in mixed.text("figcaption")
+    assert "Tokens by dataset" in mixed.text("figcaption")
     assert "A mix leaves nothing out" in mixed.text()
     assert re.search(r"00000\.jsonl:\d+", mixed.text("h4"))
 

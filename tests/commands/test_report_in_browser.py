@@ -38,7 +38,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Pages: `root` of two data sets with hostile text, `mix` of both."""
+    """Pages: `root` of two datasets with hostile text, `mix` of both."""
     folder = tmp_path_factory.mktemp("pages")
     rows = [
         entry(f"Context {i}. {HOSTILE}", pair(f"Question {i}? {HOSTILE}", "מה קרא הנער אתמול בערב")) for i in range(20)
@@ -199,12 +199,12 @@ def contrast(one, other):
 
 
 @needs_collection
-def test_the_page_of_five_real_data_sets_opens_in_a_second(browser, tmp_path):
+def test_the_page_of_five_real_datasets_opens_in_a_second(browser, tmp_path):
     """And is under 3 MB. Of three times it is opened the quickest counts: the machine may have other work."""
     names = ("squad", "QED", "PubMedQA_no_opt", "AQUA_RAT_yes_opt", "WikiTableQuestions")
     run(Recipe(datasets=names, tokenizer="llama3", source=COLLECTION, output=tmp_path / "out", max_dropped=1.0))
     made = report(tmp_path / "out", tmp_path / "page.html")
-    assert made.data_sets == tuple(sorted(names))
+    assert made.datasets == tuple(sorted(names))
     assert made.bytes < 3_000_000
     times = []
     for _ in range(3):

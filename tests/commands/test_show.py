@@ -41,7 +41,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A ROOT with two data sets and a mix; `odd` in shard order, an entry a sequence."""
+    """A ROOT with two datasets and a mix; `odd` in shard order, an entry a sequence."""
     folder = tmp_path_factory.mktemp("shown")
     write_shard(folder, "odd", ROWS)
     write_shard(folder, "plain", [entry(f"Context {i}.", pair(f"Question {i}?", f"Answer {i}")) for i in range(30)])
@@ -284,7 +284,7 @@ def test_json(cook, root):
     shown = orjson.loads(found)
     examples = shown.pop("examples")
     assert shown == {
-        "data_set": "odd", "folder": str(root / "odd"), "mix": False, "split": "train", "sequence": 1, "sequences": 3,
+        "dataset": "odd", "folder": str(root / "odd"), "mix": False, "split": "train", "sequence": 1, "sequences": 3,
         "seed": None, "max_length": 4096, "tokens": shown["tokens"], "trained_tokens": shown["trained_tokens"],
     }  # fmt: skip
     [example] = examples
@@ -316,16 +316,16 @@ def test_every_sequence_can_be_asked_for(root):
                     assert f"Answer {line - 1} </END>" in example.parts[-2].text
 
 
-def test_a_data_set_of_a_mix(root):
+def test_a_dataset_of_a_mix(root):
     rows = list(read_cooked(root / "all").sequences())
     of_odd = [number for number, row in enumerate(rows) if row.dataset == "odd"]
     assert len(of_odd) == 3
-    assert [show(root / "all", data_set="odd", sequence=i).number for i in range(3)] == of_odd
-    assert {show(root / "all", data_set="odd", draw=True, seed=i).number for i in range(6)} == set(of_odd)
+    assert [show(root / "all", dataset="odd", sequence=i).number for i in range(3)] == of_odd
+    assert {show(root / "all", dataset="odd", draw=True, seed=i).number for i in range(6)} == set(of_odd)
 
 
-def test_a_mix_far_from_its_data_sets(root, tmp_path):
-    """The shards' names are in the data sets' manifests; without them, their numbers are shown."""
+def test_a_mix_far_from_its_datasets(root, tmp_path):
+    """The shards' names are in the datasets' manifests; without them, their numbers are shown."""
     shutil.copytree(root / "all", tmp_path / "away" / "all")
     assert show(tmp_path / "away" / "all").examples[0].place.startswith("shard 0:")
 
@@ -367,8 +367,8 @@ def test_what_cannot_be_shown(cook, root, arguments, code, told):
     assert done.stdout == ""
 
 
-def test_the_data_set_of_a_root_in_any_case(root):
-    assert show(root, data_set="PLAIN", sequence=1).sequence.dataset == "plain"
+def test_the_dataset_of_a_root_in_any_case(root):
+    assert show(root, dataset="PLAIN", sequence=1).sequence.dataset == "plain"
     assert show(root).sequence.dataset == "odd"
 
 

@@ -33,7 +33,7 @@ COOK = str(Path(sys.executable).with_name("cook"))
 STEERS = "\x1b]0;x\x07\x1b[31m\r\x7f\x9b1m\u061c\u200b\u200e\u202e\u2028\u2029\u2060\u2066\ufeff\ufe0f\U000e0041"
 FORGED = "FORGED: right"
 NAME = f"{STEERS}\n{FORGED}"  # of files and folders, which may hold all but "/"
-SET = "d\x9b1m\u061c\u200b\u200e\u202e\u2060\u2066\ufeff\ufe0f\U000e0041"  # a data set's may hold no controls of C0
+SET = "d\x9b1m\u061c\u200b\u200e\u202e\u2060\u2066\ufeff\ufe0f\U000e0041"  # a dataset's may hold no controls of C0
 RAW, ANSWERS = f"raw{NAME}.jsonl", f"answers{NAME}.jsonl"
 NOT_UTF8 = os.fsdecode(b"\xff")
 TEXT = STEERS + "\nx"
@@ -248,7 +248,7 @@ NAMES = st.lists(HOSTILE, max_size=4)
 @example(sets={"d": ["d/shard/a\nlimit: 1\n#.jsonl"]}, source="s", eos="e")
 @example(sets={"d": ["a\u2028limit: 1", "a\x85limit: 1", "a\rlimit: 1"]}, source="s\nlimit: 1", eos="\ufeff")
 def test_a_printed_recipe_is_the_one_that_was_asked(sets, source, eos):
-    """Whatever data sets and shards are called; with all that the recipe leaves open, and with nothing else."""
+    """Whatever datasets and shards are called; with all that the recipe leaves open, and with nothing else."""
     source = source.encode("utf-8", "replace").decode() or "s"  # a recipe holds no lone surrogate
     eos = eos.encode("utf-8", "replace").decode() or "e"
     recipe = Recipe(datasets=("all",), tokenizer="t", source=f"./{source}", delimiter=source, eos=f"<{eos}>")

@@ -28,17 +28,17 @@ TRAIN = "train-00000-of-00001.parquet"
 
 
 def told(verified):
-    return [str(finding) for each in verified.data_sets for finding in each.findings]
+    return [str(finding) for each in verified.datasets for finding in each.findings]
 
 
 def right(path, source, **more):
     """Nothing is found, and all was compared."""
     verified = verify(path, deep=True, source=str(source), **more)
     assert told(verified) == []
-    assert all(each.compared for each in verified.data_sets)
+    assert all(each.compared for each in verified.datasets)
     shallow = verify(path)
     assert shallow.found == 0
-    assert not any(each.compared for each in shallow.data_sets)
+    assert not any(each.compared for each in shallow.datasets)
     return verified
 
 
@@ -64,7 +64,7 @@ def test_the_sample_is_right(tmp_path, packing, overlong):
         (0, {"overlong": 9}) if overlong == "drop" else (9, {})
     )
     verified = right(tmp_path, "sample")
-    assert [(each.name, each.examples, each.tokens) for each in verified.data_sets] == [
+    assert [(each.name, each.examples, each.tokens) for each in verified.datasets] == [
         (name, counts["examples"], counts["tokens"])
         for name in ("WikiTableQuestions", "race", "squad")
         for counts in [manifest.read(tmp_path / name)["counts"]]
@@ -90,7 +90,7 @@ def test_texts_that_do_not_decode_to_themselves(tmp_path, models, model):
         rows["input_ids"][0][at] = rows["labels"][0][at] = rows["input_ids"][0][at - 1]
         broken.write(TRAIN, rows)
         broken.seal()
-        found = verify(broken.folder, deep=True, source=str(tmp_path), tokenizer=tokenizer).data_sets[0].findings
+        found = verify(broken.folder, deep=True, source=str(tmp_path), tokenizer=tokenizer).datasets[0].findings
         assert [(finding.file, finding.row) for finding in found] == [(TRAIN, 0)]
 
 
@@ -105,7 +105,7 @@ def test_another_template_and_keys(tmp_path):
 
 @needs_collection
 @pytest.mark.parametrize(("packing", "overlong"), [*zip(PACKINGS, ["split", "truncate", "drop", "split"], strict=True)])
-def test_real_data_sets_are_right(tmp_path, packing, overlong):
+def test_real_datasets_are_right(tmp_path, packing, overlong):
     """Some; scripts/check_verify.py takes all, with each packing and policy."""
     recipe = Recipe(
         datasets=("QED", "AQUA_RAT_yes_opt", "squad"), tokenizer="llama3", source=COLLECTION, output=tmp_path,
@@ -230,17 +230,17 @@ def test_a_mix(tmp_path):
     mix(tmp_path / "r", root, weights={"squad": 2, "race": 0.5}, seed=3)
     verified = verify(root)
     assert told(verified) == []
-    assert (verified.data_sets[0].name, verified.data_sets[0].compared) == ("m", False)
+    assert (verified.datasets[0].name, verified.datasets[0].compared) == ("m", False)
     with pytest.raises(OutputError, match="is a mix"):
         verify(root, deep=True, source="sample")
     fields = manifest.read(root)
     tokens = fields["counts"]["tokens"]
     for place, value, found in [
         (("mix", "seed"), 4, "expected "),
-        (("mix", "weights", "squad"), 1, "cook.json: data_sets.squad.given.sequences is "),
+        (("mix", "weights", "squad"), 1, "cook.json: datasets.squad.given.sequences is "),
         (("counts", "tokens"), tokens + 1, f"cook.json: counts is {{'sequences': {fields['counts']['sequences']}, "),
-        (("data_sets", "race", "given", "sequences"), 1, "cook.json: data_sets.race.given is "),
-        (("data_sets", "race", "asked", "tokens"), 1.5, "cook.json: data_sets.race.asked is "),
+        (("datasets", "race", "given", "sequences"), 1, "cook.json: datasets.race.given is "),
+        (("datasets", "race", "asked", "tokens"), 1.5, "cook.json: datasets.race.asked is "),
         (("sources", 0, "max_length"), 100, " tokens; expected 1 to 100"),
         (("tokenizer", "eos_id"), 0, f"{TRAIN}: row 0: token "),
         (("mix",), {"seed": 0, "split": "train"}, "cook.json: its fields are not those that cook writes: KeyError"),
@@ -268,7 +268,7 @@ def test_what_lies_beside(odd_set, bench, tmp_path):
     card = tmp_path / "root" / "README.md"
     card.write_text(card.read_text().replace("sequences", "sentences", 1))
     assert told(verify(tmp_path / "root")) == [
-        "README.md: is not the card of the data sets that are here; cook any of them to renew it"
+        "README.md: is not the card of the datasets that are here; cook any of them to renew it"
     ]
     card.write_text("of another hand")
     assert told(verify(tmp_path / "root")) == []
@@ -306,7 +306,7 @@ def test_a_field_of_the_manifest_without_the_source(plain, where, value, found):
 
 @pytest.fixture
 def plain(tmp_path):
-    """A data set of one example an entry, none left out."""
+    """A dataset of one example an entry, none left out."""
     run(
         Recipe(
             datasets="race", tokenizer="llama3", source="sample", output=tmp_path / "r", max_length=900, overlong="drop"
@@ -346,12 +346,12 @@ def test_results_that_lie_deeper(plain, tmp_path):
         verify(tmp_path / "all")
     shutil.copytree(plain.folder, tmp_path / "all" / "beside")
     with pytest.warns(DepthWarning, match=f"all: folders of results in it are not looked at: {root}$"):
-        assert [each.name for each in verify(tmp_path / "all").data_sets] == ["race"]
+        assert [each.name for each in verify(tmp_path / "all").datasets] == ["race"]
     (root / "set" / "cook.json").unlink()
     shutil.copytree(plain.folder, root / "other")
-    (found,) = (each for each in verify(root).data_sets if each.found and each.name == "set")
+    (found,) = (each for each in verify(root).datasets if each.found and each.name == "set")
     assert [str(each) for each in found.findings] == [
-        "cook.json: is missing; move the folder away, and cook the data set again"
+        "cook.json: is missing; move the folder away, and cook the dataset again"
     ]
 
 
@@ -558,7 +558,7 @@ def test_what_cannot_be_checked_is_an_error(odd_set, tmp_path, models):
         verify(out, deep=True)
     with pytest.raises(RecipeError, match="give both, or neither"):
         verify(out, source="sample")
-    with pytest.raises(SourceError, match="holds no data set set"):
+    with pytest.raises(SourceError, match="holds no dataset set"):
         verify(out, deep=True, source="sample")
     with pytest.raises(SourceError, match="no such folder"):
         verify(out, deep=True, source=str(tmp_path / "nowhere"))
@@ -586,7 +586,7 @@ def test_a_manifest_of_another_cook_is_an_error_and_a_damaged_one_a_finding(benc
     path.write_bytes(path.read_bytes().replace(b'"kind": "soup"', b'"kind": "soap"'))
     assert findings(bench)[0].startswith("cook.json: is damaged: its sha256 is not that of its fields")
     path.write_bytes(manifest.seal({"format_version": 1}))
-    assert findings(bench)[0].startswith("cook.json: is not a manifest of cook: wrong or missing: data_set, recipe")
+    assert findings(bench)[0].startswith("cook.json: is not a manifest of cook: wrong or missing: dataset, recipe")
 
 
 def test_the_command(cook, odd_set, bench):
@@ -601,7 +601,7 @@ def test_the_command(cook, odd_set, bench):
     assert (result.exit_code, result.stdout) == (4, "set/cook.json: is damaged: not JSON: "
                                                  "unexpected end of data: line 1 column 2 (char 1)\n")  # fmt: skip
     found = orjson.loads(cook("verify", "set", "--json").stdout)
-    assert (found["right"], found["data_sets"][0]["found"]) == (False, 1)
+    assert (found["right"], found["datasets"][0]["found"]) == (False, 1)
     assert cook("verify", "nowhere").exit_code == 1
     assert cook("verify", out, "--deep", "--source", "nowhere").exit_code == 1
     assert cook("verify", out, "--deep").exit_code == 2
@@ -622,7 +622,7 @@ def test_findings_are_counted_beyond_those_that_are_kept(bench, cook):
     assert sum(line.startswith(f"set/{TRAIN}: row ") for line in shown) == 20 < wrong
     more = re.fullmatch(r"set: … and (\d+) more \(--json lists them\)", shown[-1])
     assert done.stderr == f"set: {len(shown) - 1 + int(more[1])} findings\n"
-    listed = orjson.loads(cook("verify", "set", "--json").stdout)["data_sets"][0]["findings"]
+    listed = orjson.loads(cook("verify", "set", "--json").stdout)["datasets"][0]["findings"]
     assert [row["row"] for row in listed if row["file"] == TRAIN] == list(range(wrong))
 
 

@@ -17,7 +17,7 @@ from cook.store.dataset_card import CardWarning
 
 pytest.importorskip("matplotlib", reason="the extra report is not installed")
 
-# What a command writes, as arguments; {to} is the target. A folder (of a data set: ROOT's) or a file.
+# What a command writes, as arguments; {to} is the target. A folder (of a dataset: ROOT's) or a file.
 WRITERS = {
     "cook": ("-d set -t llama3 -s source -o {root} --no-cache --seed 3", "folder"),
     "mix": ("mix made/cooked --to {to} --seed 3", "folder"),
@@ -186,11 +186,11 @@ def test_a_writer(ground, tmp_path, writer, kind):
 # Places in what is read, or in a result, and beside a result
 
 INSIDE = {
-    "cook, in a data set": "-d set -t llama3 -s source -o source/set -q",
+    "cook, in a dataset": "-d set -t llama3 -s source -o source/set -q",
     "cook, in its shards": "-d set -t llama3 -s source -o source/set/shard/deep -q",
     "cook, in its source": "-d set -t llama3 -s source -o source -q",
     "cook, in a result": "-d set -t llama3 -s source -o made/cooked/set/deep/deeper -q",
-    "corpus, in a data set": "corpus source --to source/set/new",
+    "corpus, in a dataset": "corpus source --to source/set/new",
     "mix, in a result": "mix made/cooked --to made/cooked/set/mix",
     "mix, over what is mixed": "mix made/cooked --to made/cooked/set --overwrite",
     "export, over what is exported": "export made/cooked/set --for trl --to made/cooked/set --overwrite",

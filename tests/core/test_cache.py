@@ -21,7 +21,7 @@ from cook.encode import parts, spool
 
 @pytest.fixture
 def bake(tmp_path, monkeypatch):
-    """Cook a data set of 60 entries, one of them over-long; what was encoded is counted in `bake.encoded`."""
+    """Cook a dataset of 60 entries, one of them over-long; what was encoded is counted in `bake.encoded`."""
     long = entry("A long context. " * 20, *[{"Q": f"Question {i}?", "A": f"Answer {i}."} for i in range(30)])
     write_shard(tmp_path, "set", [*(entry(f"context {i} " + "word " * i) for i in range(59)), long])
     encoded = Counter()

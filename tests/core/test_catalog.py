@@ -1,4 +1,4 @@
-"""The catalog and the names of data sets: the 35, found in any case, never a path."""
+"""The catalog and the names of datasets: the 35, found in any case, never a path."""
 
 import shutil
 
@@ -36,15 +36,15 @@ def test_names_match_in_any_case_and_once():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sqad", "no data set of that name; did you mean squad"),
+        ("sqad", "no dataset of that name; did you mean squad"),
         ("PubMedQA", "did you mean PubMedQA_no_opt or PubMedQA_yes_opt"),
-        ("zzz", "no data set of that name; this source holds AQUA_RAT_yes_opt, COVID_QA"),
+        ("zzz", "no dataset of that name; this source holds AQUA_RAT_yes_opt, COVID_QA"),
         ("squad,race", "is not one name; repeat --dataset"),
-        ("../squad", "cannot name a data set"),
-        ("/etc", "cannot name a data set"),
-        (".", "cannot name a data set"),
-        ("..", "cannot name a data set"),
-        ("a\nb", "cannot name a data set"),
+        ("../squad", "cannot name a dataset"),
+        ("/etc", "cannot name a dataset"),
+        (".", "cannot name a dataset"),
+        ("..", "cannot name a dataset"),
+        ("a\nb", "cannot name a dataset"),
     ],
 )
 def test_unknown_names(name, message):
@@ -101,7 +101,7 @@ def test_a_path_that_is_near_the_source(tmp_path):
             preview(Recipe(datasets="set", tokenizer="llama3", source=deeper))
     with pytest.raises(SourceError, match=f"{path}: is a file; a source is the folder .*: {collection}$"):
         open_source(str(path))
-    with pytest.raises(SourceError, match=f"{tmp_path}: holds no data set; .*; is {collection} meant"):
+    with pytest.raises(SourceError, match=f"{tmp_path}: holds no dataset; .*; is {collection} meant"):
         open_source(str(tmp_path))
     (collection / "flat").mkdir()
     (collection / "flat" / "0.jsonl").touch()
@@ -129,7 +129,7 @@ def test_what_may_be_meant_by_a_source(name, hint):
 def test_sources_that_are_none(tmp_path):
     with pytest.raises(SourceError, match="no such folder"):
         open_source(str(tmp_path / "none"))
-    with pytest.raises(SourceError, match=r"holds no data set; a source is laid out DATASET/shard/\*\.jsonl$"):
+    with pytest.raises(SourceError, match=r"holds no dataset; a source is laid out DATASET/shard/\*\.jsonl$"):
         open_source(str(tmp_path))
     with pytest.raises(SourceError, match="holds no shard"):
         (tmp_path / "set" / "shard").mkdir(parents=True)

@@ -25,7 +25,7 @@ def test_every_setting_has_a_check():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"datasets": ()}, "datasets: name at least one data set, or all"),
+        ({"datasets": ()}, "datasets: name at least one dataset, or all"),
         ({"datasets": (1,)}, "datasets: must be names"),
         ({"tokenizer": ""}, "tokenizer: must not be empty"),
         ({"max_length": 1}, "max_length: must be a whole number from 2 to 16,777,216 (it is 1)"),

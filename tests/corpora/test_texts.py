@@ -616,12 +616,12 @@ def test_other_packings_cut_only_what_is_too_long(lengths, most):
     assert list(zip(*(part.tolist() for part in pieces), strict=True)) == expected
 
 
-def test_corpora_and_cooked_data_sets_do_not_share_a_root(tmp_path):
+def test_corpora_and_cooked_datasets_do_not_share_a_root(tmp_path):
     common = {"datasets": "squad", "source": "sample"}
     run(Recipe(**common, tokenizer="llama3", output=tmp_path / "cooked", cache="none"))
     make_corpus(CorpusRecipe(**common, output=str(tmp_path / "texts")))
     for tokenizer in ("none", "llama3"):
-        with pytest.raises(OutputExists, match="cooked: holds cooked data sets"):
+        with pytest.raises(OutputExists, match="cooked: holds cooked datasets"):
             make_corpus(CorpusRecipe(**common, tokenizer=tokenizer, output=str(tmp_path / "cooked"), cache="none"))
     with pytest.raises(OutputExists, match="texts: holds corpora"):
         run(Recipe(**common, tokenizer="llama3", output=tmp_path / "texts", cache="none"))

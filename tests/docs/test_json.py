@@ -181,9 +181,9 @@ def test_every_command_that_prints_json_is_on_the_page():
 
 
 def test_what_is_not_as_documented_is_seen():
-    assert problems("cook diff --json", {"same": True, "data_sets": {"a": ["x"]}}) == []
-    assert problems("cook diff --json", {"same": 1, "data_sets": {"a": ["x"]}, "more": "y"}) == [
+    assert problems("cook diff --json", {"same": True, "datasets": {"a": ["x"]}}) == []
+    assert problems("cook diff --json", {"same": 1, "datasets": {"a": ["x"]}, "more": "y"}) == [
         "('same',) is 1, documented as true/false",
         "('more',) is 'y', documented as None",
     ]
-    assert problems("cook diff --json", {"same": True}) == ["data_sets.<data set>[] is documented and not there"]
+    assert problems("cook diff --json", {"same": True}) == ["datasets.<dataset>[] is documented and not there"]

@@ -40,7 +40,7 @@ class Kitchen:
         (folder / "logged").chmod(0o755)
 
     def make(self, *arguments: str) -> list[str]:
-        """Run make; what cook was started for, each by its data set, or "mix"."""
+        """Run make; what cook was started for, each by its dataset, or "mix"."""
         (self.folder / "started").unlink(missing_ok=True)
         command = ["make", "COOK=./logged", *arguments]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
@@ -67,7 +67,7 @@ def kitchen(tmp_path: Path) -> Kitchen:
     return Kitchen(tmp_path)
 
 
-def test_each_data_set_once_and_again_when_its_shards_or_the_recipe_are_newer(kitchen):
+def test_each_dataset_once_and_again_when_its_shards_or_the_recipe_are_newer(kitchen):
     assert kitchen.make("-j2") == ["race", "squad"]
     made = kitchen.contents()
     assert {"made/race/cook.json", "made/squad/cook.json", "made/README.md"} <= set(made)
@@ -90,7 +90,7 @@ def test_each_data_set_once_and_again_when_its_shards_or_the_recipe_are_newer(ki
 def test_mix_and_clean(kitchen):
     assert kitchen.make("-j2", "mix") == ["mix", "race", "squad"]
     made = read_cooked(kitchen.folder / "cooked" / "mixed").manifest
-    assert set(made["data_sets"]) == set(NAMES)
+    assert set(made["datasets"]) == set(NAMES)
     assert kitchen.make("mix") == []
     os.utime(kitchen.shard("squad"))
     assert kitchen.make("mix") == ["mix", "squad"]
@@ -146,4 +146,4 @@ def test_an_interrupt_does_not_delete_a_manifest_that_was_just_published(kitchen
     slow.write_text(f'#!/bin/sh\n{COOK} "$@"; touch done; sleep 30\n')
     slow.chmod(0o755)
     interrupt(["make", "COOK=./slow", "SETS=squad"], kitchen.folder, (kitchen.folder / "done").exists)
-    assert read_cooked(kitchen.folder / "cooked" / "made" / "squad").manifest["data_set"] == "squad"
+    assert read_cooked(kitchen.folder / "cooked" / "made" / "squad").manifest["dataset"] == "squad"

@@ -215,7 +215,7 @@ def test_make_does_nothing_for_what_is_there(reader):
     assert [path.stat().st_mtime_ns for path in manifests] == before
 
 
-def test_an_uploaded_root_is_a_data_set_repository(reader):
+def test_an_uploaded_root_is_a_dataset_repository(reader):
     root = reader.folder / "cooked" / "llama3"
     uploaded = reader.hub.files(UPLOADED, kind="dataset")
     assert {"README.md", "squad/cook.json", "squad/train-00000-of-00001.parquet"} <= set(uploaded)

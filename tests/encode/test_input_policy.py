@@ -39,7 +39,7 @@ def skipped(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_line_fails_the_data_set_or_is_left_out_and_recorded(tmp_path, kind):
+def test_a_bad_line_fails_the_dataset_or_is_left_out_and_recorded(tmp_path, kind):
     line, what = BAD[kind]
     write_shard(tmp_path, "set", [entry("first"), line, entry("third")])
     with pytest.raises(BadLines, match=r"00000\.jsonl:2") as failure:
@@ -86,7 +86,7 @@ def test_one_bad_line_among_ten_thousand(tmp_path, cook):
     assert not (tmp_path / "out").exists()
     done = cook(*flags, "--on-error", "skip")
     assert done.exit_code == 0, done.stderr
-    (counts,) = [data_set["counts"] for data_set in orjson.loads(done.stdout)["data_sets"]]
+    (counts,) = [dataset["counts"] for dataset in orjson.loads(done.stdout)["datasets"]]
     assert (counts["examples"], counts["skipped_entries"]) == (9_999, {"bad_line": 1})
     assert "1 line of another form than an entry's left out (skipped.jsonl)" in done.stderr
     (row,) = skipped(tmp_path / "out" / "set")
@@ -163,7 +163,7 @@ def test_a_damaged_archive_is_an_error_whatever_the_policy(tmp_path, suffix, dam
     assert not (tmp_path / "out").exists()
 
 
-def test_empty_shards_are_read_and_a_data_set_of_nothing_else_is_refused(tmp_path):
+def test_empty_shards_are_read_and_a_dataset_of_nothing_else_is_refused(tmp_path):
     write_shard(tmp_path, "set", [], "0.jsonl")
     with pytest.raises(InputError, match="no example is left of 0 entries"):
         bake(tmp_path, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The table, the windows and the files of a data set: in pieces the same as at once."""
+"""The table, the windows and the files of a dataset: in pieces the same as at once."""
 
 import tempfile
 from pathlib import Path

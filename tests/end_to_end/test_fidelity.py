@@ -83,7 +83,7 @@ def text_of(row: dict[str, Any]) -> str:
 
 
 def lines_of(folder: Path) -> list[list[dict[str, Any]]]:
-    """The entries of each shard of a data set."""
+    """The entries of each shard of a dataset."""
     shards = sorted((folder / "shard").glob("*.jsonl"))
     return [[orjson.loads(line) for line in path.read_bytes().splitlines()] for path in shards]
 
@@ -220,7 +220,7 @@ def test_loss_with_real_tokenizers(tmp_path, model_name, where, name):
 
 
 def test_packed_and_not_packed_weigh_the_same(small, squad, tmp_path):
-    """Over a whole data set, isolated: the loss does not depend on which examples share a sequence."""
+    """Over a whole dataset, isolated: the loss does not depend on which examples share a sequence."""
     one_each = cooked(tmp_path, str(small[0]), "squad", 640, packing="none", limit=20)
     model, collate = tiny(2000), cook.Collator(attention="isolated")
     means = []
@@ -278,7 +278,7 @@ def firsts(row):
 
 
 class Recorded:
-    """A trained data set: what reached the model, and what was logged."""
+    """A trained dataset: what reached the model, and what was logged."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.batches = model, list[dict[str, Any]]()

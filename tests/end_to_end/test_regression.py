@@ -26,7 +26,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def fingerprints(packing: str, root: Path) -> dict[str, str]:
-    """The fingerprint of each data set of the sample."""
+    """The fingerprint of each dataset of the sample."""
     recipe = Recipe(datasets="all", tokenizer="llama3", source="sample", packing=packing, max_length=1024, output=root)
     return {result.name: fingerprint(result.folder) for result in run(recipe).results}
 

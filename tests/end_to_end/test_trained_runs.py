@@ -131,7 +131,7 @@ def test_any_runs_come_back_as_they_were(tmp_path_factory, made):
     assert examples(folder) == expected
     mixed = mix(root / "out", root / "mixed").folder
     assert examples(mixed) == expected
-    assert [str(each) for path in (folder, mixed) for each in verify(path).data_sets[0].findings] == []
+    assert [str(each) for path in (folder, mixed) for each in verify(path).datasets[0].findings] == []
     flat = [[], []]
     for row in read_cooked(folder).sequences():
         flat[0] += row.input_ids.tolist()

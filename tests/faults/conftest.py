@@ -40,5 +40,5 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two data sets of three shards."""
+    """Two datasets of three shards."""
     return write_source(tmp_path_factory.mktemp("source"))

@@ -358,7 +358,7 @@ def check_recipe(data: bytes) -> None:
 
 @functools.cache
 def example_output() -> Path:
-    """A data set that is cooked, with its spool beside it."""
+    """A dataset that is cooked, with its spool beside it."""
     root = Path(tempfile.mkdtemp(prefix="cook-fuzz-"))
     write_shard(root, "set", [entry("c" * 40, pair("q", "a"), pair("", "a")), entry("d"), b"bad", entry("e")])
     recipe = cook.Recipe(

@@ -89,7 +89,7 @@ def write_tokenizer(folder: Path) -> Path:
 
 
 def write_source(folder: Path, entries: int = 30, words: int = 30, sets: tuple[str, ...] = SETS) -> Path:
-    """Data sets of several shards, with a few entries that are over-long at 1,024 tokens, and some blank pairs."""
+    """Datasets of several shards, with a few entries that are over-long at 1,024 tokens, and some blank pairs."""
     chance = random.Random(0)  # noqa: S311
     for name in sets:
         for shard in range(SHARDS):
@@ -111,7 +111,7 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 
 def whole(root: Path, name: str) -> dict[str, bytes | None] | None:
-    """A data set's files, if its folder passes for complete."""
+    """A dataset's files, if its folder passes for complete."""
     try:
         return tree(read_cooked(root / name).folder)
     except OutputError:

@@ -50,7 +50,7 @@ class Named:
 
 
 class Bench:
-    """A copy of a cooked data set, to break."""
+    """A copy of a cooked dataset, to break."""
 
     def __init__(self, cooked: Path, folder: Path, source: str | Path) -> None:
         shutil.copytree(cooked, folder)
@@ -118,7 +118,7 @@ class Bench:
             verified = verify(self.folder, deep=deep, source=self.source if deep else None)
         except (OutputError, SourceError, TokenizerError):
             return None
-        return [finding for each in verified.data_sets for finding in each.findings]
+        return [finding for each in verified.datasets for finding in each.findings]
 
 
 def _made(files: list[Rows]) -> Made:

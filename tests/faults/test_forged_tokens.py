@@ -101,7 +101,7 @@ def check(ids: list[int], facts: Facts) -> None:
 
 
 def tokenized(made: Recipe, root: Path, tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """The examples that the tokenize stage makes of a data set, from its spools."""
+    """The examples that the tokenize stage makes of a dataset, from its spools."""
     (shard,) = open_source(str(root)).shards("set")
     names = str(root / "whole"), str(root / "remade")
     job = parts.Job(

@@ -19,7 +19,7 @@ NEEDED = re.compile(r"cook: (?:\w+: )?(/.*): cannot be written: (.*); it takes a
 
 
 def write_many(folder: Path, sets: int, shards: int, entries: int, pairs: int, blank: int, context: str = "") -> Path:
-    """Data sets of a shape: so many shards, entries, pairs, and blank pairs beside them."""
+    """Datasets of a shape: so many shards, entries, pairs, and blank pairs beside them."""
     for name in range(sets):
         for shard in range(shards):
             text = f"{name} {shard} {context}"

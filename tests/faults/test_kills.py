@@ -44,7 +44,7 @@ class Ground:
             shutil.copytree(self.models / "cache", self.cache)
 
     def check_killed(self) -> None:
-        """Each data set is there, whole, as it was or as it shall be, or not at all."""
+        """Each dataset is there, whole, as it was or as it shall be, or not at all."""
         for name in SETS:
             found = whole(self.root, name)
             if found is None:
@@ -69,7 +69,7 @@ class Ground:
 
 
 def of(root: Tree, name: str) -> Tree:
-    """A data set's part of a ROOT."""
+    """A dataset's part of a ROOT."""
     return {path.removeprefix(name + "/"): data for path, data in root.items() if path.startswith(name + "/")}
 
 

@@ -1,4 +1,4 @@
-"""Runs that meet: on one data set one cooks and the others wait, refuse or find it there; into one ROOT all succeed."""
+"""Runs that meet: on one dataset one cooks and the others wait, refuse or find it there; into one ROOT all succeed."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ from cook.core import records
 from cook.encode import spool
 from faults.ground import left_over, started, tree, wait_for, whole, write_source
 
-BUSY = "another run is cooking this data set into this folder"
+BUSY = "another run is cooking this dataset into this folder"
 
 
 @pytest.fixture(scope="module")
 def right(tmp_path_factory, server, tokenizer, source) -> dict[str, bytes | None]:
-    """What a cook of one data set comes to."""
+    """What a cook of one dataset comes to."""
     root = tmp_path_factory.mktemp("right") / "root"
     assert server.run("-d", "one", "-t", tokenizer, "-s", source, "-o", root, "--no-cache").code == 0
     return tree(root)
@@ -87,7 +87,7 @@ def test_while_one_cooks_the_other_refuses(tmp_path, server, arguments, right, e
 NAMES = tuple("abcdefgh")
 
 
-def test_many_data_sets_into_one_root(tmp_path, server, tokenizer):
+def test_many_datasets_into_one_root(tmp_path, server, tokenizer):
     """As `make -j` does; the folders and locks that one removes are those that another makes."""
     write_source(tmp_path, 3, sets=NAMES)
     common = ["-t", tokenizer, "-s", tmp_path]

@@ -136,7 +136,7 @@ def test_the_command_reads_a_point_as_a_share(tmp_path, cook):
     common = ("-d", "set", "-t", "llama3", "-s", "in", "--json")
     for flag, low, high in (("0.1", 10, 60), ("10", 10, 10)):
         done = cook(*common, "-o", flag, "--validation", flag)
-        (counts,) = [data_set["counts"] for data_set in orjson.loads(done.stdout)["data_sets"]]
+        (counts,) = [dataset["counts"] for dataset in orjson.loads(done.stdout)["datasets"]]
         assert low <= counts["splits"]["validation"]["examples"] <= high
     assert cook(*common, "--validation", "some").exit_code == 2
 
@@ -220,7 +220,7 @@ def test_other_keys_of_a_line(tmp_path, cook):
         "fields: {context: passage, pairs: questions, question: query, answer: reply}\n"
     )
     again = cook(*flags, "--config", "recipe.yaml", "--on-error", "skip", "--json")
-    assert orjson.loads(again.stdout)["data_sets"][0]["up_to_date"]
+    assert orjson.loads(again.stdout)["datasets"][0]["up_to_date"]
     assert cook(*flags, "--fields", "text=passage").exit_code == 2
     assert cook(*flags, "--fields", "passage").exit_code == 2
     assert cook(*flags, "--fields", "context=x,pairs=x").exit_code == 2
@@ -240,7 +240,7 @@ def test_layouts(tmp_path, name):
     assert result.manifest["inputs"][0]["name"] == path.name
 
 
-def test_two_layouts_of_one_data_set_are_refused_and_others_cooked(tmp_path):
+def test_two_layouts_of_one_dataset_are_refused_and_others_cooked(tmp_path):
     write_shard(tmp_path / "in", "set", [entry()])
     (tmp_path / "in" / "set.jsonl").write_bytes(orjson.dumps(entry()) + b"\n")
     write_shard(tmp_path / "in", "good", [entry()])

@@ -35,7 +35,7 @@ def shard(*texts: str) -> bytes:
 
 
 def add(server: HubServer, *names: str, repo: str = COLLECTION, shards: int = 2, version: str = "", **more) -> str:
-    """A collection of small data sets, a README and a stray file; every second shard lies in LFS."""
+    """A collection of small datasets, a README and a stray file; every second shard lies in LFS."""
     files = {
         f"{name}/shard/{i:05}.jsonl": shard(f"{name}{version} {i}", "more") for name in names for i in range(shards)
     }
@@ -54,7 +54,7 @@ def got(server: HubServer, since: int = 0) -> Counter[str]:
 
 
 def fetch(source: str = OWN, *names: str, **more) -> dict[str, list[bytes]]:
-    """The shards of data sets, opened and fetched anew."""
+    """The shards of datasets, opened and fetched anew."""
     opened = open_source(source, **more)
     return {name: [shard.path.read_bytes() for shard in opened.shards(name)] for name in names or opened.names()}
 
@@ -97,7 +97,7 @@ def test_the_main_job_of_all_35(server, tmp_path, monkeypatch):
         assert cooked("5") == first
 
 
-def test_one_data_set_fetches_its_shards_alone(server, cook, tmp_path):
+def test_one_dataset_fetches_its_shards_alone(server, cook, tmp_path):
     add(server, "squad", "race", "QED")
     done = cook("--dataset", "squad", "--tokenizer", "llama3")
     assert done.exit_code == 0, done.stderr
@@ -130,7 +130,7 @@ def test_the_three_layouts_and_nothing_else(server):
     with pytest.warns(SourceWarning, match=r"owner/own: left out, as a name could lead elsewhere .*: '\.\./d\.jsonl'$"):
         assert fetch() == {"a": [shard("a")], "b": [shard("b")], "c": [shard("c")]}
     server.add("owner/none", {"README.md": b""}, kind="dataset")
-    with pytest.raises(SourceError, match="owner/none: holds no data set; a source is laid out"):
+    with pytest.raises(SourceError, match="owner/none: holds no dataset; a source is laid out"):
         open_source("hf://datasets/owner/none")
 
 
@@ -239,7 +239,7 @@ def test_nothing_cached_and_nobody_there(server, monkeypatch):
         open_source(OWN)
 
 
-def test_a_data_set_that_fails_fails_alone(server, tmp_path):
+def test_a_dataset_that_fails_fails_alone(server, tmp_path):
     add(server, "a", "b", "c", repo="owner/own")
     server.fault("bare_403", "b/shard/00001")
     recipe = Recipe(datasets="all", tokenizer="llama3", source=OWN, output=tmp_path / "out")

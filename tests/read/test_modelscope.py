@@ -284,7 +284,7 @@ def test_a_listing_is_not_asked_for_without_end(hub):
 @needs_client
 def test_repositories_that_hold_nothing(server):
     server.add("owner/name", {"notes.txt": b"x"})
-    with pytest.raises(SourceError, match="owner/name: holds no data set"):
+    with pytest.raises(SourceError, match="owner/name: holds no dataset"):
         opened().names()
     with pytest.raises(SourceError, match=r"owner/name@v9: lists no file: .* has no such revision"):
         opened("v9").names()

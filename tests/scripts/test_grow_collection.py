@@ -140,7 +140,7 @@ def test_a_target_that_is_not_empty_is_refused_and_left_alone(tmp_path, capsys):
     (target / "notes.txt").write_text("mine")
     with pytest.raises(SystemExit):
         grow("sample", target, "--size", "100KB", "--overwrite")
-    assert "notes.txt: is no data set" in capsys.readouterr().err
+    assert "notes.txt: is no dataset" in capsys.readouterr().err
     assert (target / "notes.txt").exists()
     assert os.listdir(tmp_path) == ["target"]
 

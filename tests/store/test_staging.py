@@ -225,7 +225,7 @@ def test_a_manifest_nested_deeper_than_it_can_be_written(cooked):
     assert "is damaged" in refused(cooked)
 
 
-def test_the_card_names_every_data_set_with_its_duty(cooked):
+def test_the_card_names_every_dataset_with_its_duty(cooked):
     root = cooked.parent
     run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=root))
     text = (root / "README.md").read_text()
@@ -315,7 +315,7 @@ def test_two_at_once_and_a_killed_one(tmp_path):
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(OutputError, match="another run is cooking this data set"):
+        with pytest.raises(OutputError, match="another run is cooking this dataset"):
             staged(tmp_path, "x")
         holder.kill()
     staged(tmp_path, "x")  # a lock is never stuck, and what was left is cleared

@@ -45,7 +45,7 @@ def lines(path):
 
 @pytest.fixture(scope="module")
 def rounds(tmp_path_factory):
-    """For each round its prompts and the rows of the data set after it."""
+    """For each round its prompts and the rows of the dataset after it."""
     folder = tmp_path_factory.mktemp("rounds")
     draw = random.Random(7)  # noqa: S311 - a seeded draw of texts
     texts = [a_text(draw) for _ in range(TEXTS)]

@@ -1,6 +1,6 @@
 """Two outputs, or an output and a fingerprint that was committed: what changed, in words.
 
-A fingerprint is a small JSON object. It has each data set's recipe, tokenizer, counts and inputs as the manifest has
+A fingerprint is a small JSON object. It has each dataset's recipe, tokenizer, counts and inputs as the manifest has
 them, and of its examples
 
     ordered    sha256 over the sequences of each split, in order: ids, masks, lengths, and where each came from
@@ -9,7 +9,7 @@ them, and of its examples
     lines      the line of each, as differences from the one before (int32), zlib, base64
 
 A corpus as text has these of its texts, by the lines that they begin on (a hash of all columns, and no tokenizer); what
-the loop wrote, prompts and parsed data sets, has them of the lines of its files. A packed corpus has them of pieces.
+the loop wrote, prompts and parsed datasets, has them of the lines of its files. A packed corpus has them of pieces.
 
 so that a comparison can say which examples changed; `ordered` alone decides whether all is the same. Versions and the
 bytes of Parquet files are not compared: a library's new version may write the same rows in other bytes.
@@ -40,7 +40,7 @@ from cook.store.outputs import cooked_folders, read_cooked
 from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.presets import find_preset
 
-MOST_SHOWN = 3  # changed examples of a data set that are shown as text
+MOST_SHOWN = 3  # changed examples of a dataset that are shown as text
 SHOWN = 70  # letters of each
 MAX_BYTES = 1 << 30
 OF_TOKENS = ("example", "piece")  # whose hashes are of ids
@@ -50,24 +50,24 @@ COUNTS = {"text": "texts", "line": ""}  # where the manifest counts that; "": no
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """What a comparison came to: of each data set that differs, sentences."""
+    """What a comparison came to: of each dataset that differs, sentences."""
 
-    data_sets: dict[str, list[str]]
+    datasets: dict[str, list[str]]
 
     @property
     def same(self) -> bool:
         """Whether nothing differs."""
-        return not self.data_sets
+        return not self.datasets
 
 
 def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
-    """What changed from A to B, each an output (a data set, a mix, a ROOT) or a fingerprint's file. Raises OutputError.
+    """What changed from A to B, each an output (a dataset, a mix, a ROOT) or a fingerprint's file. Raises OutputError.
 
     Of two outputs the first examples that changed are shown as text, where the tokenizer is a preset.
     """
     refuse_empty(a=a, b=b)
     prints = [_read(Path(each)) if _is_print(each) else fingerprint(each) for each in (a, b)]
-    mine, theirs = (each["data_sets"] for each in prints)
+    mine, theirs = (each["datasets"] for each in prints)
     if len(mine) == len(theirs) == 1 and not _is_print(a) and not _is_print(b):
         theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever they are called
     changes = {}
@@ -100,7 +100,7 @@ def _read(path: Path) -> dict[str, Any]:
         found = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as exc:
         raise OutputError(f"{path}: is not a fingerprint of cook: {exc}") from exc
-    if not isinstance(found, dict) or found.get(KEY) != VERSION or not isinstance(found.get("data_sets"), dict):
+    if not isinstance(found, dict) or found.get(KEY) != VERSION or not isinstance(found.get("datasets"), dict):
         raise OutputError(f"{path}: is not a fingerprint that this cook reads; `cook fingerprint` writes one")
     return found
 
@@ -120,7 +120,7 @@ Places = list[tuple[str, int]]  # shards and lines
 
 
 def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
-    """What changed in a data set, in sentences; and where the first examples are that changed."""
+    """What changed in a dataset, in sentences; and where the first examples are that changed."""
     told = []
     noun = a.get("of", "example")
     if noun != b.get("of", "example"):

@@ -55,7 +55,7 @@ class CorpusCheck(Check):
         self.equal("recipe.styles", settings.pop("styles"), styles.sha256)
         self.equal("recipe.weights", settings.pop("weights"), self.fields["styles"]["weights"])
         try:
-            recipe = CorpusRecipe(**settings, datasets=(self.fields["data_set"],), styles=styles, **more)
+            recipe = CorpusRecipe(**settings, datasets=(self.fields["dataset"],), styles=styles, **more)
         except (TypeError, RecipeError) as exc:
             self.wrong(f"recipe: {exc}")
             return None

@@ -87,7 +87,7 @@ def texts_at(cooked: Cooked, places: list[Place]) -> Iterator[tuple[Place, str]]
 
 
 def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The fingerprint of a data set, a mix, or all that is cooked in a ROOT. Raises OutputError."""
+    """The fingerprint of a dataset, a mix, or all that is cooked in a ROOT. Raises OutputError."""
     refuse_empty(path=path)
     found = {}
     for folder in cooked_folders(Path(path)):
@@ -96,11 +96,11 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if kind == kinds.EXPORT:
             raise refused(folder, kind, "whose sequences are those that it was made from")
         found[_name(cooked)] = _fingerprint(cooked) if kind in SEQUENCES else fingerprint_lines(cooked)
-    return {KEY: VERSION, "data_sets": found}
+    return {KEY: VERSION, "datasets": found}
 
 
 def _name(cooked: Cooked) -> str:
-    return str(cooked.manifest.get("data_set", cooked.folder.resolve().name))
+    return str(cooked.manifest.get("dataset", cooked.folder.resolve().name))
 
 
 def _fingerprint(cooked: Cooked) -> dict[str, Any]:
@@ -114,13 +114,13 @@ def _fingerprint(cooked: Cooked) -> dict[str, Any]:
             continue
         digest = ordered.setdefault(output["split"], hashlib.sha256())
         path = cooked.folder / output["name"]
-        names = read.read_data_sets(path) if mixed else iter(())
+        names = read.read_datasets(path) if mixed else iter(())
         for columns in read.read_columns(path):
             for values, offsets in columns.values():
                 digest.update(np.diff(offsets).astype("<i4").tobytes() + values.astype("<i4").tobytes())
             shard, by_example = columns["source_shard"]
             table = np.empty(len(shard), EXAMPLE)
-            if mixed:  # shards count in each data set's own inputs
+            if mixed:  # shards count in each dataset's own inputs
                 rows = next(names)
                 digest.update(json.dumps(rows).encode())
                 told = np.repeat(np.array(rows, object), np.diff(by_example)) if rows else np.empty(0, object)

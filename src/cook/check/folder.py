@@ -39,7 +39,7 @@ from cook.tokenizer.presets import find_preset
 
 
 class Check:
-    """The check of one folder: of a data set, or of a mix."""
+    """The check of one folder: of a dataset, or of a mix."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +55,7 @@ class Check:
         """The name of each file."""
         self.sizes: dict[str, npt.NDArray[np.int64]] = {}
         """Tokens of each row of a file."""
-        self.data_sets: list[str] = []
+        self.datasets: list[str] = []
         self.skipped = np.empty(0, records.LEFT)
         self.damaged: set[str] = set()
         self.seed = int.from_bytes(os.urandom(8), "little")
@@ -64,7 +64,7 @@ class Check:
     @property
     def alone(self) -> str:
         """Why it cannot be compared with shards; empty where it can."""
-        return "is a mix, whose data sets belong to shards" if self.fields.get("kind") == kinds.MIX else ""
+        return "is a mix, whose datasets belong to shards" if self.fields.get("kind") == kinds.MIX else ""
 
     def wrong(self, what: str) -> None:
         """Note something about the manifest."""
@@ -150,7 +150,7 @@ class Check:
         try:
             recipe = Recipe(
                 **settings,
-                datasets=self.fields["data_set"],
+                datasets=self.fields["dataset"],
                 tokenizer=tokenizer,
                 bos="none" if told["bos"] is None else told["bos"],
                 eos=told["eos"],
@@ -208,7 +208,7 @@ class Check:
             held.examples["file"] = len(self.names) - 1
             tables.append(held.examples)
             self.sizes[name] = held.sizes
-            self.data_sets += held.data_sets
+            self.datasets += held.datasets
             self.whole &= held.sound
             if held.sound:
                 self._of_file(output, held)
@@ -365,7 +365,7 @@ class Check:
         }
 
     def mix(self) -> None:
-        """Hold the rows of a mix, each of a data set, against the counts and the stream that its settings make."""
+        """Hold the rows of a mix, each of a dataset, against the counts and the stream that its settings make."""
         fields = self.fields
         if not self.whole:
             return
@@ -376,14 +376,14 @@ class Check:
 
     def _mix(self, fields: dict[str, Any]) -> None:
         names = [row["name"] for row in fields["sources"]]
-        self.equal("data_sets", sorted(fields["data_sets"]), sorted(names))
+        self.equal("datasets", sorted(fields["datasets"]), sorted(names))
         sizes = np.concatenate([self.sizes[name] for name in self.names])
         row_of = self.first_rows
         rows = row_of[self.examples["file"]] + self.examples["row"]
         trained = np.bincount(rows, self.examples["trained"], len(sizes)).astype(np.int64)
         number = {name: index for index, name in enumerate(names)}
-        of = np.array([number[name] for name in self.data_sets])
-        rows_of = fields["data_sets"]
+        of = np.array([number[name] for name in self.datasets])
+        rows_of = fields["datasets"]
         held = [rows_of[name]["held"]["sequences"] for name in names]
         told = fields["mix"]
         weights = {name: weight for name, weight in told["weights"].items() if name in names}  # 0 is not among sources
@@ -399,20 +399,20 @@ class Check:
                 "trained_tokens": int(trained[mine].sum()),
             }
             total.update(got)
-            self.equal(f"data_sets.{name}.given", rows_of[name]["given"], got)
-            self.equal(f"data_sets.{name}.given.sequences", rows_of[name]["given"]["sequences"], given[index])
+            self.equal(f"datasets.{name}.given", rows_of[name]["given"], got)
+            self.equal(f"datasets.{name}.given.sequences", rows_of[name]["given"]["sequences"], given[index])
             amounts = {
                 key: round(float(asked[index] * amount / held[index]), 3)
                 for key, amount in rows_of[name]["held"].items()
             }
-            self.equal(f"data_sets.{name}.asked", rows_of[name]["asked"], amounts)
+            self.equal(f"datasets.{name}.asked", rows_of[name]["asked"], amounts)
         self.equal("counts", fields["counts"], dict(total))
         if len(of) == sum(given):
             stream = mix_plan.stream(names, held, given, settings.seed)
             expected = np.searchsorted(np.cumsum(held), stream, side="right")
             for row in np.flatnonzero(expected != of)[:1].tolist():
                 file = int(np.searchsorted(row_of, row, side="right")) - 1
-                what = f"its data set is {names[of[row]]}; expected {names[expected[row]]}, by settings and seed"
+                what = f"its dataset is {names[of[row]]}; expected {names[expected[row]]}, by settings and seed"
                 self.findings.note(self.names[file], row - int(row_of[file]), what)
 
 
@@ -437,7 +437,7 @@ def damage_of(told: tuple[Path, int, str]) -> str:
 
 
 def _mask_rule(fields: dict[str, Any], of_texts: str) -> MaskRule:
-    """Which tokens are trained in a data set, of which a manifest has these fields."""
+    """Which tokens are trained in a dataset, of which a manifest has these fields."""
     rule: MaskRule = fields.get("mask_rule") or ("all-but-bos" if fields.get(of_texts) else "prefix")
     if rule not in get_args(MaskRule):
         raise ValueError(f"mask_rule is {rule!r}; expected one of {', '.join(get_args(MaskRule))}")

@@ -86,11 +86,11 @@ class Terms:
     specials: npt.NDArray[np.bool_]
     """A flag an id: whether it may only be a BOS or EOS."""
     max_length: dict[str | None, int]
-    """By data set for a mix, else under None."""
+    """By dataset for a mix, else under None."""
     inputs: int | None
     """How many shards there are; None: the manifest does not say."""
     rules: dict[str | None, MaskRule]
-    """Which tokens are trained, by data set as in max_length."""
+    """Which tokens are trained, by dataset as in max_length."""
     seed: int
     """Of the hashes of examples; see `hashing`."""
 
@@ -115,7 +115,7 @@ class Held:
     examples: Table
     sizes: npt.NDArray[np.int64]
     """Tokens of each row."""
-    data_sets: list[str]
+    datasets: list[str]
     """Of each row; of a mix only."""
     sound: bool
     """Whether every row could be taken apart into examples."""
@@ -128,7 +128,7 @@ class Held:
         for share in shares:
             findings.add(share.findings)
         examples, sizes = (np.concatenate([getattr(each, name) for each in shares]) for name in ("examples", "sizes"))
-        names = [name for share in shares for name in share.data_sets]
+        names = [name for share in shares for name in share.datasets]
         return cls(examples, sizes, names, all(share.sound for share in shares), findings)
 
 
@@ -165,7 +165,7 @@ def check_rows(job: RowsJob) -> Held:
                     table = check.run()
                     sizes.append(check.sizes)
                     first += part.num_rows
-                    held.data_sets += check.names if mixed else []
+                    held.datasets += check.names if mixed else []
                     held.sound &= table is not None
                     tables.append(held.examples if table is None else table)
     except (OSError, pa.ArrowException, ValueError) as exc:
@@ -224,7 +224,7 @@ class _Group:
             most = np.full(len(self.sizes), known[None])
         else:
             self._rows(np.array([name not in known for name in self.names], bool), lambda row: (
-                f"its data set is {self.names[row]!r}; expected one of {', '.join(map(str, known))}"
+                f"its dataset is {self.names[row]!r}; expected one of {', '.join(map(str, known))}"
             ))  # fmt: skip
             most = np.array([known.get(name, 2**31) for name in self.names], np.int64)
         wrong = (self.sizes > most) | (self.sizes == 0)

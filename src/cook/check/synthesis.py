@@ -1,4 +1,4 @@
-"""What the loop wrote held against its manifests: a file of prompts and what is beside it; a parsed data set."""
+"""What the loop wrote held against its manifests: a file of prompts and what is beside it; a parsed dataset."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class PromptsCheck(LoopCheck):
 
 
 class ParsedCheck(LoopCheck):
-    """A data set that `cook parse` wrote."""
+    """A dataset that `cook parse` wrote."""
 
     @property
     def alone(self) -> str:

@@ -38,7 +38,7 @@ Compare = Callable[[Any, list[Shard], Tokenizer | None, Executor], None]  # a ch
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A data set or a mix, checked."""
+    """A dataset or a mix, checked."""
 
     name: str
     folder: Path
@@ -70,18 +70,18 @@ class Checked:
 class Verified:
     """What a check of a path came to."""
 
-    data_sets: list[Checked]
+    datasets: list[Checked]
 
     @property
     def found(self) -> int:
         """How many findings there are; 0: all is right."""
-        return sum(checked.found for checked in self.data_sets)
+        return sum(checked.found for checked in self.datasets)
 
 
 def verify(
     path: str | os.PathLike[str], *, deep: bool = False, source: str | None = None, tokenizer: str | None = None
 ) -> Verified:
-    """Check a data set, a mix, or all that is cooked in a ROOT: all that `cook verify` does from a shell.
+    """Check a dataset, a mix, or all that is cooked in a ROOT: all that `cook verify` does from a shell.
 
     With `deep` the shards of `source` are encoded again, and every example compared; it takes four bytes a token of
     room for temporary files. All cores are used, for large outputs by spawned processes: a script that calls this does
@@ -103,11 +103,11 @@ def verify(
 
 
 def _without_manifest(root: Path) -> Iterator[Checked]:
-    """The data sets of a ROOT that have lost their manifest: folders with files that `load_dataset` would read."""
+    """The datasets of a ROOT that have lost their manifest: folders with files that `load_dataset` would read."""
     for folder in sorted({path.parent for path in root.glob("[!.]*/*-?????-of-?????.parquet")}):
         if not (folder / manifest.NAME).exists():
             findings = Findings()
-            findings.note(manifest.NAME, None, "is missing; move the folder away, and cook the data set again")
+            findings.note(manifest.NAME, None, "is missing; move the folder away, and cook the dataset again")
             yield Checked(folder.name, folder, False, findings.kept, 1, {})
 
 
@@ -121,7 +121,7 @@ def _root_card(root: Path) -> list[Checked]:
     if dataset_card.MARK.encode() not in there or there == dataset_card.card(dataset_card.cooked(root)).encode():
         return []
     findings.note(
-        dataset_card.NAME, None, "is not the card of the data sets that are here; cook any of them to renew it"
+        dataset_card.NAME, None, "is not the card of the datasets that are here; cook any of them to renew it"
     )
     return [Checked(dataset_card.NAME, root, False, findings.kept, 1, {})]
 
@@ -136,7 +136,7 @@ def _verify(
 ) -> Checked:
     compared = bool(check.fields) and _check(check, compare, source, tokenizer, pool)
     return Checked(
-        name=check.fields.get("data_set", check.folder.name),
+        name=check.fields.get("dataset", check.folder.name),
         folder=check.folder,
         compared=compared,
         findings=check.findings.kept,
@@ -177,7 +177,7 @@ def _read(check: Check) -> bool:
         return False
     if check.fields.get("kind") == kinds.EXPORT:
         raise OutputError(
-            f"{check.folder}: is an export, which verify does not check: check the data set that it was made of, and "
+            f"{check.folder}: is an export, which verify does not check: check the dataset that it was made of, and "
             "repeat the export, which says whether it is up to date"
         )
     return True
@@ -217,7 +217,7 @@ def _check(check: Check, compare: Compare | None, source: str | None, tokenizer:
 
 
 def _tokenizer(check: Check, recipe: Recipe, name: str | None) -> Tokenizer:
-    """The tokenizer that a data set was cooked with. Raises TokenizerError for another."""
+    """The tokenizer that a dataset was cooked with. Raises TokenizerError for another."""
     told = check.fields["tokenizer"]
     where = f"{check.folder} was cooked with {told['name']}, of fingerprint {told['fingerprint']}; --tokenizer"
     try:
@@ -234,11 +234,11 @@ def _tokenizer(check: Check, recipe: Recipe, name: str | None) -> Tokenizer:
 
 
 def _shards(check: Check, source: str, pool: Executor) -> list[Shard]:
-    """The shards that a data set was cooked from, matched by names and sha256. Raises SourceError."""
+    """The shards that a dataset was cooked from, matched by names and sha256. Raises SourceError."""
     opened = _open(source, check.fields["source"] if check.recipe else {})
-    name = check.fields["data_set"]
+    name = check.fields["dataset"]
     if name not in opened.names():
-        raise SourceError(f"{source}: holds no data set {name}, which {check.folder} was cooked from")
+        raise SourceError(f"{source}: holds no dataset {name}, which {check.folder} was cooked from")
     there = {shard.name: shard for shard in opened.shards(name)}
     rows = check.fields["inputs"]
     hashed = results(pool, _hashed, ((0, there[row["name"]]) for row in rows if row["name"] in there))

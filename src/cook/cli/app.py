@@ -71,13 +71,13 @@ class CookGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """See click, which can suggest only commands that are imported, and knows nothing of data sets."""
+        """See click, which can suggest only commands that are imported, and knows nothing of datasets."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
             near = get_close_matches(name, COMMANDS, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"A data set is named by --dataset {name}."
+            hint = f"Did you mean {near[0]!r}?" if near else f"A dataset is named by --dataset {name}."
             ctx.fail(f"No such command {name!r}. {hint}")
         return super().resolve_command(ctx, args)
 
@@ -160,7 +160,7 @@ def _fail(error: CookError, as_json: bool, quiet: bool, cooking: bool) -> NoRetu
         if several:
             made = summary_json(several.summary)
         elif cooking:
-            made = {"root": None, "tokenizer": None, "seconds": None, "data_sets": []}
+            made = {"root": None, "tokenizer": None, "seconds": None, "datasets": []}
         print_json(made | {"failures": told})
     echo(*(f"cook: {line}" for line in error.lines), err=True)
     sys.exit(error.exit_code)
@@ -192,7 +192,7 @@ def main(ctx: click.Context, /, config: str | None, dry_run: bool, as_json: bool
     """Cook question-answer data over contexts into packed training sequences with loss masks.
 
     Each entry becomes an example: BOS and its context, then its question-answer pairs and EOS. Whole examples of one
-    data set are joined into sequences; loss falls on the pairs alone. The result is Parquet with input_ids, labels and
+    dataset are joined into sequences; loss falls on the pairs alone. The result is Parquet with input_ids, labels and
     loss_mask, for datasets.load_dataset and any trainer.
     """
     given = {name: value for name, value in settings.items() if value not in (None, ())}

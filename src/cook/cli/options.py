@@ -30,7 +30,7 @@ def _complete_datasets(ctx: click.Context, param: click.Parameter, incomplete: s
 
     from cook.core.catalog import ALL, CATALOG
 
-    names = [ALL, *(data_set.name for data_set in CATALOG)]
+    names = [ALL, *(dataset.name for dataset in CATALOG)]
     return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
 
 
@@ -81,7 +81,7 @@ WHAT, SEQUENCES, TEXT, RUN, CLUSTER = "What to cook", "Sequences", "Text", "Run"
 # The settings of a recipe, each None unless given: then the configuration file's holds, then the recipe's default.
 RECIPE_OPTIONS = (
     option(WHAT, "-d", "--dataset", "datasets", multiple=True, metavar="NAME", shell_complete=_complete_datasets,
-            help="Data set, any case; repeatable; all: every one that the source holds."),
+            help="Dataset, any case; repeatable; all: every one that the source holds."),
     option(WHAT, "-t", "--tokenizer", metavar="NAME", type=PLACE, shell_complete=_complete_tokenizers,
             help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
     option(WHAT, "-s", "--source", metavar="SOURCE", type=PLACE,
@@ -92,7 +92,7 @@ RECIPE_OPTIONS = (
     option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
             help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]"),
     option(WHAT, "-o", "--output", metavar="ROOT", type=PLACE,
-            help="Folder that gets a folder a data set.  [cooked/TOKENIZER]"),
+            help="Folder that gets a folder a dataset.  [cooked/TOKENIZER]"),
     option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
     option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(PACKINGS),
             help="best-fit, best-fit-decreasing, in-order (the published recipe), none.  [best-fit]"),
@@ -100,13 +100,13 @@ RECIPE_OPTIONS = (
             help="An example over the length: split by pairs; truncate, which also cuts the context of a pair that is "
             "still too long; drop; error.  [split]"),
     option(SEQUENCES, "--max-dropped", type=float, metavar="SHARE",
-            help="Largest share of a data set's pairs that may be lost to length.  [0.05]"),
+            help="Largest share of a dataset's pairs that may be lost to length.  [0.05]"),
     option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
     option(SEQUENCES, "--validation", type=share_or_count, metavar="SHARE|N",
             help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),
     option(SEQUENCES, "--dedup", is_flag=True, default=None,
             help="Leave out entries that repeat another's context and pairs exactly."),
-    option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each data set."),
+    option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each dataset."),
     option(TEXT, "--fields", type=keys, metavar="NAME=KEY,…",
             help="Keys of a line that differ from context=context, pairs=QA_list, question=Q, answer=A."),
     option(TEXT, "--bos", metavar="TOKEN", help="Opens an input; none: no BOS.  [the tokenizer's]"),

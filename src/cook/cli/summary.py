@@ -40,7 +40,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "root": str(summary.root),
         "tokenizer": summary.tokenizer or None,  # none for text
         "seconds": round(summary.seconds, 3),
-        "data_sets": [
+        "datasets": [
             {
                 "name": result.name,
                 **result.as_dict("counts", "outputs"),
@@ -62,7 +62,7 @@ def print_summary(summary: Summary) -> None:
         counts, figures = result.counts, result.manifest["figures"]
         rows.append(
             {
-                "data set": result.name,
+                "dataset": result.name,
                 **{key: counts[key] for key in ("entries", "pairs", "examples", "sequences", "tokens")},
                 "trained": f"{figures['trained_share']:.1%}",
                 "full": f"{figures['utilisation']:.1%}",
@@ -72,7 +72,7 @@ def print_summary(summary: Summary) -> None:
     print_table(rows, sys.stderr)
     for result in summary.results:
         echo(*(f"{result.name}: {line}" for line in _told(result.counts)), err=True)
-    echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+    echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
         for split in result.counts.get("splits", ("train",)):
@@ -107,14 +107,14 @@ def print_texts(summary: Summary) -> None:
     rows = []
     for result in summary.results:
         counts = result.counts
-        row = {"data set": result.name, **{key: counts[key] for key in ("entries", "pairs", "texts")}}
+        row = {"dataset": result.name, **{key: counts[key] for key in ("entries", "pairs", "texts")}}
         row |= {key: counts[key] for key in ("letters", "sequences", "tokens") if key in counts}
         row["seconds"] = "up to date" if result.up_to_date else f"{result.seconds:.2f}"
         rows.append(row)
     print_table(rows, sys.stderr)
     for result in summary.results:
         echo(*(f"{result.name}: {line}" for line in _told_texts(result.counts)), err=True)
-    echo(f"{several(len(summary.results), 'data set')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+    echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
         echo(f'load_dataset({place}, split="train")', err=True)

@@ -1,4 +1,4 @@
-"""The 35 data sets of the fine-tuning collection, and how a data set's name is looked up and kept safe.
+"""The 35 datasets of the fine-tuning collection, and how a dataset's name is looked up and kept safe.
 
 The names are the folders of `instruction-pretrain/ft-instruction-synthesizer-collection` on the Hugging Face Hub. Its
 published list of names lacks two commas, which in Python joins WikiTableQuestions with Quac and qasper with
@@ -18,8 +18,8 @@ from cook.core.errors import RecipeError
 COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
 
 
-class DataSet(NamedTuple):
-    """A data set of the collection, with what its source's licence asks of whoever passes it on."""
+class CatalogRow(NamedTuple):
+    """A dataset of the collection, with what its source's licence asks of whoever passes it on."""
 
     name: str
     licence: str
@@ -28,120 +28,122 @@ class DataSet(NamedTuple):
 
 
 CATALOG = (
-    DataSet("squad", "CC BY-SA 4.0", "attribution, share alike", "https://rajpurkar.github.io/SQuAD-explorer/"),
-    DataSet(
+    CatalogRow("squad", "CC BY-SA 4.0", "attribution, share alike", "https://rajpurkar.github.io/SQuAD-explorer/"),
+    CatalogRow(
         "TopiOCQA",
         "CC BY-NC-SA 4.0",
         "attribution, non-commercial, share alike",
         "https://mcgill-nlp.github.io/topiocqa/",
     ),
-    DataSet("HotpotQA", "CC BY-SA 4.0", "attribution, share alike", "https://hotpotqa.github.io/"),
-    DataSet(
+    CatalogRow("HotpotQA", "CC BY-SA 4.0", "attribution, share alike", "https://hotpotqa.github.io/"),
+    CatalogRow(
         "WikiTableQuestions",
         "CC BY-SA 4.0",
         "attribution, share alike",
         "https://github.com/ppasupat/WikiTableQuestions",
     ),
-    DataSet("Quac", "CC BY-SA 4.0", "attribution, share alike", "https://quac.ai/"),
-    DataSet(
+    CatalogRow("Quac", "CC BY-SA 4.0", "attribution, share alike", "https://quac.ai/"),
+    CatalogRow(
         "QED",
         "CC BY-SA 3.0",
         "attribution, share alike (stated for the Wikipedia text)",
         "https://github.com/google-research-datasets/QED",
     ),
-    DataSet(
+    CatalogRow(
         "FairyTaleQA",
         "Apache 2.0",
         "keep the licence and notices, mark changes",
         "https://github.com/uci-soe/FairytaleQAData",
     ),
-    DataSet(
+    CatalogRow(
         "mctest",
         "Microsoft Research licence",
         "Microsoft Research terms: read them; non-commercial research as far as known; cite the paper",
         "https://mattr1.github.io/mctest/",
     ),
-    DataSet(
+    CatalogRow(
         "NarrativeQA",
         "Apache 2.0",
         "keep the licence and notices, mark changes",
         "https://github.com/google-deepmind/narrativeqa",
     ),
-    DataSet(
+    CatalogRow(
         "race",
         "RACE terms",
         "non-commercial research only; no copying or exploiting for commercial purposes",
         "https://www.cs.cmu.edu/~glai1/data/race/",
     ),
-    DataSet("race_c", "non-commercial research", "non-commercial research only", "https://github.com/mrcdata/race-c"),
-    DataSet(
+    CatalogRow(
+        "race_c", "non-commercial research", "non-commercial research only", "https://github.com/mrcdata/race-c"
+    ),
+    CatalogRow(
         "ReClor",
         "not stated",
         "not stated: ask the authors (data given out through their request form)",
         "https://whyu.me/reclor/",
     ),
-    DataSet("LogiQA", "not stated", "not stated: ask the authors", "https://github.com/lgw863/LogiQA-dataset"),
-    DataSet(
+    CatalogRow("LogiQA", "not stated", "not stated: ask the authors", "https://github.com/lgw863/LogiQA-dataset"),
+    CatalogRow(
         "AQUA_RAT_yes_opt",
         "Apache 2.0",
         "keep the licence and notices, mark changes",
         "https://github.com/google-deepmind/AQuA",
     ),
-    DataSet(
+    CatalogRow(
         "TriviaQA",
         "Apache 2.0",
         "keep the licence and notices, mark changes; questions and documents are others' copyright",
         "https://nlp.cs.washington.edu/triviaqa/",
     ),
-    DataSet("CosmosQA", "CC BY 4.0", "attribution", "https://wilburone.github.io/cosmos/"),
-    DataSet(
+    CatalogRow("CosmosQA", "CC BY 4.0", "attribution", "https://wilburone.github.io/cosmos/"),
+    CatalogRow(
         "ECQA",
         "CDLA-Sharing-1.0",
         "attribution, share data under the same licence",
         "https://github.com/dair-iitd/ECQA-Dataset",
     ),
-    DataSet(
+    CatalogRow(
         "NLQuAD", "CC BY-NC", "attribution, non-commercial and academic use", "https://github.com/ASoleimaniB/NLQuAD"
     ),
-    DataSet(
+    CatalogRow(
         "NewsQA",
         "MIT (code)",
         "keep the notice; CNN keeps all rights in the articles: get them from their source",
         "https://www.microsoft.com/en-us/research/project/newsqa-dataset/",
     ),
-    DataSet("tweet_qa", "CC BY-SA 4.0", "attribution, share alike", "https://tweetqa.github.io/"),
-    DataSet(
+    CatalogRow("tweet_qa", "CC BY-SA 4.0", "attribution, share alike", "https://tweetqa.github.io/"),
+    CatalogRow(
         "quail",
         "CC BY-NC-SA 4.0",
         "attribution, non-commercial, share alike",
         "https://github.com/text-machine-lab/quail",
     ),
-    DataSet("dream", "non-commercial research", "non-commercial research only", "https://dataset.org/dream/"),
-    DataSet(
+    CatalogRow("dream", "non-commercial research", "non-commercial research only", "https://dataset.org/dream/"),
+    CatalogRow(
         "multirc",
         "UIUC research and academic",
         "academic and research use only, keep the notices, tell the university of derivatives you distribute",
         "https://cogcomp.seas.upenn.edu/multirc/",
     ),
-    DataSet("ROPES", "CC BY 4.0", "attribution", "https://allenai.org/data/ropes"),
-    DataSet("QuaRTz", "CC BY 4.0", "attribution", "https://allenai.org/data/quartz"),
-    DataSet(
+    CatalogRow("ROPES", "CC BY 4.0", "attribution", "https://allenai.org/data/ropes"),
+    CatalogRow("QuaRTz", "CC BY 4.0", "attribution", "https://allenai.org/data/quartz"),
+    CatalogRow(
         "CoQA",
         "mixed, by passage",
         "by passage: CC-BY-SA-4.0 (literature, Wikipedia), MSR-LA (MCTest stories), RACE terms (exams), Apache-2.0 (CNN news)",
         "https://stanfordnlp.github.io/coqa/",
     ),
-    DataSet("DoQA", "CC BY-SA 4.0", "attribution, share alike", "http://ixa.eus/node/12931"),
-    DataSet("qasper", "CC BY 4.0", "attribution", "https://allenai.org/data/qasper"),
-    DataSet("PubMedQA_no_opt", "MIT", "keep the notice", "https://pubmedqa.github.io/"),
-    DataSet("PubMedQA_yes_opt", "MIT", "keep the notice", "https://pubmedqa.github.io/"),
-    DataSet(
+    CatalogRow("DoQA", "CC BY-SA 4.0", "attribution, share alike", "http://ixa.eus/node/12931"),
+    CatalogRow("qasper", "CC BY 4.0", "attribution", "https://allenai.org/data/qasper"),
+    CatalogRow("PubMedQA_no_opt", "MIT", "keep the notice", "https://pubmedqa.github.io/"),
+    CatalogRow("PubMedQA_yes_opt", "MIT", "keep the notice", "https://pubmedqa.github.io/"),
+    CatalogRow(
         "COVID_QA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/deepset-ai/COVID-QA"
     ),
-    DataSet("ConvFinQA", "MIT", "keep the notice", "https://github.com/czyssrs/ConvFinQA"),
-    DataSet("SpartQA", "MIT", "keep the notice", "https://github.com/HLR/SpartQA_generation"),
-    DataSet("bAbI", "CC BY 3.0", "attribution", "https://github.com/facebookarchive/bAbI-tasks"),
-    DataSet("QASC", "CC BY 4.0", "attribution", "https://allenai.org/data/qasc"),
+    CatalogRow("ConvFinQA", "MIT", "keep the notice", "https://github.com/czyssrs/ConvFinQA"),
+    CatalogRow("SpartQA", "MIT", "keep the notice", "https://github.com/HLR/SpartQA_generation"),
+    CatalogRow("bAbI", "CC BY 3.0", "attribution", "https://github.com/facebookarchive/bAbI-tasks"),
+    CatalogRow("QASC", "CC BY 4.0", "attribution", "https://allenai.org/data/qasc"),
 )
 CITATION = """\
 @inproceedings{cheng-etal-2024-instruction,
@@ -154,7 +156,7 @@ CITATION = """\
   doi = "10.18653/v1/2024.emnlp-main.148",
 }"""
 
-BY_NAME = {data_set.name: data_set for data_set in CATALOG}
+BY_NAME = {dataset.name: dataset for dataset in CATALOG}
 ALIASES = {"AQUA_RAT": "AQUA_RAT_yes_opt"}  # the Hub's own alias
 ALL = "all"
 # What a folder, a configuration of `datasets` and a glob can all be named.
@@ -162,7 +164,7 @@ _UNSAFE = re.compile(r"""[\x00-\x1f\x7f\ud800-\udfff<>:"/\\|?*\[\]{}]|^[.\s-]|[.
 
 
 def is_safe(name: str) -> bool:
-    """Whether a data set may have that name: one folder of that name, never another place.
+    """Whether a dataset may have that name: one folder of that name, never another place.
 
     >>> [is_safe(name) for name in ("squad", "my set", "../x", ".", "/etc", "a/b", "")]
     [True, True, False, False, False, False, False]
@@ -171,7 +173,7 @@ def is_safe(name: str) -> bool:
 
 
 def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
-    """The data sets meant by the names `wanted`, of those that a source holds; each once, in the order asked for.
+    """The datasets meant by the names `wanted`, of those that a source holds; each once, in the order asked for.
 
     Names match without regard to case, an exact match first; `all` is every one held, in bytewise order. Raises
     RecipeError, with the nearest names, for all names that match none.
@@ -203,7 +205,7 @@ def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
 
 def _unknown(name: str, held: list[str]) -> str:
     if not is_safe(name):
-        return f"datasets: {name!r} cannot name a data set: it is a folder's name, without a path"
+        return f"datasets: {name!r} cannot name a dataset: it is a folder's name, without a path"
     if "," in name:
         return f"datasets: {name}: is not one name; repeat --dataset, or list them in a recipe"
     known = {n.lower(): n for n in (*BY_NAME, *ALIASES)}
@@ -212,7 +214,7 @@ def _unknown(name: str, held: list[str]) -> str:
     names = {n.lower(): n for n in held}
     near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(names[n] for n in near)}?" if near else f"this source holds {_few(held)}"
-    return f"datasets: {name}: no data set of that name; {hint}"
+    return f"datasets: {name}: no dataset of that name; {hint}"
 
 
 def _few(names: list[str]) -> str:

@@ -1,8 +1,8 @@
 """Every error that cook raises on purpose, and the exit code that each gives the command.
 
     CookError                1   base of all
-    ├── RecipeError          2   a setting is wrong: a flag, a key of the YAML file, a data set's name
-    ├── SourceError          1   data sets or shards cannot be found or read
+    ├── RecipeError          2   a setting is wrong: a flag, a key of the YAML file, a dataset's name
+    ├── SourceError          1   datasets or shards cannot be found or read
     ├── TokenizerError       1   a tokenizer cannot be had, or has no such token
     ├── OutputError          1   the output cannot be written or read
     │   └── OutputExists     1   another result is there already
@@ -10,7 +10,7 @@
     ├── InputError           3   the data is rejected
     │   ├── BadLines         3   lines that are not entries, each with file:line: field
     │   └── TooLong          3   examples longer than a sequence, beyond what the recipe allows
-    └── SeveralFailed        highest of the data sets that failed, each of which stands in it
+    └── SeveralFailed        highest of the datasets that failed, each of which stands in it
 
     (no error)               4   verify or diff found a difference; a damaged manifest is one too
 
@@ -78,7 +78,7 @@ class RecipeError(CookError):
 
 
 class SourceError(CookError):
-    """A source, a data set in it, or a shard cannot be found or read."""
+    """A source, a dataset in it, or a shard cannot be found or read."""
 
 
 class TokenizerError(CookError):
@@ -164,7 +164,7 @@ class TooLong(InputError):
 
 
 class SeveralFailed(CookError):
-    """More than one data set failed. `failures` maps names to their errors, `summary` holds the ones that are done."""
+    """More than one dataset failed. `failures` maps names to their errors, `summary` holds the ones that are done."""
 
     def __init__(self, failures: Mapping[str, CookError], summary: Summary) -> None:
         self.failures, self.summary = dict(failures), summary

@@ -55,7 +55,7 @@ class Recipe:
     """
 
     datasets: tuple[str, ...]
-    """Names of data sets, or "all" for every one that the source holds."""
+    """Names of datasets, or "all" for every one that the source holds."""
     tokenizer: str
     """Preset, folder, tokenizer.json, or Hub id."""
     source: str = "hub"
@@ -68,16 +68,16 @@ class Recipe:
     follow_links: bool = False
     """Read what symbolic links lead to outside of the source folder."""
     on_error: OnError = "fail"
-    """What lines that are not entries do: fail the data set, or be left out and recorded."""
+    """What lines that are not entries do: fail the dataset, or be left out and recorded."""
     output: str | None = None
-    """ROOT, the folder that gets one folder a data set; None: cooked/ + the tokenizer's name."""
+    """ROOT, the folder that gets one folder a dataset; None: cooked/ + the tokenizer's name."""
     max_length: int = 4096
     """The most tokens a sequence holds."""
     packing: Packing = "best-fit"
     overlong: Overlong = "split"
     """What becomes of an example longer than max_length."""
     max_dropped: float = 0.05
-    """Largest share (0 to 1) of a data set's pairs that `split` or `truncate` may lose."""
+    """Largest share (0 to 1) of a dataset's pairs that `split` or `truncate` may lose."""
     seed: int = 0
     """Of the random order that best-fit packs in; 0 to 2**64 - 1."""
     bos: str | None = None
@@ -94,7 +94,7 @@ class Recipe:
     dedup: bool = False
     """Leave out entries whose context and pairs repeat those of an earlier one."""
     limit: int | None = None
-    """Read only the first N entries of each data set."""
+    """Read only the first N entries of each dataset."""
     engine: Engine = "auto"
     """What encodes: the faster exact one for the size of the job, or the one named. All give the same ids."""
     jobs: int | None = None
@@ -144,7 +144,7 @@ class Recipe:
             raise RecipeError(*problems)
 
     def determining(self) -> dict[str, Any]:
-        """The settings that determine a data set's bytes, as the manifest keeps them.
+        """The settings that determine a dataset's bytes, as the manifest keeps them.
 
         Left out: `datasets` (each stands alone), `source`, `tokenizer`, `bos` and `eos` (the manifest holds what they
         resolved to: hashes, fingerprint, ids); and those that change no byte.
@@ -250,7 +250,7 @@ def _template(*placeholders: str) -> Callable[[Any], str | None]:
 
 def _datasets(value: Any) -> str | None:
     if not isinstance(value, tuple) or not value:
-        return "name at least one data set, or all"
+        return "name at least one dataset, or all"
     return None if all(isinstance(name, str) and name for name in value) else "must be names"
 
 

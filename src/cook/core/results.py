@@ -30,12 +30,12 @@ class Outcome:
 
 
 class Result(Outcome):
-    """A data set that is cooked."""
+    """A dataset that is cooked."""
 
     @property
     def name(self) -> str:
-        """The data set's."""
-        name: str = self.manifest["data_set"]
+        """The dataset's."""
+        name: str = self.manifest["dataset"]
         return name
 
 

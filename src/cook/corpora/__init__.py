@@ -11,5 +11,5 @@ documents   a part of a shard -> texts, chains joined                           
 text_files  texts -> JSONL, Parquet                                              (one output file a job)
 tokens      texts -> ids, every one trained; then packed and stored as pairs are (see `pipeline.build`)
   |
-making      recipe -> its data sets over an executor -> summary
+making      recipe -> its datasets over an executor -> summary
 """

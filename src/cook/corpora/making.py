@@ -1,4 +1,4 @@
-"""Recipe of a corpus -> its data sets, side by side over an executor, as `pipeline.runner` cooks them -> a summary."""
+"""Recipe of a corpus -> its datasets, side by side over an executor, as `pipeline.runner` cooks them -> a summary."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from cook.store.replace import older
 
 
 def make_corpus(recipe: CorpusRecipe, progress: Progress | None = None) -> Summary:
-    """Make texts of the data sets of a recipe: all that `cook corpus` does from a shell.
+    """Make texts of the datasets of a recipe: all that `cook corpus` does from a shell.
 
-    Raises CookError, of one data set or several as `cook.run` does. Large inputs are worked on by spawned processes: a
+    Raises CookError, of one dataset or several as `cook.run` does. Large inputs are worked on by spawned processes: a
     script that calls this does so under `if __name__ == "__main__":`.
     """
     if recipe.output is None:
-        raise RecipeError("output: name the folder that gets a folder a data set")
+        raise RecipeError("output: name the folder that gets a folder a dataset")
     return runner.over(recipe, progress or silent, _texts if recipe.is_text else _tokens)
 
 
@@ -71,14 +71,14 @@ def _texts(means: Means) -> Iterator[Ready]:
 
 
 def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Result:
-    """One data set as text, or find it up to date."""
+    """One dataset as text, or find it up to date."""
     begun = time.perf_counter()
     recipe = means.recipe
     assert isinstance(recipe, CorpusRecipe)
     head = {
         "format_version": manifest.FORMAT_VERSION,
         "kind": kinds.CORPUS,
-        "data_set": name,
+        "dataset": name,
         "recipe": recipe.determining(),
         "source": means.source.provenance(),
         "inputs": inputs(shards, means.hasher),

@@ -85,7 +85,7 @@ class TextDone(NamedTuple):
 
 
 def jobs(recipe: CorpusRecipe, shards: list[Shard], folder: Path) -> Iterator[TextJob]:
-    """The work on a data set: which parts go into which file depends on the shards' sizes alone."""
+    """The work on a dataset: which parts go into which file depends on the shards' sizes alone."""
     pieces: list[Piece] = []
     size = count = 0
     for index, shard in enumerate(shards):

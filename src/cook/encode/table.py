@@ -1,4 +1,4 @@
-"""A data set's examples as they are known on disk: a table of all, the plan of each window, the files by that plan.
+"""A dataset's examples as they are known on disk: a table of all, the plan of each window, the files by that plan.
 
     placed         PLACED rows, one an example, in shard order
     hashed         HASHED rows likewise, where the recipe asks for them
@@ -9,7 +9,7 @@
     SPLIT-N.starts … and where in those each sequence starts; one more than there are sequences
     SPLIT-N.tokens … and the tokens of each sequence
 
-They lie in the data set's staging folder, where every worker sees them. So a job is a few numbers, and who hands out
+They lie in the dataset's staging folder, where every worker sees them. So a job is a few numbers, and who hands out
 jobs holds nothing that grows with the input.
 """
 

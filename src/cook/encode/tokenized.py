@@ -1,4 +1,4 @@
-"""A data set's parts, tokenized; its skipped.jsonl, written."""
+"""A dataset's parts, tokenized; its skipped.jsonl, written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROW_BYTES = 100  # a line of it, about
 
 @dataclasses.dataclass
 class Dough:
-    """A tokenized data set: its parts, with lines counted from the start of their shards."""
+    """A tokenized dataset: its parts, with lines counted from the start of their shards."""
 
     jobs: list[stage.Job]
     parts: list[stage.Tokenized]

@@ -45,8 +45,8 @@ PACKAGES = (
 )  # fmt: skip
 PATIENCE = 60.0  # seconds that a worker is waited for, and storage to show what another machine wrote
 PAUSE_LOOKS, PAUSE_TOLD, PAUSE_ENDS = 2.0, 30.0, 300.0  # seconds in which all workers are paused and no job ends
-A_THREAD = 4  # jobs of a data set submitted ahead for each thread of the cluster, so that none waits for the client
-MOST = 3000  # of a data set, three of which are at work: the scheduler never knows of 10,000
+A_THREAD = 4  # jobs of a dataset submitted ahead for each thread of the cluster, so that none waits for the client
+MOST = 3000  # of a dataset, three of which are at work: the scheduler never knows of 10,000
 
 
 class ClusterWarning(CookWarning):
@@ -169,7 +169,7 @@ class Cluster(Executor):
 
     @property
     def ahead(self) -> int:
-        """How many jobs of a data set to submit ahead of the one awaited."""
+        """How many jobs of a dataset to submit ahead of the one awaited."""
         return min(MOST, max(16, A_THREAD * self.threads))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

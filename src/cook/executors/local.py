@@ -32,7 +32,7 @@ POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes lon
 SPAWNED = 3  # and so many times as long, where it is spawned
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # what the command takes in its own way
 ENDING = 1.0  # seconds that ended workers are waited for
-WAITING = 16  # jobs of a data set that are submitted ahead of the one awaited, where the executor does not say
+WAITING = 16  # jobs of a dataset that are submitted ahead of the one awaited, where the executor does not say
 T = TypeVar("T")
 
 
@@ -122,8 +122,8 @@ def _died(job: Any, exc: Exception) -> CookError:
 
 @contextlib.contextmanager
 def coordinators(jobs: int) -> Iterator[Executor]:
-    """An executor for the threads that each see a data set through: three, so that no core waits for one."""
-    with InProcess() if jobs == 1 else ThreadPoolExecutor(3, "cook-data-set") as threads, cancelling(threads):
+    """An executor for the threads that each see a dataset through: three, so that no core waits for one."""
+    with InProcess() if jobs == 1 else ThreadPoolExecutor(3, "cook-dataset") as threads, cancelling(threads):
         yield threads
 
 

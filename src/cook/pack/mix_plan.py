@@ -1,4 +1,4 @@
-"""The plan of a mix: shares of its data sets, and the order of their sequences."""
+"""The plan of a mix: shares of its datasets, and the order of their sequences."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def checked_settings(
         if len(names) != 1:
             near = difflib.get_close_matches(asked, held, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(held)}"
-            problems.append(f"weights: {asked}: no data set of that name is there; {hint}")
+            problems.append(f"weights: {asked}: no dataset of that name is there; {hint}")
             continue
         if names[0] in known:
             problems.append(f"weights: {names[0]}: is named twice")
@@ -64,7 +64,7 @@ def checked_settings(
 
 
 def shares(sizes: list[int], weights: list[Fraction], sequences: int | None) -> tuple[list[Fraction], list[int]]:
-    """The sequences asked of each data set, exactly, and the whole number that it gives.
+    """The sequences asked of each dataset, exactly, and the whole number that it gives.
 
     Without `sequences` each is its size times its weight, and half a sequence is rounded up; with it they sum to that,
     by largest remainder, the first of equal ones.
@@ -87,9 +87,9 @@ def shares(sizes: list[int], weights: list[Fraction], sequences: int | None) -> 
 
 
 def stream(names: list[str], sizes: list[int], given: list[int], seed: int) -> Array:
-    """The sequences of a mix, in order: numbers into those of all data sets, one data set after the other.
+    """The sequences of a mix, in order: numbers into those of all datasets, one dataset after the other.
 
-    A data set gives every sequence `given // size` times, and those that come first in an order of its own, keyed by
+    A dataset gives every sequence `given // size` times, and those that come first in an order of its own, keyed by
     seed and name, once more: so a larger share holds a smaller one, whatever is mixed beside it.
     """
     parts, first = [np.empty(0, np.int64)], 0
@@ -103,5 +103,5 @@ def stream(names: list[str], sizes: list[int], given: list[int], seed: int) -> A
 
 
 def _key(seed: int, name: str) -> int:
-    """The seed of one of a mix's orders; no data set has no name."""
+    """The seed of one of a mix's orders; no dataset has no name."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "little")

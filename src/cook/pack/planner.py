@@ -8,7 +8,7 @@ Every strategy keeps each example whole and puts it into exactly one sequence of
     none                 one example a sequence
     wrap                 in order, every sequence full: for the texts of a corpus, which `cut` makes pieces of
 
-The plan depends on lengths, strategy, max_length and seed alone. A data set of more than WINDOW examples is planned in
+The plan depends on lengths, strategy, max_length and seed alone. A dataset of more than WINDOW examples is planned in
 windows of that many, in shard order; with wrap a window ends where a sequence does.
 """
 
@@ -58,7 +58,7 @@ def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
 
 
 def plan_window(lengths: Array, begin: int, max_length: int, packing: str, seed: int) -> Plan:
-    """The plan of one window; `begin` is the index of its first example in the data set."""
+    """The plan of one window; `begin` is the index of its first example in the dataset."""
     placing, sequence_of = STRATEGIES[packing](lengths, begin, max_length, seed)
     order = placing[np.argsort(sequence_of, kind="stable")]  # within a sequence, as placed
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(sequence_of))])

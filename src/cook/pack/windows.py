@@ -28,7 +28,7 @@ class Window(NamedTuple):
     begin: int
     end: int
     all: bool
-    """Every example of the data set is of the split: there is no file of its rows."""
+    """Every example of the dataset is of the split: there is no file of its rows."""
     max_length: int
     packing: str
     seed: int

@@ -1,1 +1,1 @@
-"""One data set through the stages; a run over the data sets of a recipe; a mix of what is cooked."""
+"""One dataset through the stages; a run over the datasets of a recipe; a mix of what is cooked."""

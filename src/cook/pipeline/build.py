@@ -1,4 +1,4 @@
-"""One data set through the stages: its shards tokenized part by part, its lengths planned, its folder published."""
+"""One dataset through the stages: its shards tokenized part by part, its lengths planned, its folder published."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class EncodingStrategy(NamedTuple):
 
 
 class Kitchen(NamedTuple):
-    """What the data sets of one run share."""
+    """What the datasets of one run share."""
 
     recipe: Recipe
     tokenizer: Tokenizer
@@ -87,7 +87,7 @@ class Kitchen(NamedTuple):
 
 
 def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
-    """Cook one data set, or find it up to date."""
+    """Cook one dataset, or find it up to date."""
     begun = time.perf_counter()
     folder = kitchen.root / name
     head = _head(kitchen, name, shards)
@@ -126,7 +126,7 @@ def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
     tokenizer = kitchen.tokenizer
     return {
         "format_version": manifest.FORMAT_VERSION,
-        "data_set": name,
+        "dataset": name,
         "recipe": kitchen.recipe.determining(),
         "tokenizer": {
             "name": tokenizer.name,

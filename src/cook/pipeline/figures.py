@@ -1,4 +1,4 @@
-"""Counts and figures of a data set, for its manifest."""
+"""Counts and figures of a dataset, for its manifest."""
 
 from __future__ import annotations
 

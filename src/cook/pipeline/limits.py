@@ -1,4 +1,4 @@
-"""What was read, made and left out of a data set: whether it may be written, its counts and figures, and the record."""
+"""What was read, made and left out of a dataset: whether it may be written, its counts and figures, and the record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cook.store.kinds import SKIPPED_NAME
 
 
 def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None:
-    """Raise TooLong or InputError where the data set must not be written."""
+    """Raise TooLong or InputError where the dataset must not be written."""
     lost = int(dough.skipped()[1][records.OVERLONG])
     kept = dough.total("kept_units")
     worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
@@ -33,7 +33,7 @@ def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None
 
 
 def none_left(name: str, what: str, dough: Dough) -> InputError:
-    """The error where a data set has nothing to write, with what was left out and why."""
+    """The error where a dataset has nothing to write, with what was left out and why."""
     kinds = {"skipped_entries": "entries", "skipped_pairs": "pairs"}
     told = [
         f"{'lines' if reason == 'bad_line' else kinds[key]} {REASON_WORDS[reason]} ({count:,})"
@@ -63,7 +63,7 @@ def refuse_share(recipe: Recipe, name: str, lost: int, kept: int, longest: int, 
 
 
 def refuse_bad_lines(recipe: Recipe, folder: Path, found: dict[str, Any]) -> None:
-    """Raise InputError where a cooked data set, of this manifest, leaves out lines that the recipe would not."""
+    """Raise InputError where a cooked dataset, of this manifest, leaves out lines that the recipe would not."""
     count = found["counts"]["skipped_entries"].get("bad_line", 0)
     if count and recipe.on_error == "fail":
         raise InputError(
@@ -73,7 +73,7 @@ def refuse_bad_lines(recipe: Recipe, folder: Path, found: dict[str, Any]) -> Non
 
 
 def lost_and_kept(found: dict[str, Any]) -> tuple[int, int]:
-    """The pairs of a cooked data set that were lost to length, and those that are in it, from its manifest."""
+    """The pairs of a cooked dataset that were lost to length, and those that are in it, from its manifest."""
     skipped = found["counts"]["skipped_pairs"]
     kept = found["counts"]["pairs"] - sum(skipped.values()) + skipped.get("repeat", 0)  # lengths come before repeats
     return skipped.get("overlong", 0), kept

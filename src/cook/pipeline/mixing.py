@@ -1,8 +1,8 @@
-"""Cooked data sets -> one shuffled stream of their sequences, in a folder of its own.
+"""Cooked datasets -> one shuffled stream of their sequences, in a folder of its own.
 
-    sources    the data sets of a root, each opened and checked
-    shares     sizes and weights -> how many sequences each data set gives        (pure; exact fractions)
-    stream     sizes and shares -> which sequence of which data set, in order     (pure; keyed hashes)
+    sources    the datasets of a root, each opened and checked
+    shares     sizes and weights -> how many sequences each dataset gives        (pure; exact fractions)
+    stream     sizes and shares -> which sequence of which dataset, in order     (pure; keyed hashes)
     unpack     Parquet -> ids in one spool file; each needed row group read once  (store.unpack; one input file a job)
     gather     the stream's files, from the spool as cooking does                 (store.parquet; one output file a job)
 
@@ -35,7 +35,7 @@ from cook.store.outputs import Cooked, read_cooked
 from cook.store.read import UnpackJob, unpack_file
 from cook.store.replace import older
 
-TOKENIZER = ("fingerprint", "bos", "bos_id", "eos", "eos_id")  # what data sets of one mix agree in
+TOKENIZER = ("fingerprint", "bos", "bos_id", "eos", "eos_id")  # what datasets of one mix agree in
 COUNTS = ("sequences", "tokens", "trained_tokens")
 
 
@@ -44,8 +44,8 @@ class Mixed(Outcome):
 
     @property
     def counts(self) -> dict[str, Any]:
-        """Of each data set: what it held, what was asked of it, and what it gave."""
-        counts: dict[str, Any] = self.manifest["data_sets"]
+        """Of each dataset: what it held, what was asked of it, and what it gave."""
+        counts: dict[str, Any] = self.manifest["datasets"]
         return counts
 
 
@@ -61,23 +61,23 @@ def mix(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Mixed:
-    """Mix the cooked data sets of ROOT into the folder `to`: all that `cook mix` does from a shell.
+    """Mix the cooked datasets of ROOT into the folder `to`: all that `cook mix` does from a shell.
 
-    Weights are factors on a data set's size; one that is not named keeps 1, and 0 leaves one out. Without `sequences`
+    Weights are factors on a dataset's size; one that is not named keeps 1, and 0 leaves one out. Without `sequences`
     a weight of 2 takes each sequence twice, and 0.5 a seeded half once; with it, so many are shared out in proportion
-    to size times weight. Any two sequences of a data set are taken equally often, or one once more than the other.
+    to size times weight. Any two sequences of a dataset are taken equally often, or one once more than the other.
 
     Raises RecipeError for settings, OutputError for what cannot be read, agreed on or written, and OutputExists.
     """
     refuse_empty(root=root, to=to)
     begun = time.perf_counter()
     root, to = Path(root), _folder(to)
-    found = _data_sets(root, to)
+    found = _datasets(root, to)
     settings = checked_settings(weights or {}, sequences, seed, split, jobs, list(found))
     cores = jobs or process.usable_cores()
     taken = [folder for name, folder in found.items() if settings.weights.get(name) != 0]
     if not taken:
-        raise RecipeError("weights: all data sets are left out")
+        raise RecipeError("weights: all datasets are left out")
     size = sum(map(_size, taken))
     # As in `pipeline.runner`: an interrupt ends the pool's work first, and so lets the coordinator clean up and end.
     with (
@@ -99,8 +99,8 @@ def _folder(to: str | Path) -> Path:
     return folder
 
 
-def _data_sets(root: Path, to: Path) -> dict[str, Path]:
-    """The data sets that are cooked in a root, by name, bytewise; no mixes, no exports. Raises OutputError."""
+def _datasets(root: Path, to: Path) -> dict[str, Path]:
+    """The datasets that are cooked in a root, by name, bytewise; no mixes, no exports. Raises OutputError."""
     # What a kill between two renames left aside is one as well: the reader finds it.
     waiting = (path.parent.name.removesuffix(".old") for path in root.glob(f"{staging.WORK}/*.old/{manifest.NAME}"))
     names = {path.parent.name for path in root.glob(f"*/{manifest.NAME}")} | set(waiting)
@@ -111,7 +111,7 @@ def _data_sets(root: Path, to: Path) -> dict[str, Path]:
             found[name] = folder
     if not found:
         hint = f": {root.resolve().parent}" if (root / manifest.NAME).exists() else ""
-        raise OutputError(f"{root}: holds no cooked data set; a root is what `cook --output` names{hint}")
+        raise OutputError(f"{root}: holds no cooked dataset; a root is what `cook --output` names{hint}")
     return found
 
 
@@ -156,7 +156,7 @@ def _mix(
 
 
 def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
-    """The manifest's fields that determine the bytes. Raises OutputError where the data sets are not of one kind."""
+    """The manifest's fields that determine the bytes. Raises OutputError where the datasets are not of one kind."""
     first = sources[0].manifest
     problems = []
     for source in sources[1:]:
@@ -165,7 +165,7 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
             told = f"{source.folder}: is of tokenizer {theirs['name']}, {sources[0].folder} of {ours['name']}: "
             problems.append(told + ", ".join(f"{field} {theirs[field]!r} and {ours[field]!r}" for field in differing))
     if problems:
-        raise OutputError(*problems, "data sets of one mix must agree in these; weight 0 leaves one out")
+        raise OutputError(*problems, "datasets of one mix must agree in these; weight 0 leaves one out")
     return {
         "format_version": manifest.FORMAT_VERSION,
         "kind": kinds.MIX,
@@ -178,7 +178,7 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
         "tokenizer": first["tokenizer"],
         "sources": [
             {
-                "name": source.manifest["data_set"],
+                "name": source.manifest["dataset"],
                 "sha256": manifest.digest(source.manifest),
                 "tokenizer": source.manifest["tokenizer"]["name"],
                 "max_length": source.manifest["recipe"]["max_length"],
@@ -194,11 +194,11 @@ class _Mixing:
     """The work on one mix: its plan, and the spool that its sequences are gathered from."""
 
     def __init__(self, sources: list[Cooked], settings: Settings) -> None:
-        self.names: list[str] = [source.manifest["data_set"] for source in sources]
+        self.names: list[str] = [source.manifest["dataset"] for source in sources]
         self.files = [list(_outputs(source, settings.split)) for source in sources]
         without = [name for name, files in zip(self.names, self.files, strict=True) if not files]
         if without:
-            raise RecipeError(f"split: {', '.join(without)} has no {settings.split}; weight 0 leaves a data set out")
+            raise RecipeError(f"split: {', '.join(without)} has no {settings.split}; weight 0 leaves a dataset out")
         self.settings = settings
         self.sizes = [sum(row["rows"] for _, row in files) for files in self.files]
         weights = [settings.weights.get(name, Fraction(1)) for name in self.names]
@@ -228,7 +228,7 @@ class _Mixing:
         self.tokens, self.trained = self._sums("tokens"), self._sums("trained")
         wanted = np.flatnonzero(times)
         self.stream = np.searchsorted(wanted, self.stream)
-        self.data_set = np.searchsorted(np.cumsum(self.sizes), wanted, side="right")
+        self.dataset = np.searchsorted(np.cumsum(self.sizes), wanted, side="right")
 
     def _jobs(self, spool: Path, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, UnpackJob]]:
         row = at = 0
@@ -265,12 +265,12 @@ class _Mixing:
         begins, counts = self.starts[rows], self.starts[rows + 1] - self.starts[rows]
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         examples = self.placed[np.repeat(begins - starts[:-1], counts) + np.arange(starts[-1])]
-        names = tuple(self.names[index] for index in self.data_set[rows].tolist())
+        names = tuple(self.names[index] for index in self.dataset[rows].tolist())
         return write.FileJob(str(path), (self.spool,), examples, starts, names)
 
     def account(self) -> dict[str, Any]:
-        """The manifest's counts. What is asked of a data set need not be whole; tokens are asked in proportion."""
-        of_stream = self.data_set[self.stream]
+        """The manifest's counts. What is asked of a dataset need not be whole; tokens are asked in proportion."""
+        of_stream = self.dataset[self.stream]
         amounts = np.ones(len(of_stream)), self.tokens[self.stream], self.trained[self.stream]
         given = [np.bincount(of_stream, each, len(self.names)).astype(np.int64).tolist() for each in amounts]
         rows = {}
@@ -282,7 +282,7 @@ class _Mixing:
                 told: dict(zip(COUNTS, values, strict=True))
                 for told, values in (("held", held), ("asked", asked), ("given", got))
             }
-        return {"data_sets": rows, "counts": dict(zip(COUNTS, map(sum, given), strict=True))}
+        return {"datasets": rows, "counts": dict(zip(COUNTS, map(sum, given), strict=True))}
 
 
 def _outputs(source: Cooked, split: str) -> Iterator[tuple[Path, dict[str, Any]]]:

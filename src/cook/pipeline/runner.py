@@ -1,6 +1,6 @@
-"""Recipe -> its data sets, cooked side by side over an executor -> a summary.
+"""Recipe -> its datasets, cooked side by side over an executor -> a summary.
 
-Each data set stands alone (see `pipeline.build`). One that fails does not stop the others.
+Each dataset stands alone (see `pipeline.build`). One that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Means(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """What makes a data set of its shards, and where."""
+    """What makes a dataset of its shards, and where."""
 
     cook: Callable[[str, list[Shard]], Result]
     root: Path
@@ -70,14 +70,14 @@ class Ready(NamedTuple):
 
 
 def _open(recipe: Recipe) -> tuple[Source, list[str]]:
-    """The source, and which of its data sets are meant. Raises CookError."""
+    """The source, and which of its datasets are meant. Raises CookError."""
     source = opening.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
     try:
         return source, catalog.select(recipe.datasets, source.names())
     except RecipeError as exc:
         folder = Path(recipe.source).expanduser().resolve()
         wanted = [name.lower() for name in recipe.datasets]
-        for above in (folder, folder.parent):  # a data set's own folder, or its shards', was named
+        for above in (folder, folder.parent):  # a dataset's own folder, or its shards', was named
             if isinstance(source, sources.Folder) and above.name.lower() in wanted:
                 raise RecipeError(*exc.lines, f"source: the folder that holds {above.name} is {above.parent}") from exc
         raise
@@ -88,7 +88,7 @@ def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
 
 
 def preview(recipe: Recipe) -> Preview:
-    """Resolve a recipe: its source, tokenizer, data sets, shards and output. Raises CookError."""
+    """Resolve a recipe: its source, tokenizer, datasets, shards and output. Raises CookError."""
     source, names = _open(recipe)
     from cook.tokenizer.loading import resolve
 
@@ -98,12 +98,12 @@ def preview(recipe: Recipe) -> Preview:
 
 
 def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Summary:
-    """Cook the data sets of a recipe: all that `cook` does from a shell.
+    """Cook the datasets of a recipe: all that `cook` does from a shell.
 
     `progress` is told what is done and what is ahead, as in `cook.core.progress`; `notice` where a cluster's work goes.
 
-    Raises CookError. Of several data sets each stands alone: if some fail, the others are cooked all the same, and then
-    SeveralFailed is raised, which holds the failures and the summary of the rest; with one data set its own error is.
+    Raises CookError. Of several datasets each stands alone: if some fail, the others are cooked all the same, and then
+    SeveralFailed is raised, which holds the failures and the summary of the rest; with one dataset its own error is.
 
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
@@ -111,7 +111,7 @@ def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str]
 
 
 def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[[str], None] | None = None) -> Summary:
-    """Make each data set of a recipe what `prepare` says; see `run`."""
+    """Make each dataset of a recipe what `prepare` says; see `run`."""
     begun = time.perf_counter()
     if recipe.executor == "dask":
         recipe = _absolute(recipe)
@@ -153,7 +153,7 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
 
 @contextlib.contextmanager
 def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
-    """Data sets are cooked, with a tokenizer; `more` of a Kitchen's settings."""
+    """Datasets are cooked, with a tokenizer; `more` of a Kitchen's settings."""
     recipe, jobs = means.recipe, means.jobs
     # Imported here, while workers start.
     from cook.tokenizer.loading import resolve, warm_up

@@ -62,32 +62,32 @@ class ModelScopeSource:
 
     def names(self) -> list[str]:
         """See Source."""
-        return list(self._data_sets)
+        return list(self._datasets)
 
-    def listed(self, data_set: str) -> list[Listed]:
+    def listed(self, dataset: str) -> list[Listed]:
         """See Source."""
-        return [Listed(path, self._files[path].size) for path in self._paths(data_set)]
+        return [Listed(path, self._files[path].size) for path in self._paths(dataset)]
 
-    def fetch(self, data_sets: Iterable[str], progress: Progress | None = None) -> None:
+    def fetch(self, datasets: Iterable[str], progress: Progress | None = None) -> None:
         """See Source; one file after the other, so that an interrupt ends it at once."""
-        data_sets = list(data_sets)
-        paths = [path for data_set in data_sets for path in self._data_sets.get(data_set, ())]
+        datasets = list(datasets)
+        paths = [path for dataset in datasets for path in self._datasets.get(dataset, ())]
         if progress:
             progress("fetch", 0, sum(self._files[path].size for path in paths if path not in self._brought))
-        for data_set in data_sets:
+        for dataset in datasets:
             with contextlib.suppress(SourceError):  # told by `shards`, which tries again
-                for path in self._paths(data_set):
+                for path in self._paths(dataset):
                     if path not in self._brought:
                         self._brought[path] = self._fetched(path)
                         if progress:
                             progress("fetch", self._brought[path].size)
 
-    def shards(self, data_set: str) -> list[Shard]:
+    def shards(self, dataset: str) -> list[Shard]:
         """See Source."""
-        return [self._brought.get(path) or self._fetched(path) for path in self._paths(data_set)]
+        return [self._brought.get(path) or self._fetched(path) for path in self._paths(dataset)]
 
-    def _paths(self, data_set: str) -> list[str]:
-        return in_order(data_set, self._data_sets.get(data_set, ()))
+    def _paths(self, dataset: str) -> list[str]:
+        return in_order(dataset, self._datasets.get(dataset, ()))
 
     @functools.cached_property
     def _api(self) -> Any:
@@ -168,12 +168,10 @@ class ModelScopeSource:
         return sound(found, host(self._endpoint))
 
     @functools.cached_property
-    def _data_sets(self) -> dict[str, list[str]]:
+    def _datasets(self) -> dict[str, list[str]]:
         found = layout(self._files)
         if not found:
-            raise SourceError(
-                f"{self}: holds no data set; a source is laid out DATASET/shard/*.jsonl; see {self._page}"
-            )
+            raise SourceError(f"{self}: holds no dataset; a source is laid out DATASET/shard/*.jsonl; see {self._page}")
         return found
 
     def _fetched(self, path: str) -> Shard:

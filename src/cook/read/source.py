@@ -1,6 +1,6 @@
 """Where shards come from: a local folder, the bundled sample, or the Hub (see `read.hub`).
 
-A source lays data sets out as DATASET/shard/*.jsonl, each shard plain or compressed (.gz, .zst). Shards are read in
+A source lays datasets out as DATASET/shard/*.jsonl, each shard plain or compressed (.gz, .zst). Shards are read in
 bytewise order of their decompressed names.
 """
 
@@ -32,7 +32,7 @@ class SourceWarning(CookWarning):
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One file of a data set."""
+    """One file of a dataset."""
 
     name: str  # the file's name, compression suffix included
     path: Path
@@ -57,22 +57,22 @@ class Listed(NamedTuple):
 
 
 class Source(Protocol):
-    """A collection of data sets that can be read."""
+    """A collection of datasets that can be read."""
 
     def names(self) -> list[str]:
-        """The data sets held, in bytewise order. Raises SourceError."""
+        """The datasets held, in bytewise order. Raises SourceError."""
         ...
 
-    def listed(self, data_set: str) -> list[Listed]:
-        """The shards of a data set in the order that they are read in; nothing is fetched. Raises SourceError."""
+    def listed(self, dataset: str) -> list[Listed]:
+        """The shards of a dataset in the order that they are read in; nothing is fetched. Raises SourceError."""
         ...
 
-    def fetch(self, data_sets: Iterable[str], progress: Progress | None = None) -> None:
-        """Bring the shards of data sets to this machine, side by side. What fails is told when `shards` asks for it."""
+    def fetch(self, datasets: Iterable[str], progress: Progress | None = None) -> None:
+        """Bring the shards of datasets to this machine, side by side. What fails is told when `shards` asks for it."""
         ...
 
-    def shards(self, data_set: str) -> list[Shard]:
-        """The shards of a data set, fetched if need be, in the order that they are read in. Raises SourceError."""
+    def shards(self, dataset: str) -> list[Shard]:
+        """The shards of a dataset, fetched if need be, in the order that they are read in. Raises SourceError."""
         ...
 
     def provenance(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Source(Protocol):
 
 
 def layout(paths: Iterable[str]) -> dict[str, list[str]]:
-    """The data sets of a collection by the paths of its files, each with those that may be its shards.
+    """The datasets of a collection by the paths of its files, each with those that may be its shards.
 
     Three forms are known: DATASET/shard/*.jsonl, DATASET/*.jsonl and DATASET.jsonl, plain or compressed. Other files
     are no part of it.
@@ -100,18 +100,18 @@ def layout(paths: Iterable[str]) -> dict[str, list[str]]:
     return {name: found[name] for name in sorted(found, key=str.encode)}
 
 
-def in_order(data_set: str, paths: Iterable[str]) -> list[str]:
-    """The shards of a data set in the order that they are read in: bytewise, by their decompressed names.
+def in_order(dataset: str, paths: Iterable[str]) -> list[str]:
+    """The shards of a dataset in the order that they are read in: bytewise, by their decompressed names.
 
     Raises SourceError where there are none, where two are the same shard, or where two forms are mixed.
     """
     ordered = sorted(paths, key=lambda path: (os.fsencode(shard_name(path)), path))
     if not ordered:
-        raise SourceError(f"{data_set}: holds no shard; a shard's name ends in {', '.join(SUFFIXES)}")
+        raise SourceError(f"{dataset}: holds no shard; a shard's name ends in {', '.join(SUFFIXES)}")
     if odd := next((path for path in ordered if not encodable(path)), None):
-        raise SourceError(f"{data_set}: {odd}: the shard's name is not UTF-8; rename it")
+        raise SourceError(f"{dataset}: {odd}: the shard's name is not UTF-8; rename it")
     if len({path.rpartition("/")[0] for path in ordered}) > 1:
-        raise SourceError(f"{data_set}: its shards lie in two places, {ordered[0]} and {ordered[-1]}; remove one")
+        raise SourceError(f"{dataset}: its shards lie in two places, {ordered[0]} and {ordered[-1]}; remove one")
     for one, other in itertools.pairwise(ordered):
         if shard_name(one) == shard_name(other):
             raise SourceError(f"{one} and {other} are the same shard twice; remove one")
@@ -137,16 +137,16 @@ class Folder:
         bare = {path.removesuffix("/shard/") for path in paths if path.endswith("/shard/")}
         return sorted({*layout(paths), *bare}, key=str.encode)
 
-    def listed(self, data_set: str) -> list[Listed]:
+    def listed(self, dataset: str) -> list[Listed]:
         """See Source."""
-        return [Listed(str(shard.path), shard.size) for shard in self.shards(data_set)]
+        return [Listed(str(shard.path), shard.size) for shard in self.shards(dataset)]
 
-    def fetch(self, data_sets: Iterable[str], progress: Progress | None = None) -> None:
+    def fetch(self, datasets: Iterable[str], progress: Progress | None = None) -> None:
         """See Source: they are here."""
 
-    def shards(self, data_set: str) -> list[Shard]:
+    def shards(self, dataset: str) -> list[Shard]:
         """See Source."""
-        paths = in_order(data_set, layout(self._paths(data_set)).get(data_set, ()))
+        paths = in_order(dataset, layout(self._paths(dataset)).get(dataset, ()))
         if not self.follow_links:
             for path in paths:
                 self._refuse_outside(self.root / path)
@@ -155,18 +155,18 @@ class Folder:
         except OSError as exc:
             raise unreadable(exc.filename, exc) from exc
 
-    def _paths(self, data_set: str) -> list[str]:
-        """The files that may be shards of a data set, or of all ("*"), and folders for them; relative to the root."""
+    def _paths(self, dataset: str) -> list[str]:
+        """The files that may be shards of a dataset, or of all ("*"), and folders for them; relative to the root."""
         try:
             with os.scandir(self.root) as entries:
-                top = [e for e in entries if data_set in ("*", e.name, shard_name(e.name).removesuffix(".jsonl"))]
+                top = [e for e in entries if dataset in ("*", e.name, shard_name(e.name).removesuffix(".jsonl"))]
             found = [entry.name for entry in top if entry.is_file()]
             for entry in top:
                 if entry.is_dir() and is_safe(entry.name):
                     found += self._files(entry.name)
                     if (self.root / entry.name / "shard").is_dir():
                         found.append(f"{entry.name}/shard/")
-                        found += self._files(f"{entry.name}/shard", warns=data_set != "*")
+                        found += self._files(f"{entry.name}/shard", warns=dataset != "*")
         except OSError as exc:
             raise SourceError(f"{exc.filename or self.root}: cannot be read: {exc.strerror or exc}") from exc
         return found
@@ -189,12 +189,12 @@ class Folder:
 
 
 def refuse_inside(source: Source, root: Path) -> None:
-    """Raise OutputExists for a place in a data set of the source, where results would be read as shards."""
+    """Raise OutputExists for a place in a dataset of the source, where results would be read as shards."""
     if not isinstance(source, Folder):
         return
     real, home = root.resolve(), source.root.resolve()
     if real != home and real.is_relative_to(home) and real.relative_to(home).parts[0] in source.names():
-        raise OutputExists(f"{root}: lies in a data set that is read, {source.root}: choose another place")
+        raise OutputExists(f"{root}: lies in a dataset that is read, {source.root}: choose another place")
 
 
 def shard_at(path: Path, name: str | None = None) -> Shard:

@@ -33,14 +33,14 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
     real = root.resolve()
     if root.is_file():
         meant = real.parents[2 if real.parent.name == "shard" else 0]
-        raise SourceError(f"{name}: is a file; a source is the folder that holds its data set: {meant}")
+        raise SourceError(f"{name}: is a file; a source is the folder that holds its dataset: {meant}")
     if not root.is_dir():
         raise SourceError(f"{name}: no such folder; {_meant(name)}")
     source = Folder("local", root, follow_links)
     if not source.names():
         below = next(real.glob("*/*/shard"), None)
         hint = f"; is {below.parents[1]} meant?" if below else ""
-        raise SourceError(f"{name}: holds no data set; {LAID_OUT}{hint}")
+        raise SourceError(f"{name}: holds no dataset; {LAID_OUT}{hint}")
     return source
 
 

@@ -6,10 +6,10 @@ write         sequences gathered from spool files into train-*.parquet, row grou
 pages         the bytes of such a file, laid out from arrays
 read          sequences back into arrays, and into a spool file
 manifest      cook.json: what determined the bytes, and what they are; written last
-staging       a data set's folder, whole or not at all
+staging       a dataset's folder, whole or not at all
 replace       what lies there already: up to date, to be replaced, or another's
 dataset_card  README.md of the root: `load_dataset(ROOT, "squad")`, licences, citation
-outputs       a cooked data set, opened again and checked
+outputs       a cooked dataset, opened again and checked
 
 ROOT/
   README.md

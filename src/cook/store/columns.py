@@ -18,7 +18,7 @@ COLUMNS = {
     name: "int8" if name == "loss_mask" else "int32"
     for name in ("input_ids", "labels", "loss_mask", "seq_lengths", "source_shard", "source_line")
 }  # the type of the elements of each column's lists
-DATASET = "dataset"  # the column of a mix that names a sequence's data set
+DATASET = "dataset"  # the column of a mix that names a sequence's dataset
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""README.md of the root: one configuration a data set, so that `load_dataset(ROOT, "squad")` works; licences; citation.
+"""README.md of the root: one configuration a dataset, so that `load_dataset(ROOT, "squad")` works; licences; citation.
 
 It is made anew, under a lock, from the manifests that are there. A README.md that cook did not write is left alone.
 """
@@ -35,7 +35,7 @@ class CardWarning(CookWarning):
 
 
 def cooked(root: Path) -> dict[str, dict[str, Any]]:
-    """The manifests of the data sets that are whole in a root, by name, in bytewise order."""
+    """The manifests of the datasets that are whole in a root, by name, in bytewise order."""
     found = {}
     for path in sorted(root.glob(f"*/{manifest.NAME}"), key=lambda path: str(path).encode()):
         try:
@@ -48,9 +48,9 @@ def cooked(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def refuse_others(root: Path, corpora: bool) -> None:
-    """Raise OutputExists for a root of cooked data sets where corpora would go, and the other way round."""
+    """Raise OutputExists for a root of cooked datasets where corpora would go, and the other way round."""
     if any(("styles" in found) != corpora for found in cooked(root).values()):
-        held, other = ("cooked data sets", "corpora") if corpora else ("corpora", "cooked data sets")
+        held, other = ("cooked datasets", "corpora") if corpora else ("corpora", "cooked datasets")
         raise OutputExists(f"{root}: holds {held}, and takes no {other} beside them: choose another folder")
 
 
@@ -98,7 +98,7 @@ def card(manifests: dict[str, dict[str, Any]]) -> str:
             files = f"{name}/{split}-*{Path(of_split).suffix}"
             yaml += [f"  - split: {split}", f"    path: {json.dumps(files)}"]
     table = [
-        "| data set | sequences | tokens | trained | max length | packing |",
+        "| dataset | sequences | tokens | trained | max length | packing |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, found in packed.items():
@@ -109,7 +109,7 @@ def card(manifests: dict[str, dict[str, Any]]) -> str:
         )
     if len(packed) < len(manifests):
         table = [*table, ""] if packed else []
-        table += ["| data set | texts | letters | pairs in them |", "| --- | --- | --- | --- |"]
+        table += ["| dataset | texts | letters | pairs in them |", "| --- | --- | --- | --- |"]
         for name in names:
             if name not in packed:
                 counts = manifests[name]["counts"]
@@ -133,17 +133,17 @@ def mix_card(found: dict[str, Any]) -> str:
         f"  - split: {split}",
         f"    path: {json.dumps(f'{split}-*.parquet')}",
     ]
-    table = ["| data set | it has | given | tokens | trained |", "| --- | --- | --- | --- | --- |"]
-    for name, counts in found["data_sets"].items():
+    table = ["| dataset | it has | given | tokens | trained |", "| --- | --- | --- | --- | --- |"]
+    for name, counts in found["datasets"].items():
         given = counts["given"]
         table.append(
             f"| {name} | {counts['held']['sequences']:,} | {given['sequences']:,} | {given['tokens']:,} "
             f"| {given['trained_tokens']:,} |"
         )
     about = f"A shuffled mix of packed token sequences with loss masks, for {found['tokenizer']['name']}"
-    which = " `dataset` is the data set that a sequence is of, and `source_shard` counts in its inputs."
+    which = " `dataset` is the dataset that a sequence is of, and `source_shard` counts in its inputs."
     return _page(
-        yaml, "Training sequences, cooked and mixed", about, table, "", split, COLUMNS + which, list(found["data_sets"])
+        yaml, "Training sequences, cooked and mixed", about, table, "", split, COLUMNS + which, list(found["datasets"])
     )
 
 

@@ -8,19 +8,19 @@ from typing import Any
 
 from cook.core.errors import OutputError
 
-MIX, EXPORT, CORPUS = "mix", "export", "corpus"  # the `kind` of a manifest; a data set's has none. A corpus is text
+MIX, EXPORT, CORPUS = "mix", "export", "corpus"  # the `kind` of a manifest; a dataset's has none. A corpus is text
 
 SEQUENCES = (None, MIX)  # kinds that hold sequences
 
 PROMPTS, PARSE = "prompts", "parse"  # of the loop: they hold no sequences
 
 NAMES: Mapping[str | None, str] = {
-    None: "a data set",
+    None: "a dataset",
     MIX: "a mix",
     EXPORT: "an export, for a trainer",
     CORPUS: "a corpus as text",
     PROMPTS: "what `cook prompts` keeps beside a file of prompts",
-    PARSE: "a data set that `cook parse` wrote",
+    PARSE: "a dataset that `cook parse` wrote",
 }
 INSTEAD: Mapping[str | None, str] = {
     EXPORT: "pass what it was made from",
@@ -34,16 +34,16 @@ SKIPPED_NAME = "skipped.jsonl"
 SIDE = ".cook"  # what the folder beside a file of prompts adds to its name
 
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
-DETERMINING = ("format_version", "data_set", "recipe", "tokenizer", "inputs")
+DETERMINING = ("format_version", "dataset", "recipe", "tokenizer", "inputs")
 MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
-CORPUS_DETERMINING = ("format_version", "kind", "data_set", "recipe", "inputs")
+CORPUS_DETERMINING = ("format_version", "kind", "dataset", "recipe", "inputs")
 EXPORT_DETERMINING = ("format_version", "kind", "export", "tokenizer", "source")
 PROMPTS_DETERMINING = ("format_version", "kind", "prompts", "tokenizer", "inputs", "previous")
 PARSE_DETERMINING = ("format_version", "kind", "parse", "prompts", "inputs")
 
 # What those who read a manifest count on: fields and types, `int` for counts; of a list, each of its rows.
 SHAPE: dict[str, Any] = {
-    "data_set": str,
+    "dataset": str,
     "recipe": {"max_length": int, "packing": str},
     "tokenizer": {"name": str},
     "inputs": [{"name": str, "bytes": int, "sha256": str}],
@@ -59,7 +59,7 @@ MIX_SHAPE: dict[str, Any] = {
     "mix": {"seed": int, "split": str},
     "tokenizer": SHAPE["tokenizer"],
     "sources": [{"name": str, "sha256": str}],
-    "data_sets": dict,
+    "datasets": dict,
     "outputs": SHAPE["outputs"],
     "counts": dict.fromkeys(("sequences", "tokens", "trained_tokens"), int),
 }
@@ -90,7 +90,7 @@ PARSE_SHAPE: dict[str, Any] = {
     "counts": {**dict.fromkeys(("entries", "pairs", "failed", "missing"), int), "left_out": dict[str, int]},
 }
 CORPUS_SHAPE: dict[str, Any] = {
-    "data_set": str,
+    "dataset": str,
     "recipe": {"seed": int, "format": str, "styles": str},
     "inputs": SHAPE["inputs"],
     "outputs": SHAPE["outputs"],

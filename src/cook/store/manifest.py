@@ -1,4 +1,4 @@
-"""cook.json: what determined a data set's bytes, what they are, and a sha256 over all of that.
+"""cook.json: what determined a dataset's bytes, what they are, and a sha256 over all of that.
 
 The manifest is the commit record of an output: it is written last, and a folder without it is not cooked. It holds no
 clock, host or path: the same recipe and inputs give the same manifest. Its form is canonical: UTF-8, keys sorted,
@@ -61,7 +61,7 @@ def sealed(folder: Path) -> dict[str, Any] | None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a data set's folder, checked by its own sha256 and format version. Raises OutputError."""
+    """The manifest of a dataset's folder, checked by its own sha256 and format version. Raises OutputError."""
     path = folder / NAME
     try:
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A cooked data set or a mix, opened again: refused unless its manifest is whole and its files are those it names."""
+"""A cooked dataset or a mix, opened again: refused unless its manifest is whole and its files are those it names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cook.core.files import sha256_of
 from cook.store import kinds, manifest
 from cook.store.columns import COLUMNS
 from cook.store.kinds import SIDE
-from cook.store.read import read_columns, read_data_sets
+from cook.store.read import read_columns, read_datasets
 from cook.store.staging import aside
 
 Ints = npt.NDArray[np.int32]
@@ -38,7 +38,7 @@ class Sequence(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Cooked:
-    """A data set, a mix or an export on disk whose files are known to be those of its manifest."""
+    """A dataset, a mix or an export on disk whose files are known to be those of its manifest."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -55,17 +55,17 @@ class Cooked:
             if output.get("split") == split:
                 path = self.folder / output["name"]
                 mixed = self.manifest.get("kind") == kinds.MIX
-                names = read_data_sets(path) if mixed else itertools.repeat([])
+                names = read_datasets(path) if mixed else itertools.repeat([])
                 for columns, named in zip(read_columns(path), names, strict=False):
                     flat = [columns[name] for name in COLUMNS]
                     for row in range(len(flat[0][1]) - 1):
                         fields: list[Any] = [values[offsets[row] : offsets[row + 1]] for values, offsets in flat]
-                        fields.append(named[row] if mixed else self.manifest["data_set"])
+                        fields.append(named[row] if mixed else self.manifest["dataset"])
                         yield Sequence(*fields)
 
 
 def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
-    """Open the folder of a data set, a mix or an export, after checking each file's size, and its sha256 if `hashes`.
+    """Open the folder of a dataset, a mix or an export, after checking each file's size, and its sha256 if `hashes`.
 
     Raises OutputError, naming what is missing or damaged.
     """
@@ -97,7 +97,7 @@ class DepthWarning(CookWarning):
 
 
 def cooked_folders(path: Path) -> list[Path]:
-    """The folder of a data set or of a mix; or, of a ROOT, those in it. Raises OutputError where nothing is cooked."""
+    """The folder of a dataset or of a mix; or, of a ROOT, those in it. Raises OutputError where nothing is cooked."""
     if not path.exists() and aside(path.parent, path.name).exists():
         return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
     if (path / manifest.NAME).exists():
@@ -115,7 +115,7 @@ def cooked_folders(path: Path) -> list[Path]:
     if not found and not os.path.lexists(path):
         raise OutputError(f"{path}: no such folder")
     if not found and path.is_file():
-        raise OutputError(f"{path}: is a file; pass the folder of a data set or of a mix, or a ROOT of them")
+        raise OutputError(f"{path}: is a file; pass the folder of a dataset or of a mix, or a ROOT of them")
     if not found:
         raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
     return found

@@ -27,7 +27,7 @@ Lists = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]  # values, flat, and the 
 
 @dataclasses.dataclass(frozen=True)
 class UnpackJob:
-    """The work on one file of a cooked data set; picklable."""
+    """The work on one file of a cooked dataset; picklable."""
 
     path: str
     spool: str
@@ -114,8 +114,8 @@ def read_wanted(
         yield wanted[begin : begin + table.num_rows], columns_of(table)
 
 
-def read_data_sets(path: str | os.PathLike[str]) -> Iterator[list[str]]:
-    """The data set of each row of a mix's file, row group by row group. Raises OutputError."""
+def read_datasets(path: str | os.PathLike[str]) -> Iterator[list[str]]:
+    """The dataset of each row of a mix's file, row group by row group. Raises OutputError."""
     for _, table in _row_groups(path, [DATASET]):
         yield table.column(DATASET).to_pylist()
 

@@ -18,14 +18,14 @@ from cook.store import dataset_card, kinds, manifest
 from cook.store.outputs import read_cooked
 
 KINDS = {
-    None: "a cooked data set",
+    None: "a cooked dataset",
     kinds.MIX: "a mix",
     kinds.EXPORT: "an export",
     kinds.CORPUS: "a corpus",
     kinds.PROMPTS: "of prompts",
-    kinds.PARSE: "a data set that was parsed",
+    kinds.PARSE: "a dataset that was parsed",
 }
-NOUNS = {None: "result", kinds.PROMPTS: "file of prompts", kinds.PARSE: "data set"}  # else the kind itself
+NOUNS = {None: "result", kinds.PROMPTS: "file of prompts", kinds.PARSE: "dataset"}  # else the kind itself
 VERBS = {None: "cook", kinds.PROMPTS: "write", kinds.CORPUS: "write"}
 
 

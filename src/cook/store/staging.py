@@ -1,8 +1,8 @@
-"""A data set's folder, whole or not at all.
+"""A dataset's folder, whole or not at all.
 
 Files are written into a staging folder beside it, under ROOT/.cook/, and fsynced; one rename publishes it. Over an
 older result the two folders are exchanged in one step where the kernel can; else by two renames, and what a kill
-between them leaves is put back by the next cook. A lock keeps two runs from cooking the same data set into one ROOT.
+between them leaves is put back by the next cook. A lock keeps two runs from cooking the same dataset into one ROOT.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WORK = ".cook"  # ROOT/.cook: staging folders and locks, gone when nothing is be
 
 @contextlib.contextmanager
 def staging(root: Path, name: str) -> Iterator[Path]:
-    """An empty folder to write a data set into, for the time of a with block, alone. Raises OutputError.
+    """An empty folder to write a dataset into, for the time of a with block, alone. Raises OutputError.
 
     What is left in it when the block ends is removed.
     """
@@ -40,7 +40,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     except OSError as exc:
         raise unwritable(root, exc) from exc
     try:
-        with locked(work / f"{name}.lock", f"{root / name}: another run is cooking this data set into this folder"):
+        with locked(work / f"{name}.lock", f"{root / name}: another run is cooking this dataset into this folder"):
             folder = work / name
             try:
                 recover(root, name)
@@ -97,7 +97,7 @@ def tidy(root: Path) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Clear what killed runs left of any data set."""
+    """Clear what killed runs left of any dataset."""
     left_behind = list[Path]()
     if not owned.plain_folder(root / WORK):
         return

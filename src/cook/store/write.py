@@ -9,7 +9,7 @@
 | source_shard | list<int32> | for each example, the index of its shard in the manifest's inputs |
 | source_line | list<int32> | for each example, its line in that shard, from 1 |
 
-A mix has one more: dataset (string), the data set that the sequence is of.
+A mix has one more: dataset (string), the dataset that the sequence is of.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class FileJob(NamedTuple):
     """PLACED, in plan order."""
     starts: npt.NDArray[np.int64]
     """Sequence i holds examples[starts[i]:starts[i + 1]]; one more than there are sequences."""
-    data_sets: tuple[str, ...] | None = None
-    """For a mix, the data set of each sequence."""
+    datasets: tuple[str, ...] | None = None
+    """For a mix, the dataset of each sequence."""
 
     def __str__(self) -> str:
         return self.path
@@ -70,10 +70,10 @@ def write_file(job: FileJob) -> FileDone:
     try:
         with mapped_files(job.spools) as spools, open(job.path, "wb") as file:
             hashed = _Hashed(file)
-            writer = pages.Writer(hashed, COLUMNS, [] if job.data_sets is None else [DATASET])
+            writer = pages.Writer(hashed, COLUMNS, [] if job.datasets is None else [DATASET])
             for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
                 lists = _row_group(job, spools, first, last)
-                writer.write(lists, [] if job.data_sets is None else [job.data_sets[first:last]])
+                writer.write(lists, [] if job.datasets is None else [job.datasets[first:last]])
             writer.close()
             file.flush()
             os.fsync(file.fileno())
@@ -118,7 +118,7 @@ SPARE_FILES = 512  # for all else that the process has open, this work in other 
 
 
 def _allow_files(count: int) -> None:
-    """Raise the process's own limit of open files, as far as it may: a data set of 10 GB has a thousand spools."""
+    """Raise the process's own limit of open files, as far as it may: a dataset of 10 GB has a thousand spools."""
     with _limits:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = soft + count if count + SPARE_FILES > soft else soft

@@ -10,7 +10,7 @@
       |
     pair_parser     what a model wrote -> its pairs, and what of it is none          (pure)
       |
-    answer_files    answers + waiting entries -> a data set of a collection, which can be cooked, or be continued
+    answer_files    answers + waiting entries -> a dataset of a collection, which can be cooked, or be continued
 
 Generation itself is another program's: vLLM, or whatever speaks the OpenAI batch format.
 """

@@ -1,4 +1,4 @@
-"""Answers + the entries that wait for them -> a data set of a collection, which can be cooked, or be continued.
+"""Answers + the entries that wait for them -> a dataset of a collection, which can be cooked, or be continued.
 
     answers   lines of text or of a batch's results, in any order  -> where the answer to each prompt stands
     entries   in their own order, each with its answer's pairs      -> COLLECTION/NAME/shard/*.jsonl
@@ -59,7 +59,7 @@ NONE = 0  # of a prompt for which no line has been found
 
 
 class Parsed(Outcome):
-    """A data set that is parsed."""
+    """A dataset that is parsed."""
 
 
 def parse(
@@ -74,7 +74,7 @@ def parse(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Parsed:
-    """Parse a model's answers into the data set `to`, COLLECTION/NAME: all that `cook parse` does from a shell.
+    """Parse a model's answers into the dataset `to`, COLLECTION/NAME: all that `cook parse` does from a shell.
 
     `prompts` is the file that `cook.prompts` wrote, whose contexts and templates count; without it each line of
     `answers` must have its context. Where several lines answer one prompt, the first that did not fail counts.
@@ -85,7 +85,7 @@ def parse(
     begun = time.perf_counter()
     to = Path(to)
     if not catalog.is_safe(to.name):
-        raise RecipeError(f"to: {str(to)!r} cannot name a data set; pass COLLECTION/NAME")
+        raise RecipeError(f"to: {str(to)!r} cannot name a dataset; pass COLLECTION/NAME")
     if isinstance(fields, dict):
         if unknown := [name for name in fields if name not in AnswerFields._fields]:
             raise RecipeError(f"fields: there is no {unknown[0]!r}; there are {', '.join(AnswerFields._fields)}")
@@ -138,7 +138,7 @@ class _Asked:
 
 
 class _Parsing:
-    """The work on one data set."""
+    """The work on one dataset."""
 
     def __init__(
         self, paths: list[Path], asked: _Asked | None, parser: Parser, fields: AnswerFields, settings: dict[str, Any]
@@ -168,7 +168,7 @@ class _Parsing:
         }
 
     def write(self, to: Path, overwrite: bool, progress: Progress) -> tuple[dict[str, Any], bool]:
-        """Write the data set's folder; its manifest, and whether it was there already."""
+        """Write the dataset's folder; its manifest, and whether it was there already."""
         old = older(to, self.head, kinds.PARSE_DETERMINING, overwrite)
         if old is not None:
             return old, True

@@ -4,7 +4,7 @@ N texts in M rounds are N/M groups of M, rounded up: round r has the r-th run of
 round goes on where the i-th of the round before ended. That is the chain i. What a text gets of its chain is all of it
 back to the last break, or nothing. There is a break where an entry got no pairs, or was asked for without those before.
 
-Rows of a data set that was parsed hold this: `chain`, `inherit_from_prev` (it was asked for with what is before it in
+Rows of a dataset that was parsed hold this: `chain`, `inherit_from_prev` (it was asked for with what is before it in
 its chain, and got pairs) and `followed_by_next` (it was before the next one when that was asked for).
 """
 
@@ -51,9 +51,9 @@ class UnansweredWarning(CookWarning):
 
 
 class Previous:
-    """The data set that the answers of the round before were parsed into, its files checked.
+    """The dataset that the answers of the round before were parsed into, its files checked.
 
-    Raises OutputError for what is no such data set, or is damaged.
+    Raises OutputError for what is no such dataset, or is damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -47,7 +47,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True) -> datasets.Dataset:
-    """Open a split of the folder of a data set, a mix or a corpus, after `read_cooked`'s checks, as a datasets.Dataset.
+    """Open a split of the folder of a dataset, a mix or a corpus, after `read_cooked`'s checks, as a datasets.Dataset.
 
     Its columns are those of the files (`cook.store.write`; of text, `cook.corpora.text_files`). It is mapped from
     `datasets`' own cache, not held in memory. Raises OutputError, naming what is missing or damaged, also where there

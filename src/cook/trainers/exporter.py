@@ -1,4 +1,4 @@
-"""Exports: a cooked data set or a mix -> a folder of another trainer's files, whole or not at all.
+"""Exports: a cooked dataset or a mix -> a folder of another trainer's files, whole or not at all.
 
     open       the folder, its files checked by their hashes
     write      each cooked file into the target's, row group by row group     (one file a job)
@@ -74,7 +74,7 @@ def export(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write a cooked data set or a mix as another trainer reads it, into `to`: all that `cook export` does.
+    """Write a cooked dataset or a mix as another trainer reads it, into `to`: all that `cook export` does.
 
     `attention` is for the target hf alone: "isolated" (the default) has positions begin again at each example,
     "few-shot" has them run through the sequence. `tokenizer` is for jsonl alone; None: the one of the manifest.
@@ -201,8 +201,8 @@ def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
         },
         "tokenizer": made["tokenizer"],
         "source": {
-            "kind": "mix" if mixed else "data set",
-            "name": ", ".join(row["name"] for row in made["sources"]) if mixed else made["data_set"],
+            "kind": "mix" if mixed else "dataset",
+            "name": ", ".join(row["name"] for row in made["sources"]) if mixed else made["dataset"],
             "sha256": manifest.digest(made),
         },
     }

@@ -10,7 +10,7 @@ import orjson
 
 from cook.core.errors import unwritable
 from cook.core.files import sync
-from cook.store.read import read_data_sets
+from cook.store.read import read_datasets
 from cook.tokenizer.engines.hf import HfEngine
 from cook.tokenizer.loading import reference_engine
 from cook.trainers.job import Done, Job
@@ -23,7 +23,7 @@ def write(job: Job) -> Done:
     engine = reference_engine(job.settings.tokenizer)
     path = job.path(".jsonl")
     done = Done((path,))
-    names = read_data_sets(job.source) if job.mixed else itertools.repeat([])
+    names = read_datasets(job.source) if job.mixed else itertools.repeat([])
     try:
         with path.open("wb") as file:
             for rows, named in zip(read_rows(job.source), names, strict=job.mixed):

@@ -134,7 +134,7 @@ def write_parquet(job: Job) -> Done:
 
 
 def write_arrow(job: Job) -> Done:
-    """One Arrow file of a data set as save_to_disk writes it. Raises OutputError."""
+    """One Arrow file of a dataset as save_to_disk writes it. Raises OutputError."""
     import pyarrow as pa
 
     folder = Path(job.out) / job.settings.split

@@ -137,7 +137,7 @@ Silently wrong:
 """
 
 MEGATRON_BRIDGE = """\
-Read by Megatron-Bridge's packed Parquet data set (*.idx.parquet), in versions later than 0.3.1, which read .npy alone;
+Read by Megatron-Bridge's packed Parquet dataset (*.idx.parquet), in versions later than 0.3.1, which read .npy alone;
 a row a sequence: `input_ids`, `loss_mask`, `seq_start_id` (where examples begin; the first is 0, the end is not named).
 
 ```python
@@ -199,7 +199,7 @@ For reading, not for training: a line a sequence.
 
 - `text`: all of it, special tokens as they are written; inputs and outputs are decoded apart, as they were encoded.
 - `spans`: where trained text begins and ends in it, in characters, as Python counts them: `text[begin:end]`.
-- `dataset`: of a mix, the data set that the sequence is of.
+- `dataset`: of a mix, the dataset that the sequence is of.
 
 Silently wrong: encoding `text` again. Its ids would differ where inputs and outputs meet, and control tokens in the
 text would be forged.

@@ -1,6 +1,6 @@
 """What is cooked, to look at: in a terminal, as JSON, and as a page.
 
-outputs      a path -> the data sets and mixes that are there; one sequence of them; the shards' names
+outputs      a path -> the datasets and mixes that are there; one sequence of them; the shards' names
 parts        a sequence -> its examples, and their context, trained text and special tokens, decoded
 visible      text -> text in which nothing is invisible and nothing commands a terminal
 showing      which sequence is asked for -> Shown; as JSON                        (`cook show`)

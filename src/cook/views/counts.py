@@ -22,7 +22,7 @@ from cook.store.outputs import Sequence
 from cook.views.outputs import Output, row_of
 from cook.views.parts import Reader
 
-ENTRIES = 20_000  # of a data set, whose pairs are counted
+ENTRIES = 20_000  # of a dataset, whose pairs are counted
 COLUMNS = tuple(name for name in columns_module.COLUMNS if name != "labels")
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # multiplied by it, numbers that follow one another lie far apart
 Ints = npt.NDArray[np.int64]
@@ -92,11 +92,11 @@ def tally(output: Output, reader: Reader | None, samples: int, seed: int, progre
         for file in output.files(split):
             path = output.folder / file["name"]
             output.check_schema(path)
-            data_sets = read.read_data_sets(path) if output.mixed else None
+            datasets = read.read_datasets(path) if output.mixed else None
             for columns in read.read_columns(path, COLUMNS):
                 rows = len(columns["input_ids"][1]) - 1
                 output.check_rows(path, columns)
-                names = next(data_sets) if data_sets else [output.name] * rows
+                names = next(datasets) if datasets else [output.name] * rows
                 _count(made, columns)
                 if pairs:
                     pairs.count(columns)

@@ -46,7 +46,7 @@ class Reported:
 
     page: Path
     bytes: int
-    data_sets: tuple[str, ...]
+    datasets: tuple[str, ...]
     samples: int
     """Sequences that can be looked at in it."""
 
@@ -104,7 +104,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A data set or a mix of the page."""
+    """A dataset or a mix of the page."""
 
     output: Output
     name: str
@@ -131,7 +131,7 @@ def report(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Reported:
-    """Write a page on a data set, a mix, or the data sets of a ROOT; a page that is there is replaced.
+    """Write a page on a dataset, a mix, or the datasets of a ROOT; a page that is there is replaced.
 
     Any other file is with `overwrite`, but none of a source or of an output, and no link.
 
@@ -195,7 +195,7 @@ def _section(output: Output, tallied: Tally, reader: Reader | None, room: int) -
     counts, fields = output.manifest["counts"], output.manifest
     tokens, sequences = counts["tokens"], counts["sequences"]
     if output.mixed:
-        full = sum(given["given"]["sequences"] * output.max_length(name) for name, given in fields["data_sets"].items())
+        full = sum(given["given"]["sequences"] * output.max_length(name) for name, given in fields["datasets"].items())
     else:
         full = sequences * output.max_length(output.name)
     counts = {"examples": tallied.example_tokens.total, **counts}
@@ -219,7 +219,7 @@ def _told_pairs(output: Output, tallied: Tally, reader: Reader | None) -> str:
     if tallied.pairs_per_entry is not None:
         return ""
     if output.mixed:
-        return "Pairs per entry are on the pages of the data sets that this is mixed from."
+        return "Pairs per entry are on the pages of the datasets that this is mixed from."
     if reader is None:
         return "Pairs per entry were not counted: that takes the tokenizer, which no samples, no need."
     if "styles" in output.manifest:
@@ -301,18 +301,18 @@ def _spread(lengths: Lengths, unit: str) -> str:
 
 
 def _overview(sections: list[Section]) -> Iterator[Plot]:
-    """Plots that compare; of a mix, its data sets."""
+    """Plots that compare; of a mix, its datasets."""
     if len(sections) > 1:
         names = [each.name for each in sections]
         counts = [each.counts for each in sections]
     elif sections[0].output.mixed:
-        told = sections[0].output.manifest["data_sets"]
+        told = sections[0].output.manifest["datasets"]
         names, counts = list(told), [each["given"] for each in told.values()]
     else:
         return
     trained = [row["trained_tokens"] for row in counts]
     rest = [row["tokens"] - row["trained_tokens"] for row in counts]
-    caption = "Tokens by data set: trained, then the rest"
+    caption = "Tokens by dataset: trained, then the rest"
     yield Plot(_trusted(plots.bars(names, {"trained": trained, "context": rest}, caption, "tokens")), caption)
     caption = "Trained share of tokens"
     shares = [row["trained_tokens"] / max(1, row["tokens"]) for row in counts]

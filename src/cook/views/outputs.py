@@ -22,7 +22,7 @@ VERIFY = "`cook verify` says what is wrong"
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """A data set or a mix on disk."""
+    """A dataset or a mix on disk."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -34,19 +34,19 @@ class Output:
 
     @property
     def name(self) -> str:
-        """The data set's name; of a mix, its folder's."""
-        return self.folder.resolve().name if self.mixed else str(self.manifest["data_set"])
+        """The dataset's name; of a mix, its folder's."""
+        return self.folder.resolve().name if self.mixed else str(self.manifest["dataset"])
 
     @property
     def is_text(self) -> bool:
         """Whether it is a corpus as text."""
         return self.manifest.get("kind") == CORPUS
 
-    def is_corpus(self, data_set: str) -> bool:
-        """Whether the sequences of a data set are of a corpus, in which a text may be cut into pieces."""
+    def is_corpus(self, dataset: str) -> bool:
+        """Whether the sequences of a dataset are of a corpus, in which a text may be cut into pieces."""
         if not self.mixed:
             return "styles" in self.manifest
-        return any(row["name"] == data_set and row.get("corpus") for row in self.manifest["sources"])
+        return any(row["name"] == dataset and row.get("corpus") for row in self.manifest["sources"])
 
     @property
     def splits(self) -> list[str]:
@@ -64,15 +64,15 @@ class Output:
         """How many there are."""
         return sum(int(row["rows"]) for row in self.files(split))
 
-    def numbers_of(self, split: str, data_set: str) -> list[int]:
-        """Of a mix: which of its sequences are of a data set. Raises OutputError, RecipeError."""
+    def numbers_of(self, split: str, dataset: str) -> list[int]:
+        """Of a mix: which of its sequences are of a dataset. Raises OutputError, RecipeError."""
         names = (
             name
             for file in self.files(split)
-            for names in read.read_data_sets(self.folder / file["name"])
+            for names in read.read_datasets(self.folder / file["name"])
             for name in names
         )
-        return [number for number, name in enumerate(names) if name == data_set]
+        return [number for number, name in enumerate(names) if name == dataset]
 
     def sequence(self, split: str, number: int) -> Sequence:
         """A sequence, by its number from 0; only its row group is read. Raises OutputError."""
@@ -98,7 +98,7 @@ class Output:
         at = int(np.flatnonzero(flags)[0])
         name = self.name
         if self.mixed:
-            name = next(itertools.islice(itertools.chain.from_iterable(read.read_data_sets(path)), row, None))
+            name = next(itertools.islice(itertools.chain.from_iterable(read.read_datasets(path)), row, None))
         return row_of(columns, at, name)
 
     def check_schema(self, path: Path) -> None:
@@ -129,15 +129,15 @@ class Output:
         ):
             raise OutputError(f"{path}: holds rows that cook does not write; {VERIFY}")
 
-    def max_length(self, data_set: str) -> int:
-        """The most tokens that a sequence of a data set was allowed."""
+    def max_length(self, dataset: str) -> int:
+        """The most tokens that a sequence of a dataset was allowed."""
         if not self.mixed:
             return int(self.manifest["recipe"]["max_length"])
-        return int(next(row["max_length"] for row in self.manifest["sources"] if row["name"] == data_set))
+        return int(next(row["max_length"] for row in self.manifest["sources"] if row["name"] == dataset))
 
     @functools.cached_property
     def shards(self) -> dict[str, list[str]]:
-        """The shards' names, by data set. A mix's data sets are looked for beside it; where one is not, none."""
+        """The shards' names, by dataset. A mix's datasets are looked for beside it; where one is not, none."""
         if not self.mixed:
             return {self.name: [row["name"] for row in self.manifest["inputs"]]}
         return {row["name"]: self._shards_of(row) for row in self.manifest["sources"]}
@@ -153,16 +153,16 @@ class Output:
                 return [row["name"] for row in found["inputs"]]
         return []
 
-    def place(self, data_set: str, shard: int, line: int) -> str:
-        """Where an example came from: FILE:LINE; of a mix whose data sets are not found, the shard's number."""
-        names = self.shards.get(data_set) or []
+    def place(self, dataset: str, shard: int, line: int) -> str:
+        """Where an example came from: FILE:LINE; of a mix whose datasets are not found, the shard's number."""
+        names = self.shards.get(dataset) or []
         return f"{names[shard]}:{line}" if 0 <= shard < len(names) else f"shard {shard}:{line}"
 
 
-def row_of(columns: dict[str, read.Lists], row: int, data_set: str) -> Sequence:
+def row_of(columns: dict[str, read.Lists], row: int, dataset: str) -> Sequence:
     """A row of a row group."""
     fields = {name: values[offsets[row] : offsets[row + 1]] for name, (values, offsets) in columns.items()}
-    return Sequence(**fields, dataset=data_set)
+    return Sequence(**fields, dataset=dataset)
 
 
 def outputs(path: Path, kinds: tuple[str | None, ...] = SEQUENCES) -> list[Output]:

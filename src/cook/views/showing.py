@@ -37,7 +37,7 @@ class Shown:
     def as_dict(self, tokens: bool = False) -> dict[str, Any]:
         """For machines."""
         return {
-            "data_set": self.sequence.dataset,
+            "dataset": self.sequence.dataset,
             "folder": str(self.output.folder),
             "mix": self.output.mixed,
             "split": self.split,
@@ -78,27 +78,27 @@ def _whole(text: str) -> str:
 def show(
     path: str | os.PathLike[str],
     *,
-    data_set: str | None = None,
+    dataset: str | None = None,
     split: str = "train",
     sequence: int | None = None,
     draw: bool = False,
     seed: int | None = None,
     tokenizer: str | None = None,
 ) -> Shown | ShownText:
-    """A sequence of a data set, of a mix, or of a ROOT: the first, the one asked for, or with `draw` one at random.
+    """A sequence of a dataset, of a mix, or of a ROOT: the first, the one asked for, or with `draw` one at random.
 
     Of a corpus as text it is one of its texts.
 
-    Numbers count from 0; with `data_set` of a mix, among that data set's sequences in it. One `seed` draws the same
+    Numbers count from 0; with `dataset` of a mix, among that dataset's sequences in it. One `seed` draws the same
     sequence of the same output.
 
     Raises RecipeError for what is asked and is not there, OutputError for what cannot be read, TokenizerError.
     """
     refuse_empty(path=path, tokenizer=tokenizer)
-    found = _asked(outputs(Path(path), (*SEQUENCES, kinds.CORPUS)), Path(path), data_set, sequence is not None)
+    found = _asked(outputs(Path(path), (*SEQUENCES, kinds.CORPUS)), Path(path), dataset, sequence is not None)
     if draw:
         seed = secrets.randbelow(1 << 31) if seed is None else seed
-        counts = [len(_numbers(each, split, data_set)) for each in found]
+        counts = [len(_numbers(each, split, dataset)) for each in found]
         if not sum(counts):
             raise RecipeError(f"{path}: {split} holds no sequence")
         number = random.Random(seed).randrange(sum(counts))  # noqa: S311 - draws a sample, guards nothing
@@ -106,7 +106,7 @@ def show(
         output, number = found[index], number - sum(counts[:index])
     else:
         output, number = found[0], sequence or 0
-    numbers = _numbers(output, split, data_set)
+    numbers = _numbers(output, split, dataset)
     if not numbers:
         raise RecipeError(f"{output.folder}: {split} holds no sequence")
     if not 0 <= number < len(numbers):
@@ -122,23 +122,23 @@ def show(
     return Shown(output, split, numbers[number], output.sequences(split), seed, row, examples, reader)
 
 
-def _asked(found: list[Output], path: Path, data_set: str | None, numbered: bool) -> list[Output]:
+def _asked(found: list[Output], path: Path, dataset: str | None, numbered: bool) -> list[Output]:
     """The outputs that a sequence may be of. Raises RecipeError."""
     names = [each.name for each in found]
-    if data_set is None:
+    if dataset is None:
         if numbered and len(found) > 1:
             raise RecipeError(f"dataset: {path} holds {', '.join(names)}: name the one that the sequence is of")
         return [each for each in found if not each.mixed] or found
-    by_name = [each for each in found if each.name.lower() == data_set.lower()]
-    if len(found) == 1 and found[0].mixed and data_set in found[0].shards:
+    by_name = [each for each in found if each.name.lower() == dataset.lower()]
+    if len(found) == 1 and found[0].mixed and dataset in found[0].shards:
         return found
     if not by_name:
         held = list(found[0].shards) if len(found) == 1 and found[0].mixed else names
-        raise RecipeError(f"dataset: {path} holds no {data_set}; it holds {', '.join(held)}")
-    return [each for each in by_name if each.name == data_set] or by_name
+        raise RecipeError(f"dataset: {path} holds no {dataset}; it holds {', '.join(held)}")
+    return [each for each in by_name if each.name == dataset] or by_name
 
 
-def _numbers(output: Output, split: str, data_set: str | None) -> range | list[int]:
-    if output.mixed and data_set in output.shards:
-        return output.numbers_of(split, str(data_set))
+def _numbers(output: Output, split: str, dataset: str | None) -> range | list[int]:
+    if output.mixed and dataset in output.shards:
+        return output.numbers_of(split, str(dataset))
     return range(output.sequences(split))

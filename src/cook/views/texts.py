@@ -39,7 +39,7 @@ class ShownText:
     def as_dict(self, tokens: bool = False) -> dict[str, Any]:  # noqa: ARG002 - a text has none
         """For machines."""
         return {
-            "data_set": self.output.name,
+            "dataset": self.output.name,
             "folder": str(self.output.folder),
             "split": self.split,
             "text_number": self.number,

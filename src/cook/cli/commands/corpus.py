@@ -24,7 +24,7 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
 
 @click.command("corpus")
 @click.argument("collection", metavar="COLLECTION", type=PLACE)
-@click.option("--to", metavar="DIR", type=PLACE, required=True, help="Folder that gets a folder a data set.")
+@click.option("--to", metavar="DIR", type=PLACE, required=True, help="Folder that gets a folder a dataset.")
 @click.option("-d", "--dataset", "datasets", multiple=True, metavar="NAME", help="Only this one; repeatable.  [all]")
 @click.option("--styles", metavar="FILE", type=Place(dir_okay=False), help="YAML that replaces or extends styles.")
 @click.option(
@@ -66,7 +66,7 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]",
 )
 @click.option("--fields", type=keys, metavar="NAME=KEY,…", help="Keys of a line that differ; as for cooking.")
-@click.option("--limit", type=int, metavar="N", help="Only the first N entries of each data set.")
+@click.option("--limit", type=int, metavar="N", help="Only the first N entries of each dataset.")
 @click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")

@@ -15,9 +15,9 @@ from cook.cli.printing import echo, print_json
 @click.argument("b", type=PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def diff_command(a: str, b: str, as_json: bool) -> None:
-    """Say what changed from A to B: each a data set's folder, a ROOT, a mix, or a fingerprint's file.
+    """Say what changed from A to B: each a dataset's folder, a ROOT, a mix, or a fingerprint's file.
 
-    Corpora as text are compared by their texts, packed ones by pieces, prompts and parsed data sets by lines.
+    Corpora as text are compared by their texts, packed ones by pieces, prompts and parsed datasets by lines.
 
     Exit code 0: the same sequences, by the same recipe, of the same shards; 4: something differs.
     """
@@ -26,9 +26,9 @@ def diff_command(a: str, b: str, as_json: bool) -> None:
 
     found = diff(a, b)
     if as_json:
-        print_json({"same": found.same, "data_sets": found.data_sets})
+        print_json({"same": found.same, "datasets": found.datasets})
     else:
-        for name, told in found.data_sets.items():
+        for name, told in found.datasets.items():
             echo(*(f"{name}: {line}" for line in told))
         if found.same:
             echo("same", err=True)

@@ -36,7 +36,7 @@ TARGETS = ("trl", "hf", "llama-factory", "axolotl", "torchtune", "megatron-bridg
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
 def command(folder: str, target: str, to: str, as_json: bool, quiet: bool, **settings: Any) -> None:
-    """Write the data set or mix in DIR as another trainer reads it.
+    """Write the dataset or mix in DIR as another trainer reads it.
 
     The new folder has a USE.md: the trainer's settings that make it right, and those that silently make it wrong.
     """

@@ -21,7 +21,7 @@ from cook.read import sources
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(what: str, source: str | None, as_json: bool) -> None:
-    """List the data sets of the catalog or of a source, or the tokenizers that work offline."""
+    """List the datasets of the catalog or of a source, or the tokenizers that work offline."""
     if what == "tokenizers" and source:
         raise click.UsageError("--source goes with datasets")
     rows = tokenizers() if what == "tokenizers" else datasets(source)
@@ -66,7 +66,7 @@ def clear(cache: str | None) -> None:
 
 
 def datasets(source: str | None) -> list[dict[str, Any]]:
-    """The catalog's data sets with their licences, or those that a source holds with their size. Raises SourceError."""
+    """The catalog's datasets with their licences, or those that a source holds with their size. Raises SourceError."""
     if source is None:
         return [{"name": row.name, "licence": row.licence, "asks": row.duty} for row in catalog.CATALOG]
     opened = sources.open_source(source)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "asked",
     metavar="NAME=X,…",
     multiple=True,
-    help="Factors on the data sets' sizes; 0 leaves one out.  [1 each]",
+    help="Factors on the datasets' sizes; 0 leaves one out.  [1 each]",
 )
 @click.option("--sequences", type=int, metavar="N", help="So many in all, in proportion to size times weight.")
 @click.option("--seed", type=int, default=0, metavar="N", help="Of the choice and the shuffle.  [0]")
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
 def command(root: str, to: str, asked: tuple[str, ...], as_json: bool, quiet: bool, **settings: Any) -> None:
-    """Mix the cooked data sets in ROOT into one shuffled stream of sequences.
+    """Mix the cooked datasets in ROOT into one shuffled stream of sequences.
 
-    By default each sequence of each data set is in it once. A weight of 2 takes a data set's sequences twice, 0.5 a
+    By default each sequence of each dataset is in it once. A weight of 2 takes a dataset's sequences twice, 0.5 a
     seeded half of them; with --sequences the weights share out that many.
     """
     from cook.core.progress import bars
@@ -45,7 +45,7 @@ def command(root: str, to: str, asked: tuple[str, ...], as_json: bool, quiet: bo
     if not quiet:
         _print_mixed(mixed)
     if as_json:
-        print_json(mixed.as_dict("mix", "counts", "data_sets", "outputs"))
+        print_json(mixed.as_dict("mix", "counts", "datasets", "outputs"))
 
 
 def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _print_mixed(mixed: Mixed) -> None:
     total = mixed.manifest["counts"]
     rows = [
         {
-            "data set": name,
+            "dataset": name,
             "sequences": counts["held"]["sequences"],
             "asked": f"{counts['asked']['sequences']:,.10g}",
             "given": counts["given"]["sequences"],
@@ -73,7 +73,7 @@ def _print_mixed(mixed: Mixed) -> None:
             "trained": counts["given"]["trained_tokens"],
             "share": f"{counts['given']['tokens'] / total['tokens']:.1%}",
         }
-        for name, counts in mixed.manifest["data_sets"].items()
+        for name, counts in mixed.manifest["datasets"].items()
     ]
     print_table(rows, sys.stderr)
     told = "up to date" if mixed.up_to_date else f"{mixed.seconds:.2f} s"

@@ -23,17 +23,17 @@ Examples:
 
 @click.command("parse", epilog=EPILOG)
 @click.argument("answers", nargs=-1, required=True, type=PLACE)
-@click.option("--to", metavar="COLLECTION/NAME", type=PLACE, required=True, help="The data set's folder.")
+@click.option("--to", metavar="COLLECTION/NAME", type=PLACE, required=True, help="The dataset's folder.")
 @click.option("--prompts", metavar="FILE", type=PLACE, help="What was answered; what cook prompts wrote.")
 @click.option("--unique-questions", is_flag=True, help="Leave out questions asked before, whatever their case.")
 @click.option("--fields", metavar="NAME=KEY,…", help="Keys that differ from id=custom_id, text=text, context=context.")
 @click.option("--pair-template", metavar="TEXT", help="Without --prompts: as for cooking.")
 @click.option("--delimiter", metavar="TEXT", help="Without --prompts: as for cooking.")
-@click.option("--overwrite", is_flag=True, help="Replace a data set of other answers.")
+@click.option("--overwrite", is_flag=True, help="Replace a dataset of other answers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
 def command(answers: tuple[str, ...], fields: str | None, as_json: bool, quiet: bool, **asked: Any) -> None:
-    """Parse what a model wrote into a data set of contexts and pairs, which can be cooked.
+    """Parse what a model wrote into a dataset of contexts and pairs, which can be cooked.
 
     ANSWERS are results in the OpenAI batch format, as vllm run-batch writes them, or lines of text with the prompt's
     custom_id; in any order. What gave no pair is counted and recorded; what was not answered is listed, and written as

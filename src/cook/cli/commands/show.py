@@ -13,7 +13,7 @@ from cook.cli.printing import print_json
 
 @click.command("show")
 @click.argument("path", type=PLACE)
-@click.option("-d", "--dataset", "data_set", metavar="NAME", help="Of a ROOT or a mix: which data set.  [the first]")
+@click.option("-d", "--dataset", "dataset", metavar="NAME", help="Of a ROOT or a mix: which dataset.  [the first]")
 @click.option("--split", default="train", metavar="NAME", help="The split.  [train]")
 @click.option("--sequence", type=int, metavar="N", help="Which sequence, from 0.  [0]")
 @click.option("--random", "draw", is_flag=True, help="One at random.")
@@ -23,7 +23,7 @@ from cook.cli.printing import print_json
 @click.option("-t", "--tokenizer", metavar="NAME", type=PLACE, help="The tokenizer's place, where it has moved.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(tokens: bool, full: bool, as_json: bool, **asked: Any) -> None:
-    """Show a sequence of what is cooked: a data set's folder, a ROOT, or a mix; or a text of a corpus.
+    """Show a sequence of what is cooked: a dataset's folder, a ROOT, or a mix; or a text of a corpus.
 
     Trained text has a mark before each line and a colour, context another; special tokens stand in ⟦ ⟧; what is
     invisible is written out, and nothing in the data can command the terminal. Each example's head says which line of

@@ -28,7 +28,7 @@ MOST_SHOWN = 20  # findings of a file that are printed
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:
-    """Check what is cooked: a data set's folder, all in a ROOT, a mix, a corpus, prompts, or what is parsed.
+    """Check what is cooked: a dataset's folder, all in a ROOT, a mix, a corpus, prompts, or what is parsed.
 
     Files are held against the manifest, rows against what a row must be, and sums against the rows. With --deep the
     output is proved to be its source: every pair once, with its context, or left out for a reason that is true. Exit
@@ -51,7 +51,7 @@ def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as
 def _verified_json(verified: Verified) -> dict[str, Any]:
     return {
         "right": not verified.found,
-        "data_sets": [
+        "datasets": [
             {
                 "name": each.name,
                 "folder": str(each.folder),
@@ -63,7 +63,7 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
                 "found": each.found,
                 "findings": [{"file": f.file, "row": f.row, "what": f.what} for f in each.findings],
             }
-            for each in verified.data_sets
+            for each in verified.datasets
         ],
     }
 
@@ -71,7 +71,7 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
 def _print_verified(verified: Verified) -> None:
     from cook.check.verifier import by_file
 
-    for each in verified.data_sets:
+    for each in verified.datasets:
         shown = list(by_file(each.findings, MOST_SHOWN))
         for finding in shown:
             echo(f"{each.folder}/{finding}")

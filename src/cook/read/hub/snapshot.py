@@ -45,7 +45,7 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """A data set repository at one commit."""
+    """A dataset repository at one commit."""
 
     repo: str
     commit: str

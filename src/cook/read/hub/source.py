@@ -42,18 +42,18 @@ def open_hub(repo: str, revision: str | None, kept: Path | None) -> HubSource:
     watch = Watch(SourceWarning)
     source = HubSource(resolve(repo, revision, kept, watch), watch)
     if not source.names():
-        raise SourceError(f"{repo}: holds no data set; {LAID_OUT}")
+        raise SourceError(f"{repo}: holds no dataset; {LAID_OUT}")
     return source
 
 
 class HubSource:
-    """A collection in a data set repository of the Hub, at one commit."""
+    """A collection in a dataset repository of the Hub, at one commit."""
 
     def __init__(self, snapshot: Snapshot, watch: Watch) -> None:
         self.snapshot = snapshot
         self._watch = watch
         self._gave_up = ""  # why, in words
-        self._data_sets = layout(snapshot.files)
+        self._datasets = layout(snapshot.files)
         self._stopped = threading.Event()
         self._brought: dict[str, _Brought] = {}  # by path
 
@@ -63,16 +63,16 @@ class HubSource:
 
     def names(self) -> list[str]:
         """See Source."""
-        return list(self._data_sets)
+        return list(self._datasets)
 
-    def listed(self, data_set: str) -> list[Listed]:
+    def listed(self, dataset: str) -> list[Listed]:
         """See Source."""
-        return [Listed(path, self.snapshot.files[path].size) for path in self._paths(data_set)]
+        return [Listed(path, self.snapshot.files[path].size) for path in self._paths(dataset)]
 
-    def shards(self, data_set: str) -> list[Shard]:
+    def shards(self, dataset: str) -> list[Shard]:
         """See Source."""
-        self.fetch([data_set])
-        paths = self._paths(data_set)
+        self.fetch([dataset])
+        paths = self._paths(dataset)
         shards = []
         for path in paths:
             if error := self._brought[path].error:
@@ -83,19 +83,19 @@ class HubSource:
             snapshot = self.snapshot
             pattern = f"{paths[0].rpartition('/')[0]}/*" if "/" in paths[0] else paths[0]
             raise SourceError(
-                f"{data_set}: {missing} of its {len(paths)} shards of commit {snapshot.commit} are not in the "
+                f"{dataset}: {missing} of its {len(paths)} shards of commit {snapshot.commit} are not in the "
                 f"local cache, and {snapshot.away}; once online this fetches them:",
                 f"  hf download {snapshot.repo} --repo-type dataset --revision {snapshot.commit} "
                 f"--include {shlex.quote(pattern)}",
             )
         return shards
 
-    def fetch(self, data_sets: Iterable[str], progress: Progress | None = None) -> None:
+    def fetch(self, datasets: Iterable[str], progress: Progress | None = None) -> None:
         """See Source."""
         groups: dict[str, list[File]] = {}  # files of the same content after each other: they are one in the cache
-        for data_set in data_sets:
+        for dataset in datasets:
             with contextlib.suppress(SourceError):  # told by `shards`
-                for path in self._paths(data_set):
+                for path in self._paths(dataset):
                     if path not in self._brought:
                         file = self.snapshot.files[path]
                         groups.setdefault(file.blob, []).append(file)
@@ -130,8 +130,8 @@ class HubSource:
         self._stopped.set()
         sever(self._watch)
 
-    def _paths(self, data_set: str) -> list[str]:
-        return in_order(data_set, self._data_sets.get(data_set, ()))
+    def _paths(self, dataset: str) -> list[str]:
+        return in_order(dataset, self._datasets.get(dataset, ()))
 
     def _bring(self, file: File, count: Callable[[int], None]) -> _Brought:
         """A file, whole, in the client's cache. It is not `found` where it is not there and the Hub is not to be asked.
