@@ -167,9 +167,9 @@ def test_sequences_are_as_cooked_ones_are(shards, tmp_path):
 
 def test_text_is_no_sequences(shards, tmp_path):
     folder = made(shards, tmp_path / "out").folder
-    with pytest.raises(OutputError, match="is text"):
+    with pytest.raises(OutputError, match="is a corpus as text"):
         next(read_cooked(folder).sequences())
-    with pytest.raises(RecipeError, match="is text"):
+    with pytest.raises(RecipeError, match="is a corpus as text"):
         package.export(folder, "trl", tmp_path / "trl")
     with pytest.raises(OutputError, match="holds no cooked dataset"):
         package.mix(tmp_path / "out", tmp_path / "mixed")
@@ -237,7 +237,7 @@ def test_text_is_not_replaced_by_sequences(shards, tmp_path):
     with pytest.raises(OutputExists):
         made(shards, tmp_path / "out", tokenizer="llama3", overwrite=True)
     made(shards, tmp_path / "packed", tokenizer="llama3")
-    with pytest.raises(OutputExists, match="is a cooked dataset"):
+    with pytest.raises(OutputExists, match="is a corpus of sequences"):
         made(shards, tmp_path / "packed", overwrite=True)
 
 

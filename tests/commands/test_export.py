@@ -65,13 +65,16 @@ def write_cooked(folder: Path, files, max_length: int = 10, tokenizer=TOKENIZER,
         done = write.write_file(write.FileJob(str(folder / name), (str(folder / "spool"),), table, starts))
         outputs.append({"split": split, **done._asdict()})
     (folder / "spool").unlink()
-    counts = dict.fromkeys(kinds.SHAPE["counts"], 0) | {
+    counts = dict.fromkeys(kinds.KINDS["dataset"].schema["counts"], 0) | {
         name: {} for name in ("skipped_entries", "skipped_pairs", "markers")
     }
     (folder / "cook.json").write_bytes(
         manifest.seal(
             {
-                "format_version": 1,
+                "format_version": 2,
+                "kind": "dataset",
+                "shape": "context-qa",
+                "mask_rule": "prefix",
                 "dataset": folder.name,
                 "recipe": {"max_length": max_length, "packing": "in-order"},
                 "tokenizer": tokenizer,
@@ -413,7 +416,7 @@ def test_up_to_date_or_replaced_when_asked(cooked, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
     assert export(cooked, "hf", tmp_path / "out").up_to_date
     assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == stamps
-    with pytest.raises(OutputExists, match=r"(?s)another export.*export\.attention"):
+    with pytest.raises(OutputExists, match=r"(?s)another result.*export\.attention"):
         export(cooked, "hf", tmp_path / "out", attention="few-shot")
     with pytest.raises(OutputExists, match=r"export\.target"):
         export(cooked, "llama-factory", tmp_path / "out")
@@ -456,7 +459,7 @@ def test_wrong_settings_are_all_named(cooked, tmp_path):
         export(cooked, "trl", tmp_path / "out", attention="isolated", tokenizer="llama3")
     with pytest.raises(RecipeError, match=r"split: .* has no test; it has train"):
         export(cooked, "trl", tmp_path / "out", split="test")
-    with pytest.raises(RecipeError, match="is an export; export what it was made from"):
+    with pytest.raises(RecipeError, match=r"is an export, for a trainer, .*: pass what it was made"):
         export(export(cooked, "trl", tmp_path / "out").folder, "hf", tmp_path / "again")
 
 
@@ -474,7 +477,7 @@ def test_an_export_has_no_sequences_and_is_not_mixed(cooked, tmp_path):
         list(read_cooked(made.folder).sequences())
     mixed = mix(cooked.parent, tmp_path / "mixed")
     assert list(mixed.counts) == ["toy"]
-    with pytest.raises(OutputExists, match="is an export; mix into another folder"):
+    with pytest.raises(OutputExists, match="is an export, for a trainer; mix into another folder"):
         mix(cooked.parent, made.folder, overwrite=True)
 
 

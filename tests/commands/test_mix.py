@@ -97,12 +97,12 @@ def test_the_manifest_says_what_was_asked_and_given(root, tmp_path):
     found = orjson.loads(data)
     assert found.pop("sha256") == hashlib.sha256(manifest.canonical(found)).hexdigest()
     assert found == mixed.manifest == read_cooked(mixed.folder).manifest
-    assert (found["format_version"], found["kind"]) == (1, "mix")
+    assert (found["format_version"], found["kind"]) == (2, "mix")
     assert found["mix"] == {"seed": 7, "sequences": None, "split": "train", "weights": {"QED": 0.0, "squad": 0.25}}
     made = {name: read_cooked(root / name).manifest for name in SIZES}
     assert found["sources"] == [
         {"name": name, "sha256": orjson.loads((root / name / "cook.json").read_bytes())["sha256"],
-         "tokenizer": "llama3", "max_length": 64}
+         "tokenizer": "llama3", "max_length": 64, "kind": "dataset", "mask_rule": "prefix"}
         for name in ("race", "squad")
     ]  # fmt: skip
     assert found["tokenizer"] == made["squad"]["tokenizer"]
@@ -209,7 +209,8 @@ def write_dataset(root: Path, name: str, rows: list[list[tuple[int, int]]], grou
         })  # fmt: skip
     tokenizer = {"name": "toy", "fingerprint": "f", "bos": None, "bos_id": None, "eos": "</s>", "eos_id": 2}
     fields = {
-        "format_version": 1, "dataset": name, "recipe": {"max_length": 100, "packing": "none"}, "tokenizer": tokenizer,
+        "format_version": 2, "kind": "dataset", "shape": "context-qa", "mask_rule": "prefix", "dataset": name,
+        "recipe": {"max_length": 100, "packing": "none"}, "tokenizer": tokenizer,
         "inputs": [], "outputs": outputs,
         "counts": dict.fromkeys(
             ("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens", "split", "truncated",
@@ -404,7 +405,7 @@ def test_a_damaged_dataset_is_refused(tmp_path):
     with pytest.raises(OutputError, match=r"a/train-00000-of-00001\.parquet: its sha256 is not the one"):
         mix(tmp_path / "root", tmp_path / "mixed")
     text = (folder / "cook.json").read_bytes()
-    (folder / "cook.json").write_bytes(text.replace(b'"format_version": 1', b'"format_version": 9'))
+    (folder / "cook.json").write_bytes(text.replace(b'"format_version": 2', b'"format_version": 9'))
     with pytest.raises(OutputError, match="is of format version 9"):
         mix(tmp_path / "root", tmp_path / "mixed")
     assert list(mix(tmp_path / "root", tmp_path / "mixed", weights={"a": 0}).counts) == ["b"]
@@ -444,8 +445,8 @@ def test_the_reader_refuses_a_mix_that_is_not_whole(root, tmp_path):
     text = (mixed.folder / "cook.json").read_bytes()
     for damaged, message in (
         (text.replace(b'"seed": 0', b'"seed": 1'), "is damaged: its sha256"),
-        (text.replace(b'"format_version": 1', b'"format_version": 2'), "is of format version 2"),
-        (manifest.seal({"format_version": 1, "kind": "stew", "outputs": []}), "is of kind 'stew'"),
+        (text.replace(b'"format_version": 2', b'"format_version": 1'), "is of format version 1"),
+        (manifest.seal({"format_version": 2, "kind": "stew", "outputs": []}), "is of kind 'stew'"),
     ):
         (mixed.folder / "cook.json").write_bytes(damaged)
         with pytest.raises(OutputError, match=message):

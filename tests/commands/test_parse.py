@@ -98,7 +98,7 @@ def test_a_batch_with_failures_is_parsed_and_its_rest_sent_again(tmp_path, endpo
         }
         assert {row["problem"] for row in reasons.values() if row["reason"] == "failed"} == {"EngineDeadError: it died"}
         again = write_lines(tmp_path / "again.jsonl", run_batch(server.url, rerun.splitlines(), completions=True))
-    with pytest.raises(OutputExists, match="another dataset is there already"):
+    with pytest.raises(OutputExists, match="another result is there already"):
         parse([first, again], made.folder, prompts=file)
     whole = parse([first, again], made.folder, prompts=file, overwrite=True)
     assert [row["QA_list"] for row in entries(whole.folder)] == [TWO] * 5

@@ -275,7 +275,7 @@ def test_other_prompts_are_replaced_only_when_told(tmp_path):
     source = raw(tmp_path, "One.")
     file = tmp_path / "1.jsonl"
     prompts(source, file, tokenizer="llama3")
-    with pytest.raises(OutputExists, match=r"another file of prompts is there already(.|\n)*max_length: it has 4096"):
+    with pytest.raises(OutputExists, match=r"another result is there already(.|\n)*max_length: it has 4096"):
         prompts(source, file, tokenizer="llama3", max_length=2048)
     assert prompts(source, file, tokenizer="llama3", max_length=2048, overwrite=True).manifest["prompts"]["max_length"]
     file.write_text("edited\n")
@@ -385,7 +385,7 @@ def test_a_round_that_has_no_text_is_refused(tmp_path):
 
 def test_what_is_beside_prompts_is_no_dataset(tmp_path, cook):
     asked = prompts(raw(tmp_path, "One."), tmp_path / "cooked" / "1.jsonl", tokenizer="llama3")
-    with pytest.raises(OutputError, match="is not cooked, and has no sequences"):
+    with pytest.raises(OutputError, match="which holds no sequences"):
         next(read_cooked(f"{asked.file}.cook").sequences())
     write_shard(tmp_path / "c", "mine", [{"context": "c", "QA_list": [{"Q": "q", "A": "a"}]}])
     assert cook("-d", "mine", "-s", "c", "-t", "llama3", "-o", "cooked", "-q").exit_code == 0

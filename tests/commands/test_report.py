@@ -179,7 +179,7 @@ def test_the_numbers_are_the_manifests(page, root):
 
 def test_a_tally_is_what_counting_says(root):
     """Against all sequences in memory, and the shard's own pairs."""
-    output = next(each for each in outputs(root) if each.name.startswith("hostile"))
+    output = next(each for each in outputs(root, "report") if each.name.startswith("hostile"))
     made = tally.tally(output, Reader(output.manifest["tokenizer"]), 5, 0, silent)
     rows = [row for split in ("train", "validation") for row in read_cooked(output.folder).sequences(split)]
 
@@ -203,7 +203,7 @@ def test_a_tally_is_what_counting_says(root):
 
 
 def test_a_sample_of_more_than_there_are_is_all(root):
-    output = next(each for each in outputs(root) if each.name.startswith("hostile"))
+    output = next(each for each in outputs(root, "report") if each.name.startswith("hostile"))
     made = tally.tally(output, None, 10**6, 0, silent)
     rows = {split: len(list(read_cooked(output.folder).sequences(split))) for split in ("train", "validation")}
     every = [(split, number) for split, count in rows.items() for number in range(count)]
@@ -212,7 +212,7 @@ def test_a_sample_of_more_than_there_are_is_all(root):
 
 def test_of_many_entries_some_have_their_pairs_counted(root, monkeypatch):
     monkeypatch.setattr(tally, "ENTRIES", 10)
-    output = next(each for each in outputs(root) if each.name == "plain")
+    output = next(each for each in outputs(root, "report") if each.name == "plain")
     made = tally.tally(output, Reader(output.manifest["tokenizer"]), 0, 0, silent)
     assert made.pairs_per_entry.counts.tolist() == [0, made.entries]
     assert 5 <= made.entries <= 15

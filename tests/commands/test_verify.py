@@ -253,7 +253,7 @@ def test_a_mix(tmp_path):
 
 def test_an_export_is_refused(odd_set, tmp_path):
     export(odd_set / "out" / "set", "trl", tmp_path / "e")
-    with pytest.raises(OutputError, match="is an export, which verify does not check"):
+    with pytest.raises(OutputError, match="is an export, for a trainer, which verify does not check"):
         verify(tmp_path / "e")
 
 
@@ -579,14 +579,14 @@ def test_what_cannot_be_checked_is_an_error(odd_set, tmp_path, models):
 
 def test_a_manifest_of_another_cook_is_an_error_and_a_damaged_one_a_finding(bench):
     path = bench.folder / manifest.NAME
-    for change, error in [({"format_version": 2}, "is of format version 2"), ({"kind": "soup"}, "is of kind 'soup'")]:
+    for change, error in [({"format_version": 1}, "is of format version 1"), ({"kind": "soup"}, "is of kind 'soup'")]:
         path.write_bytes(manifest.seal(bench.fields | change))
         with pytest.raises(OutputError, match=error):
             verify(bench.folder)
     path.write_bytes(path.read_bytes().replace(b'"kind": "soup"', b'"kind": "soap"'))
     assert findings(bench)[0].startswith("cook.json: is damaged: its sha256 is not that of its fields")
-    path.write_bytes(manifest.seal({"format_version": 1}))
-    assert findings(bench)[0].startswith("cook.json: is not a manifest of cook: wrong or missing: dataset, recipe")
+    path.write_bytes(manifest.seal({"format_version": 2}))
+    assert findings(bench)[0].startswith("cook.json: is not a manifest of cook: wrong or missing: kind")
 
 
 def test_the_command(cook, odd_set, bench):

@@ -17,6 +17,7 @@ from cook.core.errors import Problem
 from cook.core.progress import silent
 from cook.pipeline import runner
 from cook.pipeline.build import EncodingStrategy
+from cook.shapes import registry
 from cook.shapes.protocol import Segments
 from cook.shapes.text import TextShape
 from cook.tokenizer.loading import load_engine, resolve
@@ -57,14 +58,18 @@ class Runs(TextShape):
         return record.texts
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _registered():
+    with pytest.MonkeyPatch.context() as patch:
+        made = lambda recipe, tokenizer: Runs(recipe, tokenizer, name="runs", mask_rule="runs")  # noqa: E731
+        patch.setitem(registry.SHAPES, "runs", made)
+        yield
+
+
 def cook_runs(rows, root: Path) -> Path:
     (root / "in" / "set" / "shard").mkdir(parents=True)
     (root / "in" / "set" / "shard" / "00000.jsonl").write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows))
-    strategy = EncodingStrategy(
-        lambda _, tokenizer: Runs(tokenizer, name="runs", mask_rule="runs"),
-        extra_manifest={"mask_rule": "runs"},
-        uses_cache=False,
-    )
+    strategy = EncodingStrategy(shape="runs", uses_cache=False)
     recipe = Recipe(**RECIPE.as_dict() | {"source": str(root / "in"), "output": str(root / "out")})
     (done,) = runner.over(recipe, silent, lambda means: runner.kitchen(means, strategy=strategy)).results
     return done.folder

@@ -144,7 +144,7 @@ def test_the_manifest_by_its_fields(cooked):
     sealed = found.pop("sha256")
     assert sealed == hashlib.sha256(manifest.canonical(found)).hexdigest()
     assert manifest.seal(found) == data
-    assert found["format_version"] == 1
+    assert found["format_version"] == 2
     assert found["recipe"] == {
         "max_length": 4096, "packing": "best-fit", "overlong": "split", "seed": 0, "limit": None, "delimiter": "\n\n",
         "validation": None, "dedup": False,
@@ -183,7 +183,10 @@ def test_the_reader_refuses_what_is_not_whole(cooked):
     for damaged, message in (
         (text.replace(b'"seed": 0', b'"seed": 1'), "is damaged: its sha256"),
         (text[:-20], "is damaged: not JSON"),
-        (text.replace(b'"format_version": 1', b'"format_version": 2'), "is of format version 2, this cook reads 1"),
+        (
+            text.replace(b'"format_version": 2', b'"format_version": 1'),
+            "of format version 1, and this cook reads 2: make it again",
+        ),
         (b"{}", "is not a manifest of cook"),
     ):
         (cooked / "cook.json").write_bytes(damaged)

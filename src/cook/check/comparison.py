@@ -35,7 +35,6 @@ from cook.check.fingerprints import EXAMPLE, IDS, KEY, VERSION, Table, _name, fi
 from cook.core.errors import CookError, OutputError, refuse_empty
 from cook.core.recipe import Recipe
 from cook.store import kinds, read
-from cook.store.kinds import SEQUENCES
 from cook.store.outputs import cooked_folders, read_cooked
 from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.presets import find_preset
@@ -100,6 +99,8 @@ def _read(path: Path) -> dict[str, Any]:
         found = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as exc:
         raise OutputError(f"{path}: is not a fingerprint of cook: {exc}") from exc
+    if isinstance(found, dict) and found.get(KEY) == 1:
+        raise OutputError(f"{path}: is of version 1, by an older cook; write it again with `cook fingerprint`")
     if not isinstance(found, dict) or found.get(KEY) != VERSION or not isinstance(found.get("datasets"), dict):
         raise OutputError(f"{path}: is not a fingerprint that this cook reads; `cook fingerprint` writes one")
     return found
@@ -122,9 +123,9 @@ Places = list[tuple[str, int]]  # shards and lines
 def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
     """What changed in a dataset, in sentences; and where the first examples are that changed."""
     told = []
-    noun = a.get("of", "example")
-    if noun != b.get("of", "example"):
-        return [f"another kind: of {_several(noun)} → of {_several(b.get('of', 'example'))}"], []
+    noun = a["of"]
+    if noun != b["of"]:
+        return [f"another kind: of {_several(noun)} → of {_several(b['of'])}"], []
     whole = WHOLES.get(noun, "sequences")
     was, now = a.get("tokenizer") or {}, b.get("tokenizer") or {}
     if was != now:
@@ -265,7 +266,7 @@ def _texts(folder: Path, places: Places) -> Iterator[tuple[tuple[str, int], str]
     from cook.tokenizer.loading import load_engine, resolve
 
     cooked = read_cooked(folder, hashes=False)
-    if cooked.manifest.get("kind") not in SEQUENCES:
+    if cooked.kind.holds != "sequences":
         yield from fingerprints.texts_at(cooked, places)
         return
     if "inputs" not in cooked.manifest:

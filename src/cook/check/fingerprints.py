@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,12 @@ from cook.check.hashing import Hashes, mixed
 from cook.core.errors import refuse_empty
 from cook.core.files import hash64
 from cook.store import kinds, read
-from cook.store.kinds import SEQUENCES, refused
+from cook.store.kinds import refused
 from cook.store.outputs import Cooked, cooked_folders, read_cooked
 
 AT_ONCE = 1 << 16  # rows
 Place = tuple[str, int]  # of a text: the shard and the line that it begins on; of a line: its file and number
-SETTINGS = {kinds.CORPUS: "recipe", kinds.PROMPTS: "prompts", kinds.PARSE: "parse"}
-
-VERSION = 1
+VERSION = 2
 KEY = "cook_fingerprint"
 # One row an example: index of its shard, line, hash.
 EXAMPLE = np.dtype([("shard", "i4"), ("line", "i4"), ("hash", "u8")])
@@ -36,7 +34,7 @@ Table = npt.NDArray[np.void]
 
 def rows(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
     """Each text or line, with its place. Raises OutputError."""
-    if cooked.manifest["kind"] == kinds.CORPUS:
+    if cooked.kind.holds == "texts":
         from cook.corpora import text_files
 
         shards = [row["name"] for row in cooked.manifest["inputs"]]
@@ -46,7 +44,7 @@ def rows(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
                 yield place, orjson.dumps([row[name] for name in text_files.COLUMNS if not name.startswith("source_")])
         return
     paths = [(output["name"], cooked.folder / output["name"]) for output in cooked.manifest["outputs"]]
-    if cooked.manifest["kind"] == kinds.PROMPTS:
+    if cooked.kind.name == kinds.PROMPTS:
         paths.append(("the prompts", cooked.folder.with_name(cooked.folder.name.removesuffix(kinds.SIDE))))
     for name, path in paths:
         with path.open("rb") as file:
@@ -67,8 +65,8 @@ def fingerprint_lines(cooked: Cooked) -> dict[str, Any]:
             table = []
     tables.append(np.array(table, EXAMPLE))
     return {
-        "of": "text" if fields["kind"] == kinds.CORPUS else "line",
-        "recipe": fields[SETTINGS[fields["kind"]]],
+        "of": cooked.kind.unit,
+        "recipe": fields[cooked.kind.settings],
         "tokenizer": {key: value for key, value in fields.get("tokenizer", {}).items() if key != "special_ids"} or None,
         "counts": fields["counts"],
         "inputs": {row["name"]: row["sha256"] for row in fields["inputs"]},
@@ -83,7 +81,7 @@ def texts_at(cooked: Cooked, places: list[Place]) -> Iterator[tuple[Place, str]]
     for place, content in rows(cooked):
         if place in wanted:
             text = content.decode(errors="replace")
-            yield place, orjson.loads(content)[0] if cooked.manifest["kind"] == kinds.CORPUS else text.rstrip("\n")
+            yield place, orjson.loads(content)[0] if cooked.kind.holds == "texts" else text.rstrip("\n")
 
 
 def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -92,10 +90,9 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     found = {}
     for folder in cooked_folders(Path(path)):
         cooked = read_cooked(folder)
-        kind = cooked.manifest.get("kind")
-        if kind == kinds.EXPORT:
-            raise refused(folder, kind, "whose sequences are those that it was made from")
-        found[_name(cooked)] = _fingerprint(cooked) if kind in SEQUENCES else fingerprint_lines(cooked)
+        if cooked.kind.name not in FINGERPRINTS:
+            raise refused(folder, cooked.kind, "whose sequences are those that it was made from")
+        found[_name(cooked)] = FINGERPRINTS[cooked.kind.name](cooked)
     return {KEY: VERSION, "datasets": found}
 
 
@@ -105,22 +102,21 @@ def _name(cooked: Cooked) -> str:
 
 def _fingerprint(cooked: Cooked) -> dict[str, Any]:
     fields = cooked.manifest
-    mixed = fields.get("kind") == kinds.MIX
     tables, ordered = [np.empty(0, EXAMPLE)], dict[str, Any]()
-    shards: list[str] = [] if mixed else [row["name"] for row in fields["inputs"]]
+    shards: list[str] = [] if cooked.mixed else [row["name"] for row in fields["inputs"]]
     number = {name: index for index, name in enumerate(shards)}
     for output in fields["outputs"]:
         if "split" not in output:
             continue
         digest = ordered.setdefault(output["split"], hashlib.sha256())
         path = cooked.folder / output["name"]
-        names = read.read_datasets(path) if mixed else iter(())
+        names = read.read_datasets(path) if cooked.mixed else iter(())
         for columns in read.read_columns(path):
             for values, offsets in columns.values():
                 digest.update(np.diff(offsets).astype("<i4").tobytes() + values.astype("<i4").tobytes())
             shard, by_example = columns["source_shard"]
             table = np.empty(len(shard), EXAMPLE)
-            if mixed:  # shards count in each dataset's own inputs
+            if cooked.mixed:  # shards count in each dataset's own inputs
                 rows = next(names)
                 digest.update(json.dumps(rows).encode())
                 told = np.repeat(np.array(rows, object), np.diff(by_example)) if rows else np.empty(0, object)
@@ -131,10 +127,10 @@ def _fingerprint(cooked: Cooked) -> dict[str, Any]:
             table["line"] = columns["source_line"][0]
             table["hash"] = _hashes(columns)
             tables.append(table)
-    sources = fields["sources"] if mixed else fields["inputs"]
+    sources = fields["sources"] if cooked.mixed else fields["inputs"]
     return {
-        **({"of": "piece"} if "styles" in fields else {}),
-        "recipe": fields["mix"] if mixed else fields["recipe"],
+        "of": cooked.kind.unit,
+        "recipe": fields[cooked.kind.settings],
         "tokenizer": {key: value for key, value in fields["tokenizer"].items() if key != "special_ids"},
         "counts": fields["counts"],
         "inputs": {row["name"]: row["sha256"] for row in sources},
@@ -174,3 +170,9 @@ def _sums(values: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
     if not len(starts):
         return np.empty(0, np.uint64)
     return mixed(np.add.reduceat(values, starts))
+
+
+FINGERPRINTS: Mapping[str, Callable[[Cooked], dict[str, Any]]] = {  # by the kind of a result
+    **dict.fromkeys((kinds.DATASET, kinds.PACKED, kinds.MIX), _fingerprint),
+    **dict.fromkeys((kinds.CORPUS, kinds.PROMPTS, kinds.PARSE), fingerprint_lines),
+}

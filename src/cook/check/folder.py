@@ -64,7 +64,17 @@ class Check:
     @property
     def alone(self) -> str:
         """Why it cannot be compared with shards; empty where it can."""
-        return "is a mix, whose datasets belong to shards" if self.fields.get("kind") == kinds.MIX else ""
+        return self.kind.deep
+
+    @property
+    def kind(self) -> kinds.Kind:
+        """The kind of its manifest; a dataset's where that could not be read."""
+        return kinds.of(self.fields or {"kind": kinds.DATASET})
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it is a mix."""
+        return self.kind.name == kinds.MIX
 
     def wrong(self, what: str) -> None:
         """Note something about the manifest."""
@@ -83,7 +93,7 @@ class Check:
         for (_, (path, _, _)), what in results(pool, damage_of, told):
             if what:
                 self._damage(path.name, what)
-        ours = named | {manifest.NAME} | ({dataset_card.NAME} if self.fields.get("kind") == kinds.MIX else set())
+        ours = named | {manifest.NAME} | ({dataset_card.NAME} if self.mixed else set())
         for path in sorted(self.folder.iterdir()):
             if path.name not in ours and not path.name.startswith("."):
                 self.findings.note(path.name, None, "is here; expected only the files that the manifest names")
@@ -95,7 +105,7 @@ class Check:
             expected = self.file_names(len(names), str(split))
             if names != expected:
                 self.wrong(f"outputs: of split {split} are {', '.join(names[:3])}; expected {', '.join(expected[:3])}")
-        if self.fields.get("kind") == kinds.MIX:
+        if self.mixed:
             there = (
                 (self.folder / dataset_card.NAME).read_bytes() if (self.folder / dataset_card.NAME).exists() else None
             )
@@ -121,7 +131,7 @@ class Check:
             self.wrong(f"tokenizer.bos_id is {bos!r}, and tokenizer.bos {told['bos']!r}; expected both or neither")
         if not 0 <= told["pad_id"] < told["vocab_size"]:
             self.wrong(f"tokenizer.pad_id is {told['pad_id']}; expected an id below {told['vocab_size']:,}")
-        if "kind" in self.fields:
+        if self.mixed:
             return
         self.recipe = self._recipe(tokenizer or told["name"])
         preset = find_preset(told["name"])
@@ -167,22 +177,22 @@ class Check:
     @property
     def strategy(self) -> EncodingStrategy:
         """How its entries became examples, for `prove`."""
-        return EncodingStrategy()
+        return EncodingStrategy(shape=self.fields["shape"])
 
     def _terms(self) -> Terms:
         fields = self.fields
         told = fields["tokenizer"]
         specials = np.zeros(min(max(told["vocab_size"], 1), 1 << 24), bool)
         specials[[i for i in told["special_ids"] if 0 <= i < len(specials)]] = True
-        mixed = "kind" in fields
+        mixed = self.mixed
         longest = (
             {row["name"]: row["max_length"] for row in fields["sources"]}
             if mixed
             else {None: fields["recipe"]["max_length"]}
         )
-        rules = {row["name"]: _mask_rule(row, "corpus") for row in fields["sources"]} if mixed else {}
+        rules: dict[str | None, MaskRule] = {} if mixed else {None: _mask_rule(fields)}
+        rules |= {row["name"]: _mask_rule(row) for row in fields["sources"]} if mixed else {}
         inputs = None if mixed else len(fields["inputs"])
-        rules = rules or {None: _mask_rule(fields, "styles")}
         return Terms(len(specials), told["bos_id"], told["eos_id"], specials, longest, inputs, rules, self.seed)
 
     def rows(self, pool: Executor) -> None:
@@ -351,7 +361,7 @@ class Check:
         self.files(pool)
         self.settings(tokenizer)
         self.rows(pool)
-        if "kind" in self.fields:
+        if self.mixed:
             self.mix()
         elif self.recipe is not None and self.whole:
             self.sums(self.recipe)
@@ -436,9 +446,9 @@ def damage_of(told: tuple[Path, int, str]) -> str:
     return "" if its == digest else f"its sha256 is {its}; expected {digest}"
 
 
-def _mask_rule(fields: dict[str, Any], of_texts: str) -> MaskRule:
+def _mask_rule(fields: dict[str, Any]) -> MaskRule:
     """Which tokens are trained in a dataset, of which a manifest has these fields."""
-    rule: MaskRule = fields.get("mask_rule") or ("all-but-bos" if fields.get(of_texts) else "prefix")
+    rule: MaskRule = fields["mask_rule"]
     if rule not in get_args(MaskRule):
         raise ValueError(f"mask_rule is {rule!r}; expected one of {', '.join(get_args(MaskRule))}")
     return rule

@@ -68,11 +68,6 @@ class PromptsCheck(LoopCheck):
     """A file of prompts, and the folder beside it."""
 
     @property
-    def alone(self) -> str:
-        """See Check."""
-        return "is of prompts, which no shards belong to: `cook prompts` to another file gives the same bytes again"
-
-    @property
     def prompts(self) -> Path:
         """The file of prompts."""
         return self.folder.with_name(self.folder.name.removesuffix(SIDE))
@@ -81,7 +76,7 @@ class PromptsCheck(LoopCheck):
         """See LoopCheck."""
         name, requests = self.prompts.name, self.fields["requests"]
         self.file(self.prompts, name, requests)
-        head = {key: self.fields.get(key) for key in kinds.PROMPTS_DETERMINING}
+        head = {key: self.fields.get(key) for key in kinds.KINDS[kinds.PROMPTS].identity}
         self.equal("requests.id", requests["id"], manifest.digest(head)[:8])
         asked: list[str] = []
         entries = 0
@@ -145,11 +140,6 @@ class PromptsCheck(LoopCheck):
 
 class ParsedCheck(LoopCheck):
     """A dataset that `cook parse` wrote."""
-
-    @property
-    def alone(self) -> str:
-        """See Check."""
-        return "was parsed from answers, which no shards belong to: `cook parse` again says whether it is up to date"
 
     def lines(self) -> None:
         """See LoopCheck."""

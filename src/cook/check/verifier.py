@@ -11,13 +11,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from cook.check import corpus, synthesis
+from cook.check.against_source import prove
 from cook.check.folder import Check
 from cook.check.rows import Finding, Findings
 from cook.core.errors import OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
@@ -34,6 +36,16 @@ from cook.store.outputs import cooked_folders
 from cook.tokenizer.loading import Tokenizer, resolve
 
 Compare = Callable[[Any, list[Shard], Tokenizer | None, Executor], None]  # a check, its shards, its tokenizer
+
+
+CHECKS: Mapping[str, tuple[type[Check], Compare | None]] = {  # by the kind of a result
+    kinds.DATASET: (Check, prove),
+    kinds.PACKED: (corpus.PackedCheck, corpus.PackedCheck.prove),
+    kinds.MIX: (Check, None),
+    kinds.CORPUS: (corpus.TextCheck, corpus.TextCheck.prove),
+    kinds.PROMPTS: (synthesis.PromptsCheck, None),
+    kinds.PARSE: (synthesis.ParsedCheck, None),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,24 +157,13 @@ def _verify(
     )
 
 
-def _of_kind(check: Check) -> tuple[Check, Compare | None]:
+def _of_kind(plain: Check) -> tuple[Check, Compare | None]:
     """The check that goes with the manifest that was read, and what compares with shards where anything does."""
-    kind = check.fields.get("kind")
-    if kind in (kinds.PROMPTS, kinds.PARSE):
-        from cook.check import synthesis as loop
-
-        own: Check = (loop.PromptsCheck if kind == kinds.PROMPTS else loop.ParsedCheck)(check.folder)
-        compare: Compare | None = None
-    elif kind == kinds.CORPUS or (kind is None and "styles" in check.fields):
-        from cook.check import corpus as corpora
-
-        of = corpora.TextCheck if kind else corpora.PackedCheck
-        own, compare = of(check.folder), of.prove
-    else:
-        from cook.check.against_source import prove
-
-        return check, prove
-    own.fields = check.fields
+    made, compare = CHECKS[plain.fields["kind"]]
+    if made is Check:
+        return plain, compare
+    own = made(plain.folder)
+    own.fields = plain.fields
     return own, compare
 
 
@@ -175,11 +176,8 @@ def _read(check: Check) -> bool:
             raise
         check.wrong(str(exc).removeprefix(escaped(f"{check.folder / manifest.NAME}: ")))
         return False
-    if check.fields.get("kind") == kinds.EXPORT:
-        raise OutputError(
-            f"{check.folder}: is an export, which verify does not check: check the dataset that it was made of, and "
-            "repeat the export, which says whether it is up to date"
-        )
+    if check.fields["kind"] not in CHECKS:
+        raise kinds.refused(check.folder, check.kind, "which verify does not check")
     return True
 
 
@@ -188,7 +186,8 @@ def _of_another_cook(folder: Path) -> bool:
     try:
         found = orjson.loads((folder / manifest.NAME).read_bytes())
         whole = found.pop("sha256", None) == manifest.digest(found)
-        return whole and (found["format_version"] != manifest.FORMAT_VERSION or found.get("kind") not in kinds.SHAPES)
+        other = found["format_version"] != manifest.FORMAT_VERSION
+        return whole and (other or (isinstance(found["kind"], str) and found["kind"] not in kinds.KINDS))
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return False
 

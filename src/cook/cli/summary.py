@@ -54,7 +54,9 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 
 def print_summary(summary: Summary) -> None:
     """What was made and left out, on standard error."""
-    if any("styles" in result.manifest for result in summary.results):
+    from cook.store import kinds
+
+    if any(kinds.of(result.manifest).corpus for result in summary.results):
         print_texts(summary)
         return
     rows = []

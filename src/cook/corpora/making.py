@@ -26,7 +26,6 @@ from cook.pipeline.build import EncodingStrategy, inputs, limited
 from cook.pipeline.runner import Means, Ready
 from cook.read import source
 from cook.read.source import Shard
-from cook.shapes.text import TextShape
 from cook.store import dataset_card, kinds, manifest, staging
 from cook.store.manifest import versions
 from cook.store.replace import older
@@ -51,7 +50,8 @@ def strategy_of(recipe: Recipe) -> EncodingStrategy:
     """How entries become the examples of a packed corpus."""
     assert isinstance(recipe, CorpusRecipe)
     return EncodingStrategy(
-        shape=lambda _, tokenizer: TextShape(tokenizer),
+        kind=kinds.PACKED,
+        shape="text",
         read=tokens.read_texts,
         split_examples=tokens.cut,
         extra_counts=documents.counts,
@@ -83,7 +83,7 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
         "source": means.source.provenance(),
         "inputs": inputs(shards, means.hasher),
     }
-    old = older(root / name, head, kinds.CORPUS_DETERMINING, recipe.overwrite)
+    old = older(root / name, head, recipe.overwrite)
     if old is not None:
         means.progress("render", sum(shard.size for shard in shards))
         limits.refuse_bad_lines(recipe, root / name, old)

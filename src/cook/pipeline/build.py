@@ -31,8 +31,7 @@ from cook.pack import splits, statistics, windows
 from cook.pipeline import figures, limits
 from cook.read.lines import parts_of
 from cook.read.source import Shard, Source
-from cook.shapes.context_qa import ContextQA
-from cook.shapes.protocol import Shape
+from cook.shapes.registry import SHAPES
 from cook.store import kinds, manifest, staging
 from cook.store.manifest import versions
 from cook.store.replace import older
@@ -57,7 +56,10 @@ def no_extra_counts(parts: list[stage.Tokenized]) -> dict[str, Any]:  # noqa: AR
 class EncodingStrategy(NamedTuple):
     """How entries become examples. `run` uses the default, one example an entry; `make_corpus` passes its own."""
 
-    shape: Callable[[Recipe, Tokenizer], Shape] = ContextQA
+    kind: str = kinds.DATASET
+    """Of the result; see `store.kinds`."""
+    shape: str = "context-qa"
+    """The input shape, by its name in `shapes.registry`."""
     read: stage.Reader = stage.read_records
     split_examples: Callable[[Recipe, Path], None] = keep_examples
     """Makes of the table `placed` in this folder that of what is planned; see `encode.table`."""
@@ -91,7 +93,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
     begun = time.perf_counter()
     folder = kitchen.root / name
     head = _head(kitchen, name, shards)
-    old = older(folder, head, kinds.DETERMINING, kitchen.recipe.overwrite)
+    old = older(folder, head, kitchen.recipe.overwrite)
     if old is not None:
         kitchen.progress("tokenize", sum(shard.size for shard in shards))
         limits.refuse_bad_lines(kitchen.recipe, folder, old)
@@ -124,8 +126,12 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
 def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
     """The manifest's fields that are known before anything is cooked; all that determines the bytes, and versions."""
     tokenizer = kitchen.tokenizer
+    shape = SHAPES[kitchen.strategy.shape](kitchen.recipe, tokenizer)
     return {
         "format_version": manifest.FORMAT_VERSION,
+        "kind": kitchen.strategy.kind,
+        "shape": shape.name,
+        "mask_rule": shape.mask_rule,
         "dataset": name,
         "recipe": kitchen.recipe.determining(),
         "tokenizer": {
@@ -163,7 +169,7 @@ def encode_jobs(
     folder: Path,
 ) -> Jobs:
     """The work on every part of every shard, with the index of its shard; spools go into the folder."""
-    shape, jobs = strategy.shape(recipe, tokenizer), []
+    shape, jobs = SHAPES[strategy.shape](recipe, tokenizer), []
     for index, (shard, digest) in enumerate(zip(shards, digests, strict=True)):
         for part in parts_of(shard.path, shard.size):
             names = stage.spool_names(folder, recipe, tokenizer, shape, digest, part)

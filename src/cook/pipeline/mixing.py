@@ -118,7 +118,7 @@ def _datasets(root: Path, to: Path) -> dict[str, Path]:
 def _is_made_of_others(folder: Path) -> bool:
     """Whether it is a mix or an export."""
     try:
-        return "kind" in manifest.read(folder)
+        return "mix" not in kinds.of(manifest.read(folder)).reads
     except OutputError:
         return False  # what is damaged is refused when it is opened, unless it is left out
 
@@ -136,7 +136,7 @@ def _mix(
     """The mix's manifest, and whether it was there already."""
     sources = [opened for _, opened in results(pool, read_cooked, ((0, folder) for folder in folders))]
     head = _head(sources, settings)
-    old = older(to, head, kinds.MIX_DETERMINING, overwrite)
+    old = older(to, head, overwrite)
     if old is not None:
         return old, True
     mixing = _Mixing(sources, settings)
@@ -182,8 +182,8 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
                 "sha256": manifest.digest(source.manifest),
                 "tokenizer": source.manifest["tokenizer"]["name"],
                 "max_length": source.manifest["recipe"]["max_length"],
-                **({"corpus": True} if "styles" in source.manifest else {}),
-                **({"mask_rule": source.manifest["mask_rule"]} if "mask_rule" in source.manifest else {}),
+                "kind": source.kind.name,
+                "mask_rule": source.manifest["mask_rule"],
             }
             for source in sources
         ],

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core.errors import Problem
+from cook.core.recipe import Recipe
 from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
 from cook.tokenizer.engine import Ids
 from cook.tokenizer.loading import Tokenizer
@@ -29,6 +30,7 @@ class Text(NamedTuple):
 class TextShape(NamedTuple):
     """Texts as an input shape; see `protocol.Shape`. A unit is a text, and what is over-long is cut into pieces."""
 
+    recipe: Recipe
     tokenizer: Tokenizer
     name: str = "text"
     mask_rule: MaskRule = "all-but-bos"

@@ -42,14 +42,14 @@ def cooked(root: Path) -> dict[str, dict[str, Any]]:
             read = manifest.read(path.parent)
         except OutputError:
             continue  # what is damaged is not listed
-        if read.get("kind") in (None, kinds.CORPUS):  # neither a mix nor an export
+        if kinds.of(read).made_of_shards:
             found[path.parent.name] = read
     return found
 
 
 def refuse_others(root: Path, corpora: bool) -> None:
     """Raise OutputExists for a root of cooked datasets where corpora would go, and the other way round."""
-    if any(("styles" in found) != corpora for found in cooked(root).values()):
+    if any(kinds.of(found).corpus != corpora for found in cooked(root).values()):
         held, other = ("cooked datasets", "corpora") if corpora else ("corpora", "cooked datasets")
         raise OutputExists(f"{root}: holds {held}, and takes no {other} beside them: choose another folder")
 
@@ -88,7 +88,7 @@ def write(root: Path) -> bool:
 def card(manifests: dict[str, dict[str, Any]]) -> str:
     """The card's text."""
     names = list(manifests)
-    packed = {name: found for name, found in manifests.items() if "kind" not in found}
+    packed = {name: found for name, found in manifests.items() if kinds.of(found).holds == "sequences"}
     tokenizers = sorted({found["tokenizer"]["name"] for found in packed.values()})
     yaml = []
     for name, found in manifests.items():

@@ -1,115 +1,233 @@
-"""The kinds of what lies in a folder with a manifest, in words; and, where a command does not read one, which does."""
+"""The kinds of results, a row each: everything that tells one kind from another is read from here.
+
+`cook.json` says its kind. Functions by kind stay with who has them (CHECKS in check.verifier, FINGERPRINTS in
+check.fingerprints); a test holds their keys against `reads`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from cook.core.errors import OutputError
 
-MIX, EXPORT, CORPUS = "mix", "export", "corpus"  # the `kind` of a manifest; a dataset's has none. A corpus is text
-
-SEQUENCES = (None, MIX)  # kinds that hold sequences
-
-PROMPTS, PARSE = "prompts", "parse"  # of the loop: they hold no sequences
-
-NAMES: Mapping[str | None, str] = {
-    None: "a dataset",
-    MIX: "a mix",
-    EXPORT: "an export, for a trainer",
-    CORPUS: "a corpus as text",
-    PROMPTS: "what `cook prompts` keeps beside a file of prompts",
-    PARSE: "a dataset that `cook parse` wrote",
-}
-INSTEAD: Mapping[str | None, str] = {
-    EXPORT: "pass what it was made from",
-    CORPUS: "`cook show` shows its texts, `cook.load` opens them, and `cook verify` checks them",
-    PROMPTS: "the file beside it holds the prompts, a line each, and `cook verify` checks both",
-    PARSE: "`cook verify` checks it, and its shards are cooked with `cook -s COLLECTION -d NAME`",
-}
-
+DATASET, PACKED, MIX, EXPORT = "dataset", "corpus-sequences", "mix", "export"
+CORPUS, PROMPTS, PARSE = "corpus", "prompts", "parse"
 SKIPPED_NAME = "skipped.jsonl"
-
 SIDE = ".cook"  # what the folder beside a file of prompts adds to its name
 
-# What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
-DETERMINING = ("format_version", "dataset", "recipe", "tokenizer", "inputs")
-MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
-CORPUS_DETERMINING = ("format_version", "kind", "dataset", "recipe", "inputs")
-EXPORT_DETERMINING = ("format_version", "kind", "export", "tokenizer", "source")
-PROMPTS_DETERMINING = ("format_version", "kind", "prompts", "tokenizer", "inputs", "previous")
-PARSE_DETERMINING = ("format_version", "kind", "parse", "prompts", "inputs")
-
-# What those who read a manifest count on: fields and types, `int` for counts; of a list, each of its rows.
-SHAPE: dict[str, Any] = {
-    "dataset": str,
-    "recipe": {"max_length": int, "packing": str},
-    "tokenizer": {"name": str},
-    "inputs": [{"name": str, "bytes": int, "sha256": str}],
-    "outputs": [{"name": str, "bytes": int, "sha256": str}],
-    "counts": {
-        **dict.fromkeys(("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens"), int),
-        **dict.fromkeys(("split", "truncated", "special_strings"), int),
-        **dict.fromkeys(("skipped_entries", "skipped_pairs", "markers"), dict[str, int]),
-    },
-    "figures": {"longest_entry": int, "utilisation": float, "trained_share": float},
-}
-MIX_SHAPE: dict[str, Any] = {
-    "mix": {"seed": int, "split": str},
-    "tokenizer": SHAPE["tokenizer"],
-    "sources": [{"name": str, "sha256": str}],
-    "datasets": dict,
-    "outputs": SHAPE["outputs"],
-    "counts": dict.fromkeys(("sequences", "tokens", "trained_tokens"), int),
-}
-EXPORT_SHAPE: dict[str, Any] = {
-    "export": {"target": str, "split": str, "max_length": int},
-    "tokenizer": SHAPE["tokenizer"],
-    "source": {"name": str, "sha256": str},
-    "outputs": SHAPE["outputs"],
-    "counts": dict.fromkeys(("rows", "sequences", "examples", "tokens", "trained_tokens"), int),
-}
-ROUND_SHAPE: dict[str, Any] = {
+# Fields of a manifest and their types, `int` for counts; of a list, of each of its rows.
+_FILES = [{"name": str, "bytes": int, "sha256": str}]
+_ENTRIES = dict.fromkeys(("entries", "pairs"), int)
+_SKIPPED = dict.fromkeys(("skipped_entries", "skipped_pairs"), dict[str, int])
+_SEQUENCES = dict.fromkeys(("sequences", "tokens", "trained_tokens"), int)
+ASKED: Mapping[str, Any] = {  # what a round needs to know of the prompts before it
     "prompts": {
         **dict.fromkeys(("rounds", "round"), int),
         **dict.fromkeys(("field", "context_template", "pair_template", "delimiter"), str),
     },
     "tokenizer": {"name": str, "fingerprint": str, "eos": str},
-    "inputs": SHAPE["inputs"],
+    "inputs": _FILES,
 }
-PROMPTS_SHAPE: dict[str, Any] = ROUND_SHAPE | {
-    "outputs": SHAPE["outputs"],
-    "requests": {"first": int, "id": str, "rows": int, "bytes": int, "sha256": str},
-    "counts": {"in_round": int},
-}
-PARSE_SHAPE: dict[str, Any] = {
-    "parse": {"unique_questions": bool},
-    "inputs": SHAPE["inputs"],
-    "outputs": SHAPE["outputs"],
-    "counts": {**dict.fromkeys(("entries", "pairs", "failed", "missing"), int), "left_out": dict[str, int]},
-}
-CORPUS_SHAPE: dict[str, Any] = {
+_COOKED: Mapping[str, Any] = {
     "dataset": str,
-    "recipe": {"seed": int, "format": str, "styles": str},
-    "inputs": SHAPE["inputs"],
-    "outputs": SHAPE["outputs"],
+    "shape": str,
+    "mask_rule": str,
+    "recipe": {"max_length": int, "packing": str},
+    "tokenizer": {"name": str},
+    "inputs": _FILES,
+    "outputs": _FILES,
     "counts": {
-        **dict.fromkeys(("entries", "pairs", "texts", "context_after", "letters"), int),
-        **dict.fromkeys(("skipped_entries", "skipped_pairs", "modes", "kinds", "options", "chains"), dict[str, int]),
+        **_ENTRIES,
+        **_SEQUENCES,
+        **dict.fromkeys(("examples", "split", "truncated", "special_strings"), int),
+        **_SKIPPED,
+        "markers": dict[str, int],
     },
+    "figures": {"longest_entry": int, "utilisation": float, "trained_share": float},
 }
-SHAPES = {
-    None: SHAPE,
-    MIX: MIX_SHAPE,
-    EXPORT: EXPORT_SHAPE,
-    CORPUS: CORPUS_SHAPE,
-    PROMPTS: PROMPTS_SHAPE,
-    PARSE: PARSE_SHAPE,
-}
-NESTED = (EXPORT, PARSE)  # these may have a folder in their folder, as save_to_disk and a collection do
+_ALL = ("verify", "diff", "fingerprint", "show", "report", "export", "mix", "load")
 
 
-def refused(folder: Path, kind: str | None, why: str = "which holds no sequences") -> OutputError:
+class Kind(NamedTuple):
+    """A kind of results."""
+
+    name: str
+    """As `cook.json` says it."""
+    noun: str
+    """With its article: "a mix"."""
+    holds: Literal["sequences", "texts", "lines", "rows"]
+    """What `show` draws and `diff` counts."""
+    unit: str
+    """What a fingerprint has hashes of."""
+    verb: str
+    """What makes one: "mix into another folder"."""
+    identity: tuple[str, ...]
+    """Fields that determine the bytes, beside versions: they tell whether a result is up to date."""
+    settings: str
+    """The field that `fingerprint` and `diff` show as the recipe."""
+    schema: Mapping[str, Any]
+    """Fields that those who read a manifest count on, and their types."""
+    reads: frozenset[str]
+    """The commands and functions that read one."""
+    use_instead: str
+    """What to do where a command does not read it."""
+    deep: str = ""
+    """Why it cannot be compared with shards (`verify --deep`); empty where it can."""
+    subfolders: bool = False
+    """Whether its files may lie in folders of its folder."""
+    corpus: bool = False
+    """Whether it goes into a ROOT of corpora, and not into one of datasets."""
+
+    @property
+    def made_of_shards(self) -> bool:
+        """Whether ROOT's card lists it and `mix` takes it: it is of one dataset."""
+        return "dataset" in self.schema
+
+
+_ROWS = (
+    Kind(
+        DATASET,
+        "a cooked dataset",
+        holds="sequences",
+        unit="example",
+        verb="cook",
+        identity=("format_version", "kind", "dataset", "shape", "recipe", "tokenizer", "inputs"),
+        settings="recipe",
+        schema=_COOKED,
+        reads=frozenset(_ALL),
+        use_instead="",
+    ),
+    Kind(
+        PACKED,
+        "a corpus of sequences",
+        holds="sequences",
+        unit="piece",
+        verb="cook",
+        identity=("format_version", "kind", "dataset", "shape", "recipe", "tokenizer", "inputs"),
+        settings="recipe",
+        schema=_COOKED,
+        reads=frozenset(_ALL),
+        use_instead="",
+        corpus=True,
+    ),
+    Kind(
+        MIX,
+        "a mix",
+        holds="sequences",
+        unit="example",
+        verb="mix",
+        identity=("format_version", "kind", "mix", "tokenizer", "sources"),
+        settings="mix",
+        schema={
+            "mix": {"seed": int, "split": str},
+            "tokenizer": {"name": str},
+            "sources": [{"name": str, "sha256": str, "kind": str, "mask_rule": str}],
+            "datasets": dict,
+            "outputs": _FILES,
+            "counts": _SEQUENCES,
+        },
+        reads=frozenset({*_ALL} - {"mix"}),
+        use_instead="mix the datasets that it was made from",
+        deep="is a mix, whose datasets belong to shards",
+    ),
+    Kind(
+        CORPUS,
+        "a corpus as text",
+        holds="texts",
+        unit="text",
+        verb="write",
+        identity=("format_version", "kind", "dataset", "recipe", "inputs"),
+        settings="recipe",
+        schema={
+            "dataset": str,
+            "recipe": {"seed": int, "format": str, "styles": str},
+            "inputs": _FILES,
+            "outputs": _FILES,
+            "counts": {
+                **_ENTRIES,
+                **dict.fromkeys(("texts", "context_after", "letters"), int),
+                **_SKIPPED,
+                **dict.fromkeys(("modes", "kinds", "options", "chains"), dict[str, int]),
+            },
+        },
+        reads=frozenset({"verify", "diff", "fingerprint", "show", "load"}),
+        use_instead="`cook show` shows its texts, `cook.load` opens them, and `cook verify` checks them",
+        corpus=True,
+    ),
+    Kind(
+        EXPORT,
+        "an export, for a trainer",
+        holds="rows",
+        unit="",
+        verb="export",
+        identity=("format_version", "kind", "export", "tokenizer", "source"),
+        settings="export",
+        schema={
+            "export": {"target": str, "split": str, "max_length": int},
+            "tokenizer": {"name": str},
+            "source": {"name": str, "sha256": str},
+            "outputs": _FILES,
+            "counts": {**dict.fromkeys(("rows", "examples"), int), **_SEQUENCES},
+        },
+        reads=frozenset(),
+        use_instead="pass what it was made from; repeat the export to see whether it is up to date",
+        deep="is an export",
+        subfolders=True,
+    ),
+    Kind(
+        PROMPTS,
+        "what `cook prompts` keeps beside a file of prompts",
+        holds="lines",
+        unit="line",
+        verb="write",
+        identity=("format_version", "kind", "prompts", "tokenizer", "inputs", "previous"),
+        settings="prompts",
+        schema={
+            **ASKED,
+            "outputs": _FILES,
+            "requests": {"first": int, "id": str, "rows": int, "bytes": int, "sha256": str},
+            "counts": {"in_round": int},
+        },
+        reads=frozenset({"verify", "diff", "fingerprint"}),
+        use_instead="the file beside it holds the prompts, a line each, and `cook verify` checks both",
+        deep="is of prompts, which no shards are compared with",
+    ),
+    Kind(
+        PARSE,
+        "a dataset that `cook parse` wrote",
+        holds="lines",
+        unit="line",
+        verb="parse",
+        identity=("format_version", "kind", "parse", "prompts", "inputs"),
+        settings="parse",
+        schema={
+            "parse": {"unique_questions": bool},
+            "inputs": _FILES,
+            "outputs": _FILES,
+            "counts": {**_ENTRIES, **dict.fromkeys(("failed", "missing"), int), "left_out": dict[str, int]},
+        },
+        reads=frozenset({"verify", "diff", "fingerprint"}),
+        use_instead="`cook verify` checks it, and its shards are cooked with `cook -s COLLECTION -d NAME`",
+        deep="was parsed, and no shards are compared with it",
+        subfolders=True,
+    ),
+)
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ROWS})
+
+
+def of(manifest: Mapping[str, Any]) -> Kind:
+    """The kind of a manifest that was read."""
+    return KINDS[manifest["kind"]]
+
+
+def read_by(command: str) -> frozenset[str]:
+    """The names of the kinds that a command reads."""
+    return frozenset(name for name, kind in KINDS.items() if command in kind.reads)
+
+
+def refused(folder: Path, kind: Kind, why: str = "which holds no sequences") -> OutputError:
     """The error for a folder of a kind that a command does not read."""
-    return OutputError(f"{folder}: is {NAMES[kind]}, {why}: {INSTEAD[kind]}")
+    return OutputError(f"{folder}: is {kind.noun}, {why}: {kind.use_instead}")

@@ -20,10 +20,10 @@ import orjson
 from cook._version import __version__
 from cook.core.catalog import is_safe
 from cook.core.errors import OutputError
-from cook.store.kinds import DETERMINING, NESTED, SHAPES
+from cook.store.kinds import KINDS
 
 NAME = "cook.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
@@ -49,7 +49,7 @@ def holds(folder: Path) -> list[str]:
 def sealed(folder: Path) -> dict[str, Any] | None:
     """The fields of a manifest that its own sha256 seals, by which cook knows what it made; None where there is none.
 
-    They need not be of this format version, nor of the SHAPE of their kind.
+    They need not be of this format version, nor of the schema of their kind.
     """
     try:
         data = (folder / NAME).read_bytes() if (folder / NAME).is_file() else b""
@@ -78,8 +78,10 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format_version"), int):
         raise OutputError(f"{path}: is not a manifest of cook")
     if manifest["format_version"] != FORMAT_VERSION:
+        version, older = manifest["format_version"], manifest["format_version"] < FORMAT_VERSION
         raise OutputError(
-            f"{path}: is of format version {manifest['format_version']}, this cook reads {FORMAT_VERSION}"
+            f"{path}: is of format version {version}, and this cook reads {FORMAT_VERSION}: "
+            + ("make it again, with --overwrite or into another folder" if older else "read it with a newer cook")
         )
     manifest.pop("sha256", None)
     try:
@@ -90,24 +92,26 @@ def read(folder: Path) -> dict[str, Any]:
         raise OutputError(
             f"{path}: is damaged: its sha256 is not that of its fields, or its form not the canonical one"
         )
-    kind = manifest.get("kind")
-    if not (kind in SHAPES if isinstance(kind, str) else "kind" not in manifest):
-        raise OutputError(f"{path}: is of kind {str(kind)[:200]!r}, which this cook does not know")
-    if wrong := list(_misfits("", manifest, SHAPES[kind])):
+    name = manifest.get("kind")
+    if not isinstance(name, str):
+        raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: kind")
+    if (kind := KINDS.get(name)) is None:
+        raise OutputError(f"{path}: is of kind {name[:200]!r}, which this cook does not know")
+    if wrong := list(_misfits("", manifest, kind.schema)):
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: {', '.join(wrong[:5])}")
     for output in manifest["outputs"]:
-        if not all(map(is_safe, output["name"].split("/") if kind in NESTED else [output["name"]])):
+        if not all(map(is_safe, output["name"].split("/") if kind.subfolders else [output["name"]])):
             raise OutputError(f"{path}: names a file outside of its folder: {output['name'][:200]!r}")
     return manifest
 
 
-def misfits(value: Any, shape: Mapping[str, Any]) -> list[str]:
-    """The fields of a part of a manifest that are not as a SHAPE says."""
-    return list(_misfits("", value, shape))
+def misfits(value: Any, schema: Mapping[str, Any]) -> list[str]:
+    """The fields of a part of a manifest that are not as a schema says."""
+    return list(_misfits("", value, schema))
 
 
 def _misfits(where: str, value: Any, shape: Any) -> Iterator[str]:
-    """The fields of a JSON value that are not as a SHAPE says."""
+    """The fields of a JSON value that are not as a schema says."""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             yield where
@@ -127,7 +131,7 @@ def _misfits(where: str, value: Any, shape: Any) -> Iterator[str]:
         yield where
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], fields: Iterable[str] = DETERMINING) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], fields: Iterable[str]) -> list[str]:
     """What differs between two manifests in the fields that determine bytes, one line each."""
     found: list[str] = []
     for key in fields:

@@ -17,7 +17,7 @@ from cook.core.errors import CookWarning, OutputError, SourceError, refuse_empty
 from cook.core.files import sha256_of
 from cook.store import kinds, manifest
 from cook.store.columns import COLUMNS
-from cook.store.kinds import SIDE
+from cook.store.kinds import SIDE, Kind, refused
 from cook.store.read import read_columns, read_datasets
 from cook.store.staging import aside
 
@@ -43,24 +43,29 @@ class Cooked:
     folder: Path
     manifest: dict[str, Any]
 
+    @property
+    def kind(self) -> Kind:
+        """Its kind."""
+        return kinds.of(self.manifest)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it is a mix."""
+        return self.kind.name == kinds.MIX
+
     def sequences(self, split: str = "train") -> Iterator[Sequence]:
         """Its sequences, in order; memory holds one row group. Raises OutputError."""
-        if self.manifest.get("kind") == kinds.EXPORT:
-            raise OutputError(f"{self.folder}: is an export; its sequences are in what it was made from")
-        if self.manifest.get("kind") in (kinds.PROMPTS, kinds.PARSE):
-            raise OutputError(f"{self.folder}: is not cooked, and has no sequences")
-        if self.manifest.get("kind") == kinds.CORPUS:
-            raise OutputError(f"{self.folder}: is text, which `cook.load` opens; it has no sequences")
+        if self.kind.holds != "sequences":
+            raise refused(self.folder, self.kind)
         for output in self.manifest["outputs"]:
             if output.get("split") == split:
                 path = self.folder / output["name"]
-                mixed = self.manifest.get("kind") == kinds.MIX
-                names = read_datasets(path) if mixed else itertools.repeat([])
+                names = read_datasets(path) if self.mixed else itertools.repeat([])
                 for columns, named in zip(read_columns(path), names, strict=False):
                     flat = [columns[name] for name in COLUMNS]
                     for row in range(len(flat[0][1]) - 1):
                         fields: list[Any] = [values[offsets[row] : offsets[row + 1]] for values, offsets in flat]
-                        fields.append(named[row] if mixed else self.manifest["dataset"])
+                        fields.append(named[row] if self.mixed else self.manifest["dataset"])
                         yield Sequence(*fields)
 
 

@@ -17,17 +17,6 @@ from cook.core.files import is_vacant
 from cook.store import dataset_card, kinds, manifest
 from cook.store.outputs import read_cooked
 
-KINDS = {
-    None: "a cooked dataset",
-    kinds.MIX: "a mix",
-    kinds.EXPORT: "an export",
-    kinds.CORPUS: "a corpus",
-    kinds.PROMPTS: "of prompts",
-    kinds.PARSE: "a dataset that was parsed",
-}
-NOUNS = {None: "result", kinds.PROMPTS: "file of prompts", kinds.PARSE: "dataset"}  # else the kind itself
-VERBS = {None: "cook", kinds.PROMPTS: "write", kinds.CORPUS: "write"}
-
 
 def refuse_place(to: Path, sources: Iterable[Path] = ()) -> None:
     """Raise OutputExists for a link, for a place in a result, and for one that is a source's, or in it."""
@@ -50,21 +39,22 @@ def is_file(to: Path, what: str, sources: Iterable[Path] = ()) -> bool:
     return to.exists()
 
 
-def older(to: Path, head: dict[str, Any], determining: tuple[str, ...], overwrite: bool) -> dict[str, Any] | None:
+def older(to: Path, head: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """The manifest of what is there already, if it is up to date; None where `head`'s may be made.
 
     Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
     """
-    kind = head.get("kind")
-    noun, verb = NOUNS.get(kind, kind), VERBS.get(kind, str(kind))
+    kind = kinds.of(head)
     refuse_place(to)
     if is_vacant(to):
         return None
     made = manifest.sealed(to)
     if made is None:
-        raise OutputExists(*_not_cooks(to, verb))
-    if made.get("kind") != kind:
-        raise OutputExists(f"{to}: is {KINDS.get(made.get('kind'), 'another thing')}; {verb} into another folder")
+        raise OutputExists(*_not_cooks(to, kind.verb))
+    there = _kind_of(made)
+    if there is not kind:
+        noun = there.noun if there else "another thing"
+        raise OutputExists(f"{to}: is {noun}; {kind.verb} into another folder")
     try:
         old = read_cooked(to).manifest
     except OutputError as exc:
@@ -72,15 +62,24 @@ def older(to: Path, head: dict[str, Any], determining: tuple[str, ...], overwrit
             raise OutputExists(*exc.lines, f"{to}: is there, and not whole; pass --overwrite to replace it") from exc
         differing = exc.lines
     else:
-        differing = manifest.differences(old, head, determining)
+        differing = manifest.differences(old, head, kind.identity)
         if not differing:
             return old
     if not overwrite:
-        told = f"another {noun} is there already; pass --overwrite to replace it, or {verb} into another folder"
+        told = "another result is there already; pass --overwrite to replace it, "
+        told += f"or {kind.verb} into another folder"
         raise OutputExists(f"{to}: {told}", *(f"  {what}" for what in differing))
     if others := sorted(_others(to, made)):
         raise OutputExists(f"{to}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
     return None
+
+
+def _kind_of(made: dict[str, Any]) -> kinds.Kind | None:
+    """The kind of a sealed manifest of any format version; None where this cook does not know it."""
+    if made.get("format_version") == 1 and "kind" not in made:  # a cooked dataset's had none
+        return kinds.KINDS[kinds.PACKED if "styles" in made else kinds.DATASET]
+    name = made.get("kind")
+    return kinds.KINDS.get(name) if isinstance(name, str) else None
 
 
 def _not_cooks(to: Path, verb: str) -> list[str]:

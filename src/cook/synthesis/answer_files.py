@@ -169,7 +169,7 @@ class _Parsing:
 
     def write(self, to: Path, overwrite: bool, progress: Progress) -> tuple[dict[str, Any], bool]:
         """Write the dataset's folder; its manifest, and whether it was there already."""
-        old = older(to, self.head, kinds.PARSE_DETERMINING, overwrite)
+        old = older(to, self.head, overwrite)
         if old is not None:
             return old, True
         with staging.staging(to.parent, to.name) as staged:

@@ -241,7 +241,7 @@ class _Round:
         there = is_file(to, "the prompts")
         if there and not side.exists():
             raise OutputExists(f"{to}: is there already, and is not cook's: move it away, or name another file")
-        old = older(side, self.head, kinds.PROMPTS_DETERMINING, overwrite or not there)
+        old = older(side, self.head, overwrite or not there)
         if old is None or not there:
             return None
         if sha256_of(to) != old["requests"]["sha256"]:

@@ -64,7 +64,7 @@ class Previous:
         if not self.manifest.get("prompts"):
             raise OutputError(f"{self.folder}: was parsed without --prompts, so that it is of no round")
         self.asked: dict[str, Any] = self.manifest["prompts"]
-        if wrong := manifest.misfits(self.asked, kinds.ROUND_SHAPE):
+        if wrong := manifest.misfits(self.asked, kinds.ASKED):
             raise OutputError(f"{self.folder}: is no round: wrong or missing in its manifest: {', '.join(wrong[:5])}")
         self.digest = manifest.digest(self.manifest)
 

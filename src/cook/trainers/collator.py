@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 from cook.core.errors import CookError, InputError, OutputError, RecipeError
 from cook.core.records import IGNORE
+from cook.store import kinds
 from cook.store.outputs import Sequence, read_cooked
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True
     is no such split.
     """
     cooked = read_cooked(path, hashes)
+    if "load" not in cooked.kind.reads:
+        raise kinds.refused(cooked.folder, cooked.kind, "which `cook.load` does not open")
     outputs = cooked.manifest["outputs"]
     files = [str(cooked.folder / output["name"]) for output in outputs if output.get("split") == split]
     if not files:

@@ -131,14 +131,12 @@ def _check(target: str, attention: str | None, tokenizer: str | None, jobs: int 
 
 def _settings(source: Cooked, target: str, split: str, attention: str | None, tokenizer: str | None) -> Settings:
     made = source.manifest
-    if made.get("kind") == kinds.EXPORT:
-        raise RecipeError(f"{source.folder}: is an export; export what it was made from")
-    if made.get("kind") == kinds.CORPUS:
-        raise RecipeError(f"{source.folder}: is text, which trainers read as it is; with --tokenizer it is sequences")
+    if "export" not in source.kind.reads:
+        raise RecipeError(str(kinds.refused(source.folder, source.kind)))
     splits = sorted({output["split"] for output in made["outputs"] if "split" in output})
     if split not in splits:
         raise RecipeError(f"split: {source.folder} has no {split}; it has {', '.join(splits)}")
-    lengths = [row["max_length"] for row in made["sources"]] if "kind" in made else [made["recipe"]["max_length"]]
+    lengths = [row["max_length"] for row in made["sources"]] if source.mixed else [made["recipe"]["max_length"]]
     return Settings(
         target=target,
         split=split,
@@ -155,7 +153,7 @@ def _export(
 ) -> tuple[dict[str, Any], bool]:
     """The export's manifest, and whether it was there already."""
     head = _head(source, settings)
-    old = older(to, head, kinds.EXPORT_DETERMINING, overwrite)
+    old = older(to, head, overwrite)
     if old is not None:
         return old, True
     target = TARGETS[settings.target]
@@ -188,7 +186,6 @@ def _export(
 def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
     """The manifest's fields that determine the bytes."""
     made = source.manifest
-    mixed = made.get("kind") == kinds.MIX
     attention = ATTENTIONS[settings.few_shot] if TARGETS[settings.target].chooses_attention else None
     return {
         "format_version": manifest.FORMAT_VERSION,
@@ -201,17 +198,16 @@ def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
         },
         "tokenizer": made["tokenizer"],
         "source": {
-            "kind": "mix" if mixed else "dataset",
-            "name": ", ".join(row["name"] for row in made["sources"]) if mixed else made["dataset"],
+            "kind": source.kind.name,
+            "name": ", ".join(row["name"] for row in made["sources"]) if source.mixed else made["dataset"],
             "sha256": manifest.digest(made),
         },
     }
 
 
 def _jobs(source: Cooked, outputs: list[dict[str, Any]], out: Path, settings: Settings) -> list[Job]:
-    mixed = source.manifest.get("kind") == kinds.MIX
     return [
-        Job(str(source.folder / output["name"]), str(out), index, len(outputs), mixed, settings)
+        Job(str(source.folder / output["name"]), str(out), index, len(outputs), source.mixed, settings)
         for index, output in enumerate(outputs)
     ]
 

@@ -146,7 +146,7 @@ def report(
     if samples < 0:
         raise RecipeError(f"samples: must be 0 or more (it is {samples})")
     _refuse_place(Path(to), overwrite)
-    found = outputs(Path(path))
+    found = outputs(Path(path), "report")
     shown = [each for each in found if not each.mixed] or found  # a ROOT's mixes are the same sequences once more
     readers: dict[str, Reader] = {}
     sections = []
@@ -222,7 +222,7 @@ def _told_pairs(output: Output, tallied: Tally, reader: Reader | None) -> str:
         return "Pairs per entry are on the pages of the datasets that this is mixed from."
     if reader is None:
         return "Pairs per entry were not counted: that takes the tokenizer, which no samples, no need."
-    if "styles" in output.manifest:
+    if output.is_corpus(output.name):
         return "Pairs per entry are not counted: in a corpus nothing marks them."
     return "Pairs per entry cannot be counted: the templates put only white space between pairs."
 

@@ -12,9 +12,8 @@ import numpy as np
 
 from cook.core.errors import OutputError, RecipeError, SourceError
 from cook.core.files import sha256_of
-from cook.store import manifest, read
+from cook.store import kinds, manifest, read
 from cook.store.columns import schema
-from cook.store.kinds import CORPUS, MIX, SEQUENCES, refused
 from cook.store.outputs import Sequence, cooked_folders, read_cooked
 
 VERIFY = "`cook verify` says what is wrong"
@@ -30,7 +29,7 @@ class Output:
     @property
     def mixed(self) -> bool:
         """Whether it is a mix."""
-        return self.manifest.get("kind") == MIX
+        return kinds.of(self.manifest).name == kinds.MIX
 
     @property
     def name(self) -> str:
@@ -40,13 +39,13 @@ class Output:
     @property
     def is_text(self) -> bool:
         """Whether it is a corpus as text."""
-        return self.manifest.get("kind") == CORPUS
+        return kinds.of(self.manifest).holds == "texts"
 
     def is_corpus(self, dataset: str) -> bool:
         """Whether the sequences of a dataset are of a corpus, in which a text may be cut into pieces."""
         if not self.mixed:
-            return "styles" in self.manifest
-        return any(row["name"] == dataset and row.get("corpus") for row in self.manifest["sources"])
+            return kinds.of(self.manifest).corpus
+        return any(row["name"] == dataset and kinds.KINDS[row["kind"]].corpus for row in self.manifest["sources"])
 
     @property
     def splits(self) -> list[str]:
@@ -165,12 +164,12 @@ def row_of(columns: dict[str, read.Lists], row: int, dataset: str) -> Sequence:
     return Sequence(**fields, dataset=dataset)
 
 
-def outputs(path: Path, kinds: tuple[str | None, ...] = SEQUENCES) -> list[Output]:
-    """What of these kinds is in a folder, or in a ROOT; mixes are last. Raises OutputError where there is nothing."""
+def outputs(path: Path, command: str) -> list[Output]:
+    """What a command reads in a folder, or in a ROOT; mixes are last. Raises OutputError where there is nothing."""
     found = [_opened(folder) for folder in cooked_folders(path)]
-    kept = [each for each in found if each.manifest.get("kind") in kinds]
+    kept = [each for each in found if command in kinds.of(each.manifest).reads]
     if not kept:
-        raise refused(found[0].folder, found[0].manifest["kind"])
+        raise kinds.refused(found[0].folder, kinds.of(found[0].manifest))
     for each in kept:
         for row in each.manifest["outputs"]:
             if "split" in row and not (isinstance(row["split"], str) and type(row.get("rows")) is int):

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from cook.core.errors import RecipeError, refuse_empty
-from cook.store import kinds
-from cook.store.kinds import SEQUENCES
 from cook.store.outputs import Sequence
 from cook.views.outputs import Output, outputs
 from cook.views.parts import Example, Reader
@@ -95,7 +93,7 @@ def show(
     Raises RecipeError for what is asked and is not there, OutputError for what cannot be read, TokenizerError.
     """
     refuse_empty(path=path, tokenizer=tokenizer)
-    found = _asked(outputs(Path(path), (*SEQUENCES, kinds.CORPUS)), Path(path), dataset, sequence is not None)
+    found = _asked(outputs(Path(path), "show"), Path(path), dataset, sequence is not None)
     if draw:
         seed = secrets.randbelow(1 << 31) if seed is None else seed
         counts = [len(_numbers(each, split, dataset)) for each in found]
