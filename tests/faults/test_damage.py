@@ -69,7 +69,7 @@ def test_any_damage_to_an_output_is_refused_by_name(tmp_path, cooked):
 def test_a_manifest_of_another_format(tmp_path, cooked):
     folder = Path(shutil.copytree(cooked / "root" / "one", tmp_path / "one"))
     fields = manifest.read(folder)
-    for version, message in ((2, "is of format version 2, this cook reads 1"), ("1", "is not a manifest of cook")):
+    for version, message in ((1, "is of format version 1, and this cook reads 2"), ("1", "is not a manifest of cook")):
         (folder / "cook.json").write_bytes(manifest.seal(fields | {"format_version": version}))
         with pytest.raises(OutputError, match=message):
             read_cooked(folder)
