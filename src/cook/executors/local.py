@@ -142,6 +142,9 @@ def cancelling(pool: Executor) -> Iterator[None]:
 
 
 def _end_workers(pool: Executor) -> None:
+    """One that ends in the middle of a result would leave the pool reading: no one else may seem to write the rest."""
+    with contextlib.suppress(AttributeError, OSError):
+        pool._result_queue._writer.close()  # type: ignore[attr-defined]
     for worker in list((getattr(pool, "_processes", None) or {}).values()):
         worker.terminate()
 
