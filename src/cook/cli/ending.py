@@ -1,8 +1,9 @@
 """How signals end the command: in order if that takes a moment, by force after DEADLINE, whatever it is at.
 
 The first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt once, and what is being cooked is cleared away as it comes
-up. Later ones are ignored: they would come up in the middle of that. What an end by force leaves, the next run clears:
-the system frees locks, workers end with their parent.
+up. Later ones are ignored: they would come up in the middle of that. It waits for a module that is being imported: many
+of those that are not Python crash where an error comes up in them. What an end by force leaves, the next run clears: the
+system frees locks, workers end with their parent.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import os
 import signal
 import sys
 import time
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from types import FrameType, SimpleNamespace
+from typing import NoReturn
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEADLINE = 3.0  # seconds
+LOOKS = 0.01  # seconds between looks whether a module is still being imported
 
 _this = SimpleNamespace(signum=0, told=False)
 
@@ -59,7 +61,7 @@ def leave(more: str = "") -> NoReturn:
     os._exit(code)
 
 
-def _begin(signum: int, frame: Any) -> None:  # noqa: ARG001 - a signal handler's signature
+def _begin(signum: int, frame: FrameType | None) -> None:
     if _this.signum:
         return
     _this.signum = signum
@@ -68,9 +70,23 @@ def _begin(signum: int, frame: Any) -> None:  # noqa: ARG001 - a signal handler'
     sys.unraisablehook = sys.excepthook = lambda *_: None
     if threading := sys.modules.get("threading"):
         threading.excepthook = lambda *_: None  # type: ignore[attr-defined]
+    _come_up(signum, frame)
+
+
+def _come_up(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
+    if _imports(frame):
+        signal.signal(signal.SIGALRM, _come_up)
+        signal.setitimer(signal.ITIMER_REAL, LOOKS)
+        return
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, DEADLINE + 1)  # ends it where Python cannot
     raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _force() -> None:

@@ -30,7 +30,7 @@ from cook.executors import process
 
 POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
 SPAWNED = 3  # and so many times as long, where it is spawned
-SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # what the command takes in its own way
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM}  # what the command ends by, in its own way
 ENDING = 1.0  # seconds that ended workers are waited for
 WAITING = 16  # jobs of a dataset that are submitted ahead of the one awaited, where the executor does not say
 T = TypeVar("T")
