@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cook.executors.process import usable_cores
-from faults.ground import HERE, group, started, tree, wait_for, write_source
+from faults.ground import group, started, tree, wait_for, write_source
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
@@ -55,7 +55,7 @@ def test_interrupts_at_random_moments(tmp_path, server, tokenizer, large, name, 
     model = tree(tmp_path / "right0")
     chance = random.Random(name)  # noqa: S311
     for number in range(rounds):
-        root, kept = tmp_path / f"root{number}", number % 2 and ["--cache", tmp_path / "cache"] or ["--no-cache"]
+        root, kept = tmp_path / f"root{number}", (number % 2 and ["--cache", tmp_path / "cache"]) or ["--no-cache"]
         begin, script = kind_of_run(number)
         said = f"run {number}"
         with started(*begin, *common, "-o", root, *kept, script=script) as process:

@@ -74,7 +74,8 @@ def _begin(signum: int, frame: FrameType | None) -> None:
 
 
 def _come_up(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
-    if _imports(frame):
+    # Blocked signals still come up here, of other threads: workers are being started.
+    if _imports(frame) or signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         signal.signal(signal.SIGALRM, _come_up)
         signal.setitimer(signal.ITIMER_REAL, LOOKS)
         return

@@ -90,7 +90,8 @@ RECIPE_OPTIONS = (
     option(WHAT, "--follow-links", is_flag=True, default=None,
             help="Read what symbolic links lead to outside of the source folder."),
     option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
-            help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]"),
+            help="Lines that are no entries, and files that are not read: fail, listing them, or skip and record "
+            "them.  [fail]"),
     option(WHAT, "-o", "--output", metavar="ROOT", type=PLACE,
             help="Folder that gets a folder a dataset.  [cooked/TOKENIZER]"),
     option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
@@ -104,6 +105,8 @@ RECIPE_OPTIONS = (
     option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
     option(SEQUENCES, "--validation", type=share_or_count, metavar="SHARE|N",
             help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),
+    option(SEQUENCES, "--splits", metavar="HOW", type=click.Choice(["names", "all-train"]),
+            help="Shards named for a split, such as test.jsonl, go to it by their names; or all-train.  [names]"),
     option(SEQUENCES, "--dedup", is_flag=True, default=None,
             help="Leave out entries that repeat another's context and pairs exactly."),
     option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each dataset."),

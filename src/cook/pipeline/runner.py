@@ -23,7 +23,7 @@ from cook.executors import choice
 from cook.executors import local as executors
 from cook.read import source as sources
 from cook.read import sources as opening
-from cook.read.source import Listed, Shard, Source
+from cook.read.source import Listed, Shard, Source, Unread
 
 if TYPE_CHECKING:
     from cook.core.results import Result
@@ -41,6 +41,8 @@ class Preview:
     source: Source
     root: Path
     shards: dict[str, list[Listed]]
+    unread: dict[str, list[Unread]]
+    """What could be data of each dataset, and is left out."""
 
 
 class Means(NamedTuple):
@@ -71,7 +73,9 @@ class Ready(NamedTuple):
 
 def _open(recipe: Recipe) -> tuple[Source, list[str]]:
     """The source, and which of its datasets are meant. Raises CookError."""
-    source = opening.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
+    source = opening.open_source(
+        recipe.source, recipe.follow_links, recipe.revision, recipe.cache, recipe.on_error == "skip"
+    )
     try:
         return source, catalog.select(recipe.datasets, source.names())
     except RecipeError as exc:
@@ -94,7 +98,8 @@ def preview(recipe: Recipe) -> Preview:
 
     tokenizer = resolve(recipe)
     shards = {name: source.listed(name) for name in names}
-    return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards)
+    unread = {name: source.unread(name) for name in names}
+    return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards, unread)
 
 
 def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Summary:

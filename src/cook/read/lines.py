@@ -1,7 +1,7 @@
 """The lines of a shard, each with its number and place, and its JSON.
 
 A byte-order mark, CRLF and blank lines are fine. What is not JSON is a `Problem` that names shard and line. Shards are
-`.jsonl`, `.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, which several processes
+`.jsonl` or `.ndjson`, in any case, plain or compressed (`.gz`, `.zst`); a plain one may be read in parts, each a range of bytes, which several processes
 share.
 """
 
@@ -18,7 +18,7 @@ import orjson
 from cook.core.errors import Problem, unreadable
 
 T = TypeVar("T")
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+SUFFIXES = tuple(lines + packed for lines in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
 MAX_LINE = 64 << 20  # bytes
 PART_BYTES = 8 << 20  # a plain shard is read in parts of this size: fixed, so that jobs change nothing
 READ_BYTES = 1 << 20
@@ -47,25 +47,43 @@ class Line(NamedTuple):
     text: bytes
 
 
+def is_shard_name(name: str) -> bool:
+    """Whether a file of this name is read."""
+    return name.lower().endswith(SUFFIXES)
+
+
 def shard_name(name: str) -> str:
     """A shard's name without what says how it is compressed: shards are read in bytewise order of these.
 
     >>> shard_name("00001.jsonl.zst")
     '00001.jsonl'
     """
-    return name.removesuffix(".gz").removesuffix(".zst")
+    return name[: -len(packed)] if (packed := _packed(name)) else name
+
+
+def dataset_name(name: str) -> str:
+    """The dataset that a shard is which stands alone.
+
+    >>> dataset_name("squad.jsonl.gz")
+    'squad'
+    """
+    return shard_name(name).rpartition(".")[0]
+
+
+def _packed(name: str) -> str:
+    return next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
 
 
 def parts_of(path: Path, size: int) -> list[Part]:
     """A shard of `size` bytes as parts of PART_BYTES; a compressed one as a whole."""
-    if path.suffix != ".jsonl":
+    if _packed(path.name):
         return [Part(str(path), 0, None)]
     return [Part(str(path), start, start + PART_BYTES) for start in range(0, max(size, 1), PART_BYTES)]
 
 
 def open_shard(path: str, at_once: int = READ_BYTES) -> IO[bytes]:
     """The decompressed bytes of a shard, buffered: so many are read of a plain one at once. Raises SourceError."""
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(path).suffix)
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(_packed(path))
     try:
         if compression is None:
             return open(path, "rb", buffering=at_once)
@@ -113,7 +131,7 @@ class LineReader:
 
 def lines_again(part: Part, numbers: list[int], starts: list[int]) -> Iterator[Line]:
     """The lines of these ascending numbers, which start at these bytes, read a second time. Raises SourceError."""
-    if Path(part.path).suffix != ".jsonl":
+    if _packed(part.path):
         wanted = set(numbers)
         yield from (line for line in LineReader(part) if isinstance(line, Line) and line.number in wanted)
         return

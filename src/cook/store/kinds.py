@@ -34,9 +34,9 @@ SKIPPED_NAME = "skipped.jsonl"
 SIDE = ".cook"  # what the folder beside a file of prompts adds to its name
 
 # What is compared with an older result to tell whether it is up to date: all that determines the bytes but versions.
-DETERMINING = ("format_version", "dataset", "recipe", "tokenizer", "inputs")
+DETERMINING = ("format_version", "dataset", "recipe", "tokenizer", "inputs", "unread")
 MIX_DETERMINING = ("format_version", "kind", "mix", "tokenizer", "sources")
-CORPUS_DETERMINING = ("format_version", "kind", "dataset", "recipe", "inputs")
+CORPUS_DETERMINING = ("format_version", "kind", "dataset", "recipe", "inputs", "unread")
 EXPORT_DETERMINING = ("format_version", "kind", "export", "tokenizer", "source")
 PROMPTS_DETERMINING = ("format_version", "kind", "prompts", "tokenizer", "inputs", "previous")
 PARSE_DETERMINING = ("format_version", "kind", "parse", "prompts", "inputs")

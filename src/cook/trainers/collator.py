@@ -24,6 +24,7 @@ example: nothing before it belongs to it. torch and datasets are imported where 
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections.abc import Mapping
 from importlib import import_module
@@ -55,7 +56,7 @@ def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True
     """
     cooked = read_cooked(path, hashes)
     outputs = cooked.manifest["outputs"]
-    files = [str(cooked.folder / output["name"]) for output in outputs if output.get("split") == split]
+    files = [glob.escape(str(cooked.folder / output["name"])) for output in outputs if output.get("split") == split]
     if not files:
         held = sorted({output["split"] for output in outputs if "split" in output})
         raise OutputError(f"{path}: has no split {split!r}; it holds {', '.join(held) or 'none'}")
