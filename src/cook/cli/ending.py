@@ -2,8 +2,8 @@
 
 The first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt once, and what is being cooked is cleared away as it comes
 up. Later ones are ignored: they would come up in the middle of that. It waits for a module that is being imported: many
-of those that are not Python crash where an error comes up in them. What an end by force leaves, the next run clears: the
-system frees locks, workers end with their parent.
+of those that are not Python crash where an error comes up in them. What an end by force leaves, the next run clears:
+the system frees locks, workers end with their parent.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def _begin(signum: int, frame: FrameType | None) -> None:
     _this.signum = signum
     # No lock is taken here: who is interrupted may hold it.
     _thread.start_new_thread(_force, ())
-    sys.unraisablehook = sys.excepthook = lambda *_: None
+    sys.excepthook = lambda *_: None
+    sys.unraisablehook = lambda *_: None
     if threading := sys.modules.get("threading"):
         threading.excepthook = lambda *_: None  # type: ignore[attr-defined]
     _come_up(signum, frame)
@@ -94,7 +95,7 @@ def _force() -> None:
     time.sleep(DEADLINE)
     code = tell("; what was at work did not end in time, and was ended")
     if multiprocessing := sys.modules.get("multiprocessing.process"):
-        for worker in list(multiprocessing._children):  # type: ignore[attr-defined]
+        for worker in list(multiprocessing._children):
             with contextlib.suppress(Exception):
                 os.kill(worker.pid, signal.SIGKILL)
     _finalize()

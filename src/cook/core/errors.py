@@ -133,7 +133,11 @@ class Problem(NamedTuple):
 
 UNREAD = "(the shard after this one was not read)"
 SKIPPABLE = "(--on-error skip leaves such lines out, and records them)"
-NO_OBJECT = ("is not JSON", "must be an object")
+ARRAY = "is a line of a JSON array over several lines"
+ARRAYS = (ARRAY, "must be an object, not a list")
+COMPRESSED = "is compressed, and its name does not say so: end it in .gz or .zst"
+UTF_16 = "is UTF-16, and must be UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > FILE.jsonl` makes it so"
+WHOLE_FILES = (COMPRESSED, UTF_16)  # what is wrong with all of a file
 JSON_LINES = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` writes a JSON array so)"
 
 
@@ -152,9 +156,9 @@ class BadLines(InputError):
         if unread:
             lines.append(f"(the {unread} shards after this one were not read)" if unread > 1 else UNREAD)
         first = self.problems[0]
-        if first.line == 1 and first.what.startswith(NO_OBJECT):
+        if first.what in ARRAYS:
             lines.append(JSON_LINES)
-        elif skippable:
+        elif skippable and first.what not in WHOLE_FILES:
             lines.append(SKIPPABLE)
         super().__init__(*lines)
 

@@ -69,7 +69,7 @@ class Recipe:
     follow_links: bool = False
     """Read what symbolic links lead to outside of the source folder."""
     on_error: OnError = "fail"
-    """What lines that are not entries do, and files that are not read: fail the dataset, or be left out and recorded."""
+    """What lines that are not entries do, and files that are not read: fail the dataset, or be left out, recorded."""
     output: str | None = None
     """ROOT, the folder that gets one folder a dataset; None: cooked/ + the tokenizer's name."""
     max_length: int = 4096

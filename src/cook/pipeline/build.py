@@ -168,7 +168,7 @@ def tell_named(name: str, shards: list[Shard]) -> None:
 
 
 def _splits_setting(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, str]:
-    """The recipe's `splits`, where shards are named for some. Raises InputError where those leave nothing to train on."""
+    """The recipe's `splits`, where shards are named for some. Raises InputError where those leave none to train on."""
     named = {*splits.named(name, [shard.name for shard in shards])}
     if not kitchen.strategy.splits:
         tell_named(name, shards)

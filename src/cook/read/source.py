@@ -29,9 +29,9 @@ LAID_OUT = "a source is laid out DATASET/shard/*.jsonl"
 AS_LINES = "`jq -c '.[]' FILE > FILE.jsonl` makes shards of an array"
 OTHERS = {
     **dict.fromkeys((".json", ".json.gz", ".json.zst"), f"is JSON, not JSON lines: {AS_LINES}"),
-    **dict.fromkeys((".bz2", ".xz", ".lz4", ".br"), "is compressed in a way that is not read: unpack it, or use gzip or zstd"),
+    **dict.fromkeys((".bz2", ".xz", ".lz4", ".br"), "is compressed in a way that is not read: use gzip or zstd"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "is an archive: unpack it"),
-    **dict.fromkeys((".parquet", ".arrow", ".feather", ".csv", ".tsv", ".avro"), "is a table: write its rows as JSON lines"),
+    **dict.fromkeys((".parquet", ".arrow", ".csv", ".tsv", ".avro"), "is a table: write its rows as JSON lines"),
 }  # fmt: skip
 BESIDE = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # the Hub's own, of no data
 MOST_NAMED = 5
@@ -162,7 +162,7 @@ def refuse_unread(dataset: str, found: list[Unread], root: str = "") -> None:
         raise SourceError(
             *(f"{root}{each}" for each in found[:MOST_NAMED]),
             *([more] if more else []),
-            f"{dataset}: {len(found)} of its files are not read (--on-error skip goes on without them, and records them)",
+            f"{dataset}: {len(found)} of its files cannot be read (--on-error skip leaves them out, and records them)",
         )
 
 
@@ -259,7 +259,7 @@ class Folder:
 
         Raises SourceError.
         """
-        shards, unread, others = [], list[Unread](), list[str]()
+        shards, unread, others = list[str](), list[Unread](), list[str]()
         for entry in self._scan(""):
             alone = is_shard_name(entry.name) and dataset_name(entry.name) == dataset
             if (alone or (entry.name == dataset and not _is(entry))) and not _is(entry, folder=True):

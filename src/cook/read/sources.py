@@ -21,7 +21,8 @@ def open_source(
 ) -> Source:
     """The source that a recipe names; one on the Hub at the commit that its revision is now. Raises SourceError.
 
-    `skip`: go on without what could be data and is not read; see `Source.unread`. Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
+    Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
+    `skip`: go on without what could be data and is not read; see `Source.unread`.
     """
     refuse_empty(source=name)
     if name == SAMPLE:

@@ -75,9 +75,8 @@ def datasets(source: str | None) -> list[dict[str, Any]]:
     for name in opened.names():
         try:
             shards, unread = opened.listed(name), opened.unread(name)
-            problem = "; ".join(map(str, unread[:MOST_NAMED])) + f"; … {len(unread)} in all" * (
-                len(unread) > MOST_NAMED
-            )
+            more = [f"… {len(unread)} in all"] if len(unread) > MOST_NAMED else []
+            problem = "; ".join([*map(str, unread[:MOST_NAMED]), *more])
         except SourceError as exc:
             shards, problem = [], str(exc)
         size = sum(shard.size for shard in shards)
