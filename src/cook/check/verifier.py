@@ -111,6 +111,12 @@ def _without_manifest(root: Path) -> Iterator[Checked]:
             findings = Findings()
             findings.note(manifest.NAME, None, "is missing; move the folder away, and cook the dataset again")
             yield Checked(folder.name, folder, False, findings.kept, 1, {})
+    for folder in sorted(root.glob("[!.]*")):
+        gone = folder.is_symlink() and not os.path.exists(folder)
+        if gone or (os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK)):
+            findings = Findings()
+            findings.note(manifest.NAME, None, f"cannot be read: the folder {'is not there' if gone else 'is closed'}")
+            yield Checked(folder.name, folder, False, findings.kept, 1, {})
 
 
 def _root_card(root: Path) -> list[Checked]:

@@ -99,7 +99,7 @@ class CookGroup(click.Group):
         as_json = ctx.params.get("as_json", False) or "--json" in ctx.args  # those of a subcommand
         ending.listen(signal.SIGTERM, signal.SIGHUP)
         with _interrupts():
-            from cook.core.errors import CookError
+            from cook.core.errors import CookError, of_system
 
             try:
                 with _usage(), warnings.catch_warnings():
@@ -110,16 +110,14 @@ class CookGroup(click.Group):
                     raise
                 _fail(exc, as_json, ctx.params.get("quiet", False), cooking=ctx.invoked_subcommand is None)
             except OSError as exc:
-                if exc.filename or exc.errno == errno.EPIPE:
+                if not exc.filename:
                     raise
-                echo(f"cook: standard output: cannot be written: {exc.strerror}", err=True)
-                sys.stdout = sys.__stdout__ = None  # type: ignore[misc] # what it still holds is lost
-                sys.exit(1)
+                _fail(of_system(exc), as_json, ctx.params.get("quiet", False), ctx.invoked_subcommand is None)
 
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[None]:
-    """What an interrupt leads to, be it another error, is told as one, with its code."""
+    """What an interrupt leads to, be it another error, is told as one, with its code; and output that is full."""
     try:
         yield
     except BaseException as exc:
@@ -128,6 +126,10 @@ def _interrupts() -> Iterator[None]:
         if isinstance(exc, KeyboardInterrupt):  # raised by who runs the command in a process of their own
             echo(f"cook: interrupted{_again()}", err=True)
             sys.exit(130)
+        if isinstance(exc, OSError) and not exc.filename and exc.errno != errno.EPIPE:
+            echo(f"cook: standard output: cannot be written: {exc.strerror}", err=True)
+            sys.stdout = sys.__stdout__ = None  # type: ignore[misc] # what it still holds is lost
+            sys.exit(1)
         raise
 
 

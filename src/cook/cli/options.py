@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -42,13 +45,33 @@ def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete:
     return presets or [CompletionItem(incomplete, type="file")] * incomplete.isprintable()
 
 
+class BadPlace(click.ClickException):
+    """A path that nothing can be at, or that would be waited for."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """See click."""
+        click.echo(f"cook: {self.message}", file=file, err=True)
+
+
 class Place(click.Path):
-    """A path, or what may be one: all options and arguments of that kind are of this type. None is empty."""
+    """A path, or what may be one: all options and arguments of that kind are of this type. None is empty, or a pipe."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See click."""
         if value == "":
             self.fail("the path is empty; is it of a variable that is not set?", param, ctx)
+        if str(value).startswith("~") and os.path.expanduser(value) == value and not os.path.lexists(value):
+            raise BadPlace(f"{value}: there is no such user; for a folder of this name write ./{value}")
+        try:
+            mode = os.stat(value).st_mode
+        except FileNotFoundError:
+            mode = 0
+        except (OSError, ValueError) as exc:
+            if getattr(exc, "errno", 0) in (errno.ENAMETOOLONG, errno.ELOOP, 0):
+                raise BadPlace(f"{value}: is no path: {getattr(exc, 'strerror', exc)}") from exc
+            mode = 0
+        if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise BadPlace(f"{value}: is a pipe or a device, and no file: nothing is read from it or written to it")
         return super().convert(value, param, ctx)
 
 

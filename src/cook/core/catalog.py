@@ -205,6 +205,8 @@ def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
 
 
 def _unknown(name: str, held: list[str]) -> str:
+    if OWN.fullmatch(name):
+        return f"datasets: {name}: is a name that cook needs for itself: rename the folder"
     if not is_safe(name):
         return f"datasets: {name!r} cannot name a dataset: it is a folder's name, without a path"
     if "," in name:

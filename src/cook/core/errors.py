@@ -105,6 +105,14 @@ def unwritable(path: str | os.PathLike[str], exc: OSError, takes: int = 0) -> Ou
     return OutputError(f"{os.fspath(path)}: cannot be written: {reason}{told}")
 
 
+def of_system(exc: CookError | OSError) -> CookError:
+    """An error of the system's as one of cook's, with its path; cook's own as it is."""
+    if isinstance(exc, CookError):
+        return exc
+    place = f"{os.fsdecode(exc.filename)}: " if isinstance(exc.filename, str | bytes) else ""
+    return CookError(f"{place}{exc.strerror or exc}")
+
+
 def refuse_empty(**paths: Any) -> None:
     """Raise RecipeError for a path that is "", as of a shell's variable that is not set: it would mean this folder."""
     for name, given in paths.items():

@@ -22,7 +22,7 @@ IGNORABLE = frozenset(
 )  # fmt: skip
 
 
-# What shows nothing where it stands, and is no white space: soft hyphen, zero-width and word joiners, marks of direction.
+# What shows nothing where it stands, and is no white space: soft hyphen, zero-width signs, joiners, marks of direction.
 _NOTHING = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff" + "".join(sorted(IGNORABLE))
 visible = re.compile(rf"[^\s{_NOTHING}]").search
 """The first sign of a text that is to be seen; None where the text is blank."""

@@ -61,8 +61,17 @@ def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Exec
     hashes) lets others run. A larger one by as many processes, which begin to start at once, and import the modules
     named in `preload` while they have no work yet.
     """
-    method = process.start_method(preload) if jobs > 1 and size >= POOL_BYTES else ""
-    if not method or (method == "spawn" and size < SPAWNED * POOL_BYTES):
+    daemonic = multiprocessing.current_process().daemon  # which may have no children
+    method = process.start_method(preload) if jobs > 1 and size >= POOL_BYTES and not daemonic else ""
+    if process.inherits_engines():
+        if daemonic:
+            raise CookError(
+                "this process was forked, as a daemon, of one in which cook had run: engines' threads are not in it, "
+                "and encoding would wait for ever. Start it with multiprocessing.get_context('spawn')"
+            )
+        method = "spawn"
+    elif not method or (method == "spawn" and size < SPAWNED * POOL_BYTES):
+        process.uses_engines()
         # Read by splintr when its first batch is encoded; who set it already keeps what they set.
         os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
         with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, cancelling(inside):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def open_source(
         from cook.read.modelscope import open_modelscope
 
         return open_modelscope(name, skip)
-    root = Path(name).expanduser()
+    root = Path(os.path.expanduser(name))
     real = root.resolve()
     if root.is_file():
         if why := why_unread(real.name):
