@@ -141,7 +141,7 @@ class Problem(NamedTuple):
 
 UNREAD = "(the shard after this one was not read)"
 SKIPPABLE = "(--on-error skip leaves such lines out, and records them)"
-ARRAY = "is a line of a JSON array over several lines"
+ARRAY = "begins JSON that goes over several lines"
 ARRAYS = (ARRAY, "must be an object, not a list")
 COMPRESSED = "is compressed, and its name does not say so: end it in .gz or .zst"
 UTF_16 = "is UTF-16, and must be UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > FILE.jsonl` makes it so"

@@ -63,7 +63,11 @@ def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True
     from datasets import Dataset
 
     read = Dataset.from_json if files[0].endswith(".jsonl") else Dataset.from_parquet
-    return read(files, split=split)
+    try:
+        return read(files, split=split)
+    except Exception as exc:  # `datasets` has many of its own, and Arrow's under them
+        told = " ".join(str(exc.__cause__ or exc).split())
+        raise OutputError(f"{path}: cannot be opened: {told}") from exc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
