@@ -1,20 +1,25 @@
 """Every command, with every path it takes, of every bad kind: a plain line and a code; no traceback, and no wait."""
 
 import contextlib
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import orjson
 import pytest
 from click.testing import CliRunner
 
 from commands.test_empty_paths import PLACES, commands
 from conftest import entry, write_shard
-from cook import Recipe, run
+from cook import OutputError, Recipe, load, run
 from cook.cli.app import main
+from cook.store import manifest
+from faults.ground import write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +236,59 @@ def test_a_folder_in_the_place_of_a_file_of_the_cache(ground, tmp_path):
     assert isinstance(result.exception, SystemExit | None)
     assert result.exit_code in (0, 1)
     assert cache.info(str(tmp_path / "cache"))["spools"] == 0
+
+
+def test_an_added_token_that_is_empty(tmp_path, ground):
+    folder = write_tokenizer(tmp_path / "t")
+    told = orjson.loads((folder / "tokenizer.json").read_bytes())
+    told["added_tokens"].append(told["added_tokens"][0] | {"id": 258, "content": "", "special": True})
+    (folder / "tokenizer.json").write_bytes(orjson.dumps(told))
+    line = ["-d", "d", "-t", str(folder), "-s", str(ground / "s"), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, line)
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    assert result.exit_code in (0, 1)
+
+
+def test_a_footer_that_is_damaged_under_a_sealed_manifest(ground, tmp_path):
+    shutil.copytree(ground / "o" / "d", tmp_path / "o" / "d")
+    path = next((tmp_path / "o" / "d").glob("*.parquet"))
+    data = bytearray(path.read_bytes())
+    data[-40:-8] = b"\xff" * 32
+    path.write_bytes(data)
+    fields = orjson.loads((path.parent / "cook.json").read_bytes())
+    del fields["sha256"]
+    fields["outputs"][0]["sha256"] = hashlib.sha256(data).hexdigest()
+    (path.parent / "cook.json").write_bytes(manifest.seal(fields))
+    folder, root = str(path.parent), str(tmp_path / "o")
+    for words, code in (
+        (["verify", root], 4),
+        (["show", folder], 1),
+        (["mix", root, "--to", str(tmp_path / "m")], 1),
+        (["export", folder, "--for", "trl", "--to", str(tmp_path / "e")], 1),
+        (["report", folder, "--to", str(tmp_path / "r.html")], 1),
+        (["diff", folder, root], 1),
+        (["fingerprint", root], 1),
+    ):
+        result = CliRunner().invoke(main, words)
+        assert isinstance(result.exception, SystemExit), (words, result.exception)
+        assert (result.exit_code, "cannot be read" in result.output) == (code, True), (words, result.output)
+    with pytest.raises(OutputError, match="cannot be opened"):
+        load(folder)
+
+
+def test_brackets_in_a_path(ground, tmp_path):
+    root = tmp_path / "run[1]"
+    line = ["-d", "d", "-t", "llama3", "-s", str(ground / "s"), "-o", str(root)]
+    assert f'cook.load({str(root / "d")!r}, split="train")' in CliRunner().invoke(main, line).stderr
+    assert len(load(root / "d")) == 1
+
+
+def test_an_empty_scheduler_file(ground, tmp_path):
+    pytest.importorskip("distributed")
+    (tmp_path / "sched").touch()
+    line = ["-d", "d", "-t", "llama3", "-s", str(ground / "s"), "-o", str(tmp_path / "o"), "--executor", "dask"]
+    result = CliRunner().invoke(main, [*line, "--scheduler-file", str(tmp_path / "sched")])
+    assert (result.exit_code, "sched: is empty" in result.stderr) == (1, True)
 
 
 IN_A_CHILD = """

@@ -55,7 +55,7 @@ def test_what_is_not_read_is_an_error_or_recorded(tmp_path, kind, shard):
     assert "--on-error skip" in str(caught.value)
     [listed] = [row for row in datasets(str(tmp_path / "s")) if row["name"] == "d"]
     assert (listed["shards"], told in listed["problem"]) == (1, True)
-    with pytest.raises(SeveralFailed if False else CookError, match=told):
+    with pytest.raises(CookError, match=told):
         bake(tmp_path / "s", tmp_path / "all", datasets="all")
     assert (tmp_path / "all" / "other" / "cook.json").exists(), "another dataset is stopped"
     done = bake(tmp_path / "s", tmp_path / "out", on_error="skip")
@@ -157,7 +157,7 @@ def test_all_train_trains_on_all(three, tmp_path):
     assert "splits" not in done.counts
     assert (done.counts["examples"], done.manifest["recipe"]["splits"]) == (69, "all-train")
     assert verify(tmp_path / "out", deep=True, source=str(three)).found == 0
-    with pytest.raises(CookError, match="recipe.splits"):
+    with pytest.raises(CookError, match=r"recipe\.splits"):
         bake(three, tmp_path / "out")
 
 
