@@ -4,13 +4,23 @@ import os
 
 
 def start() -> None:
-    """Run the command. An interrupt while it is imported is told as any other."""
+    """Run the command. Signals end it in order from here on, also while it is imported."""
     try:
-        from cook.cli.app import start as begin
+        from cook.cli import ending
+
+        ending.listen()
     except KeyboardInterrupt:
         os.write(2, b"cook: interrupted\n")
         os._exit(130)
-    begin()
+    try:
+        from cook.cli.app import start as begin
+
+        begin()
+    except BaseException as exc:
+        # What comes up in the end may be another error that the interrupt led to.
+        if ending.came() or isinstance(exc, KeyboardInterrupt):
+            ending.leave()
+        raise
 
 
 if __name__ == "__main__":

@@ -114,6 +114,11 @@ def printed(tmp_path_factory):
         run("cook --json", "-d", "all", *common, "--validation", 0.3, "-o", "r", code=3)
         run("cook --json", "-d", "bad", *common, code=3)
         run("cook --dry-run --json", "-d", "odd", *common, "--dry-run")
+        (work / "un" / "d").mkdir(parents=True)
+        (work / "un" / "d" / "a.jsonl").write_text('{"context": "c", "QA_list": [{"Q": "q", "A": "a"}]}')
+        (work / "un" / "d" / "b.json").write_text("{}")
+        unread = ["-d", "d", "-t", "llama3", "-s", "un", "--on-error", "skip", "--dry-run", "--json"]
+        run("cook --dry-run --json", *unread)
         run("cook list datasets --json", "list", "datasets", "--json")
         run("cook list datasets --source SOURCE --json", "list", "datasets", "--source", "in", "--json")
         run("cook list tokenizers --json", "list", "tokenizers", "--json")

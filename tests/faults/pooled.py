@@ -2,20 +2,25 @@
 
 import sys
 
-from cook.executors import process
+from cook.cli import ending
 
-if sys.argv[1:2] == ["spawned"]:
-    process.ENGINES.add("sys")
-process.settle()  # before numpy is imported
+try:
+    ending.listen()
+    from cook.executors import process
 
-from cook.executors import local  # noqa: E402
-from cook.read import lines  # noqa: E402
-from cook.store import write  # noqa: E402
+    if sys.argv[1:2] == ["spawned"]:
+        process.ENGINES.add("sys")
+    process.settle()  # before numpy is imported
 
-local.POOL_BYTES, lines.PART_BYTES, write.FILE_TOKENS = 0, 6_000, 12_000
+    from cook.executors import local
+    from cook.read import lines
+    from cook.store import write
+
+    local.POOL_BYTES, lines.PART_BYTES, write.FILE_TOKENS = 0, 6_000, 12_000
+    from cook.__main__ import start
+except KeyboardInterrupt:
+    ending.leave()
 
 if __name__ == "__main__":
-    from cook.cli.app import start
-
     sys.argv[1:] = sys.argv[2:] if sys.argv[1] == "spawned" else sys.argv[1:]
     start()

@@ -119,3 +119,16 @@ def test_every_piece_of_any_text_is_a_pair_or_left_out_for_a_reason(text, unique
         assert question == question.strip() != ""
         assert answer == answer.strip() != ""
         assert not re.search("<ANS>|</END>|<QUE>", question)
+
+
+def test_a_thought_before_the_pairs_is_passed_over():
+    thought = "<think>\nFirst <QUE> what </END> …\n</think>\n\n"
+    pairs, left_out = Parser("<QUE> {question} <ANS> {answer} </END>")(thought + "<QUE> Who? <ANS> Ada </END>")
+    assert (pairs, left_out) == ([("Who?", "Ada")], [])
+    pairs, left_out = Parser("<QUE> {question} <ANS> {answer} </END>")("<think> never ends <QUE> Who? <ANS> Ada </END>")
+    assert (pairs, [each.reason for each in left_out]) == ([], ["no_question_marker"])
+
+
+def test_an_answer_of_what_shows_nothing_is_blank():
+    pairs, left_out = Parser("<QUE> {question} <ANS> {answer} </END>")("<QUE> Who? <ANS> \u200b </END>")
+    assert (pairs, [each.reason for each in left_out]) == ([], ["blank_answer"])

@@ -33,6 +33,7 @@ from cook.executors.local import results
 from cook.pack import files as pack_files
 from cook.pack import windows
 from cook.pack.planner import plan
+from cook.pack.splits import named
 from cook.pipeline import figures
 from cook.pipeline.build import choose_splits, encode_jobs, encode_parts
 from cook.read.source import Shard
@@ -72,7 +73,7 @@ def prove(check: Check, shards: list[Shard], tokenizer: Tokenizer | None, pool: 
         placed = table.placed()
         hashed = results(pool, hash_examples, ((0, job) for job in _hash_jobs(folder, placed, check.seed)))
         hashes = np.concatenate([np.empty(0, np.uint64), *(done for _, done in hashed)])
-        splits = choose_splits(recipe, dough, table)
+        splits = choose_splits(recipe, dough, table, named(check.fields["dataset"], [shard.name for shard in shards]))
         proof = _Proof(check, placed, hashes, _left_out(dough), folder, tokenizer)
         proof.examples(splits)
         proof.skipped()

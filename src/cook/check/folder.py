@@ -30,6 +30,7 @@ from cook.encode import left_out
 from cook.executors.local import results
 from cook.pack import mix_plan, statistics
 from cook.pack.planner import plan
+from cook.pack.splits import named
 from cook.pipeline.build import EncodingStrategy
 from cook.pipeline.figures import shape
 from cook.shapes.protocol import MaskRule
@@ -156,10 +157,14 @@ class Check:
 
     def _recipe(self, tokenizer: str) -> Recipe | None:
         told = self.fields["tokenizer"]
-        settings = self.fields["recipe"]
+        settings = dict(self.fields["recipe"])
+        of_names = settings.pop("splits", "all-train")
+        others = {*named(self.fields["dataset"], [row["name"] for row in self.fields["inputs"]])} != {"train"}
+        self.equal("recipe has splits", "splits" in self.fields["recipe"], others)
         try:
             recipe = Recipe(
                 **settings,
+                splits=of_names,
                 datasets=self.fields["dataset"],
                 tokenizer=tokenizer,
                 bos="none" if told["bos"] is None else told["bos"],

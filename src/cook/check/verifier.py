@@ -28,7 +28,7 @@ from cook.core.files import sha256_of
 from cook.core.recipe import Recipe, hub_address
 from cook.executors.local import executor, results
 from cook.executors.process import usable_cores
-from cook.pipeline import startup
+from cook.pipeline import build, startup
 from cook.read.source import Shard, Source
 from cook.read.sources import open_source
 from cook.store import dataset_card, kinds, manifest
@@ -61,6 +61,8 @@ class Checked:
     """How many findings there are; of each file the first 10,000 are in the list."""
     holds: dict[str, int]
     """What could be read of it: sequences, examples and tokens; of a corpus as text texts and letters, and so on."""
+    unread: int = 0
+    """How many files among its shards cook did not read, by its manifest."""
 
     @property
     def sequences(self) -> int:
@@ -121,6 +123,12 @@ def _without_manifest(root: Path) -> Iterator[Checked]:
             findings = Findings()
             findings.note(manifest.NAME, None, "is missing; move the folder away, and cook the dataset again")
             yield Checked(folder.name, folder, False, findings.kept, 1, {})
+    for folder in sorted(root.glob("[!.]*")):
+        gone = folder.is_symlink() and not os.path.exists(folder)
+        if gone or (os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK)):
+            findings = Findings()
+            findings.note(manifest.NAME, None, f"cannot be read: the folder {'is not there' if gone else 'is closed'}")
+            yield Checked(folder.name, folder, False, findings.kept, 1, {})
 
 
 def _root_card(root: Path) -> list[Checked]:
@@ -154,6 +162,7 @@ def _verify(
         findings=check.findings.kept,
         found=len(check.findings),
         holds=check.holds(),
+        unread=len(check.fields.get("unread", ())),
     )
 
 
@@ -234,11 +243,12 @@ def _tokenizer(check: Check, recipe: Recipe, name: str | None) -> Tokenizer:
 
 def _shards(check: Check, source: str, pool: Executor) -> list[Shard]:
     """The shards that a dataset was cooked from, matched by names and sha256. Raises SourceError."""
-    opened = _open(source, check.fields["source"] if check.recipe else {})
-    name = check.fields["dataset"]
+    name, unread = check.fields["dataset"], check.fields.get("unread", [])
+    opened = _open(source, check.fields["source"] if check.recipe else {}, bool(unread))
     if name not in opened.names():
         raise SourceError(f"{source}: holds no dataset {name}, which {check.folder} was cooked from")
     there = {shard.name: shard for shard in opened.shards(name)}
+    check.equal("unread", unread, build.unread(opened, name).get("unread", []))
     rows = check.fields["inputs"]
     hashed = results(pool, _hashed, ((0, there[row["name"]]) for row in rows if row["name"] in there))
     shards = []
@@ -260,11 +270,11 @@ def _hashed(shard: Shard) -> tuple[Shard, str]:
     return shard, shard.sha256 or sha256_of(shard.path)
 
 
-def _open(source: str, told: dict[str, Any]) -> Source:
+def _open(source: str, told: dict[str, Any], skip: bool) -> Source:
     """The source; one on the Hub at the commit that the manifest names, unless it names one itself."""
     address = hub_address(source)
     commit = told.get("commit") if address and address[1] is None else None
-    return open_source(source, follow_links=True, revision=commit)
+    return open_source(source, follow_links=True, revision=commit, skip=skip)
 
 
 def by_file(findings: list[Finding], most: int) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from cook.cli import ending
 from cook.cli.options import RUN, Place, option, recipe_options
 from cook.cli.printing import echo, print_json, print_own
 from cook.cli.summary import print_preview, print_summary, summary_json
@@ -65,7 +66,7 @@ class CookGroup(click.Group):
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
         """See click."""
-        with _usage():
+        with _interrupts(), _usage():
             return super().make_context(*args, **settings)
 
     def resolve_command(
@@ -94,27 +95,42 @@ class CookGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click."""
-        from cook.core.errors import CookError
-
         process.settle()
         as_json = ctx.params.get("as_json", False) or "--json" in ctx.args  # those of a subcommand
-        for ending in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, _terminated)
-        try:
-            with _usage(), warnings.catch_warnings():
-                warnings.showwarning = _show_warning
-                return super().invoke(ctx)
-        except CookError as exc:
-            _fail(exc, as_json, ctx.params.get("quiet", False), cooking=ctx.invoked_subcommand is None)
-        except OSError as exc:
-            if exc.filename or exc.errno == errno.EPIPE:
-                raise
+        ending.listen(signal.SIGTERM, signal.SIGHUP)
+        with _interrupts():
+            from cook.core.errors import CookError, of_system
+
+            try:
+                with _usage(), warnings.catch_warnings():
+                    warnings.showwarning = _show_warning
+                    return super().invoke(ctx)
+            except CookError as exc:
+                if ending.came():  # it led to this
+                    raise
+                _fail(exc, as_json, ctx.params.get("quiet", False), cooking=ctx.invoked_subcommand is None)
+            except OSError as exc:
+                if not exc.filename:
+                    raise
+                _fail(of_system(exc), as_json, ctx.params.get("quiet", False), ctx.invoked_subcommand is None)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[None]:
+    """What an interrupt leads to, be it another error, is told as one, with its code; and output that is full."""
+    try:
+        yield
+    except BaseException as exc:
+        if ending.came():
+            sys.exit(ending.tell(_again()))
+        if isinstance(exc, KeyboardInterrupt):  # raised by who runs the command in a process of their own
+            echo(f"cook: interrupted{_again()}", err=True)
+            sys.exit(130)
+        if isinstance(exc, OSError) and not exc.filename and exc.errno != errno.EPIPE:
             echo(f"cook: standard output: cannot be written: {exc.strerror}", err=True)
             sys.stdout = sys.__stdout__ = None  # type: ignore[misc] # what it still holds is lost
             sys.exit(1)
-        except KeyboardInterrupt:
-            echo(f"cook: interrupted{_again()}", err=True)
-            sys.exit(130)
+        raise
 
 
 @contextlib.contextmanager
@@ -135,11 +151,6 @@ def _again() -> str:
     context = click.get_current_context(silent=True)
     reads = context is not None and context.find_root().invoked_subcommand in READING
     return "" if reads else "; what is cooked is whole; run the same again to go on"
-
-
-def _terminated(signum: int, frame: Any) -> NoReturn:  # noqa: ARG001 - a signal handler's signature
-    echo(f"cook: ended by {signal.Signals(signum).name}{_again()}", err=True)
-    sys.exit(128 + signum)
 
 
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG001 - warnings.showwarning's
@@ -263,22 +274,23 @@ def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackTy
 
 
 def start() -> None:
-    """`main` as a process of its own, which ends at once where all went well: Python takes 0.1 s to free what it holds.
+    """`main` as a process of its own, which ends at once: Python takes 0.1 s to free what it holds, and may wait.
 
     What cannot be written then is told as Python tells it.
     """
     sys.excepthook = _crashed
+    code: Any = 0
     try:
         main(prog_name="cook")
     except SystemExit as ended:
-        if ended.code:
-            raise
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_IGN)  # all is done
+        code = ended.code
+    if ending.came():
+        ending.leave()
+    ending.ignore()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):  # None where it was closed
-            return
-    os._exit(0)
+            sys.exit(code)
+    os._exit(code if isinstance(code, int) else int(code is not None))

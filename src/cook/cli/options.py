@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -42,13 +45,33 @@ def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete:
     return presets or [CompletionItem(incomplete, type="file")] * incomplete.isprintable()
 
 
+class BadPlace(click.ClickException):
+    """A path that nothing can be at, or that would be waited for."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """See click."""
+        click.echo(f"cook: {self.message}", file=file, err=True)
+
+
 class Place(click.Path):
-    """A path, or what may be one: all options and arguments of that kind are of this type. None is empty."""
+    """A path, or what may be one: all options and arguments of that kind are of this type. None is empty, or a pipe."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See click."""
         if value == "":
             self.fail("the path is empty; is it of a variable that is not set?", param, ctx)
+        if str(value).startswith("~") and os.path.expanduser(value) == value and not os.path.lexists(value):
+            raise BadPlace(f"{value}: there is no such user; for a folder of this name write ./{value}")
+        try:
+            mode = os.stat(value).st_mode
+        except FileNotFoundError:
+            mode = 0
+        except (OSError, ValueError) as exc:
+            if getattr(exc, "errno", 0) in (errno.ENAMETOOLONG, errno.ELOOP, 0):
+                raise BadPlace(f"{value}: is no path: {getattr(exc, 'strerror', exc)}") from exc
+            mode = 0
+        if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise BadPlace(f"{value}: is a pipe or a device, and no file: nothing is read from it or written to it")
         return super().convert(value, param, ctx)
 
 
@@ -90,7 +113,8 @@ RECIPE_OPTIONS = (
     option(WHAT, "--follow-links", is_flag=True, default=None,
             help="Read what symbolic links lead to outside of the source folder."),
     option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
-            help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]"),
+            help="Lines that are no entries, and files that are not read: fail, listing them, or skip and record "
+            "them.  [fail]"),
     option(WHAT, "-o", "--output", metavar="ROOT", type=PLACE,
             help="Folder that gets a folder a dataset.  [cooked/TOKENIZER]"),
     option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
@@ -104,6 +128,8 @@ RECIPE_OPTIONS = (
     option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
     option(SEQUENCES, "--validation", type=share_or_count, metavar="SHARE|N",
             help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),
+    option(SEQUENCES, "--splits", metavar="HOW", type=click.Choice(["names", "all-train"]),
+            help="Shards named for a split, such as test.jsonl, go to it by their names; or all-train.  [names]"),
     option(SEQUENCES, "--dedup", is_flag=True, default=None,
             help="Leave out entries that repeat another's context and pairs exactly."),
     option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each dataset."),

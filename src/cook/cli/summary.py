@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cook.cli.printing import echo, print_json, print_table, print_yaml, several
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cook.core.results import Summary
     from cook.pipeline.runner import Preview
 
@@ -24,7 +26,8 @@ def print_preview(ready: Preview, as_json: bool) -> None:
     if commit := ready.source.provenance().get("commit"):  # so that what is printed fetches the same again
         settings |= {"source": settings["source"].partition("@")[0], "revision": commit}
     if as_json:
-        print_json({"recipe": settings, "shards": shards})
+        unread = {name: [each._asdict() for each in found] for name, found in ready.unread.items()}
+        print_json({"recipe": settings, "shards": shards, "unread": unread})
         return
     recipe = {key: value for key, value in settings.items() if value is not None}
     print_yaml(recipe)
@@ -32,6 +35,7 @@ def print_preview(ready: Preview, as_json: bool) -> None:
         size = sum(shard.size for shard in found)
         echo(f"# {name}: {len(found)} shards, {size:,} bytes")
         echo(*(f"#   {path}" for path in shards[name]))
+        echo(*(f"#   not read: {each}" for each in ready.unread[name]))
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -74,11 +78,19 @@ def print_summary(summary: Summary) -> None:
     print_table(rows, sys.stderr)
     for result in summary.results:
         echo(*(f"{result.name}: {line}" for line in _told(result.counts)), err=True)
+        echo(*(f"{result.name}: not read: {path}" for path in result.manifest.get("unread", ())), err=True)
     echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
         for split in result.counts.get("splits", ("train",)):
-            echo(f'load_dataset({place}, split="{split}")', err=True)
+            echo(opens(result.folder, place, split), err=True)
+
+
+def opens(folder: Path, place: str, split: str) -> str:
+    """The line of Python that opens a split: `load_dataset` takes what is in brackets in a path for a pattern."""
+    if set("*?[]") & set(str(folder)):
+        return f'cook.load({str(folder)!r}, split="{split}")'
+    return f'load_dataset({place}, split="{split}")'
 
 
 def _told(counts: dict[str, Any]) -> list[str]:
@@ -119,7 +131,7 @@ def print_texts(summary: Summary) -> None:
     echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
-        echo(f'load_dataset({place}, split="train")', err=True)
+        echo(opens(result.folder, place, "train"), err=True)
 
 
 def _told_texts(counts: dict[str, Any]) -> list[str]:

@@ -69,8 +69,9 @@ def folder(setting: str | None) -> Path | None:
         return None
     refuse_empty(cache=setting)
     if named := setting or os.environ.get("COOK_CACHE"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cook"
+        return Path(os.path.expanduser(named))
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if home.startswith("~") else Path(home) / "cook"  # a user without a home keeps nothing
 
 
 def limit() -> int:

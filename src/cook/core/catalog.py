@@ -160,6 +160,7 @@ BY_NAME = {dataset.name: dataset for dataset in CATALOG}
 ALIASES = {"AQUA_RAT": "AQUA_RAT_yes_opt"}  # the Hub's own alias
 ALL = "all"
 # What a folder, a configuration of `datasets` and a glob can all be named.
+OWN = re.compile(r"readme\.md|cook\.json|all|.*\.(?:lock|old)", re.IGNORECASE)  # names that cook needs for itself
 _UNSAFE = re.compile(r"""[\x00-\x1f\x7f\ud800-\udfff<>:"/\\|?*\[\]{}]|^[.\s-]|[.\s]$""")
 
 
@@ -169,7 +170,7 @@ def is_safe(name: str) -> bool:
     >>> [is_safe(name) for name in ("squad", "my set", "../x", ".", "/etc", "a/b", "")]
     [True, True, False, False, False, False, False]
     """
-    return 0 < len(name.encode(errors="replace")) <= 128 and not _UNSAFE.search(name) and name.lower() != "readme.md"
+    return 0 < len(name.encode(errors="replace")) <= 128 and not _UNSAFE.search(name) and not OWN.fullmatch(name)
 
 
 def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
@@ -204,6 +205,8 @@ def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
 
 
 def _unknown(name: str, held: list[str]) -> str:
+    if OWN.fullmatch(name):
+        return f"datasets: {name}: is a name that cook needs for itself: rename the folder"
     if not is_safe(name):
         return f"datasets: {name!r} cannot name a dataset: it is a folder's name, without a path"
     if "," in name:

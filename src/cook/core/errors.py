@@ -105,6 +105,14 @@ def unwritable(path: str | os.PathLike[str], exc: OSError, takes: int = 0) -> Ou
     return OutputError(f"{os.fspath(path)}: cannot be written: {reason}{told}")
 
 
+def of_system(exc: CookError | OSError) -> CookError:
+    """An error of the system's as one of cook's, with its path; cook's own as it is."""
+    if isinstance(exc, CookError):
+        return exc
+    place = f"{os.fsdecode(exc.filename)}: " if isinstance(exc.filename, str | bytes) else ""
+    return CookError(f"{place}{exc.strerror or exc}")
+
+
 def refuse_empty(**paths: Any) -> None:
     """Raise RecipeError for a path that is "", as of a shell's variable that is not set: it would mean this folder."""
     for name, given in paths.items():
@@ -133,7 +141,11 @@ class Problem(NamedTuple):
 
 UNREAD = "(the shard after this one was not read)"
 SKIPPABLE = "(--on-error skip leaves such lines out, and records them)"
-NO_OBJECT = ("is not JSON", "must be an object")
+ARRAY = "begins JSON that goes over several lines"
+ARRAYS = (ARRAY, "must be an object, not a list")
+COMPRESSED = "is compressed, and its name does not say so: end it in .gz or .zst"
+UTF_16 = "is UTF-16, and must be UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > FILE.jsonl` makes it so"
+WHOLE_FILES = (COMPRESSED, UTF_16)  # what is wrong with all of a file
 JSON_LINES = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` writes a JSON array so)"
 
 
@@ -152,9 +164,9 @@ class BadLines(InputError):
         if unread:
             lines.append(f"(the {unread} shards after this one were not read)" if unread > 1 else UNREAD)
         first = self.problems[0]
-        if first.line == 1 and first.what.startswith(NO_OBJECT):
+        if first.what in ARRAYS:
             lines.append(JSON_LINES)
-        elif skippable:
+        elif skippable and first.what not in WHOLE_FILES:
             lines.append(SKIPPABLE)
         super().__init__(*lines)
 

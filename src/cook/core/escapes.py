@@ -8,6 +8,8 @@ Letters of every script stay as they are.
 
 from __future__ import annotations
 
+import re
+
 # Marks and letters that show nothing: they pass for printable, but are to be ignored by who draws (Unicode's
 # Default_Ignorable_Code_Point, less those that are not printable anyway).
 IGNORABLE = frozenset(
@@ -18,6 +20,12 @@ IGNORABLE = frozenset(
     )
     for code in range(first, last + 1)
 )  # fmt: skip
+
+
+# What shows nothing where it stands, and is no white space: soft hyphen, zero-width signs, joiners, marks of direction.
+_NOTHING = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff" + "".join(sorted(IGNORABLE))
+visible = re.compile(rf"[^\s{_NOTHING}]").search
+"""The first sign of a text that is to be seen; None where the text is blank."""
 
 
 def unseen(text: str) -> set[str]:

@@ -18,6 +18,7 @@ from cook.core.escapes import encodable
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none", "wrap"]  # the last for a corpus alone
 Overlong = Literal["split", "truncate", "drop", "error"]
 OnError = Literal["fail", "skip"]
+Splits = Literal["names", "all-train"]
 Engine = Literal["auto", "splintr", "fastokens", "hf"]
 Executor = Literal["local", "dask"]
 PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "none")
@@ -68,7 +69,7 @@ class Recipe:
     follow_links: bool = False
     """Read what symbolic links lead to outside of the source folder."""
     on_error: OnError = "fail"
-    """What lines that are not entries do: fail the dataset, or be left out and recorded."""
+    """What lines that are not entries do, and files that are not read: fail the dataset, or be left out, recorded."""
     output: str | None = None
     """ROOT, the folder that gets one folder a dataset; None: cooked/ + the tokenizer's name."""
     max_length: int = 4096
@@ -91,6 +92,8 @@ class Recipe:
     validation: float | None = None
     """Entries that go to the split "validation", by a hash of their context: a share below 1, or a whole number of
     them at the most. None: all are for training."""
+    splits: Splits = "names"
+    """What shards named for a split (train, validation, valid, val, dev, test) are for: that split, or training all."""
     dedup: bool = False
     """Leave out entries whose context and pairs repeat those of an earlier one."""
     limit: int | None = None
@@ -147,9 +150,10 @@ class Recipe:
         """The settings that determine a dataset's bytes, as the manifest keeps them.
 
         Left out: `datasets` (each stands alone), `source`, `tokenizer`, `bos` and `eos` (the manifest holds what they
-        resolved to: hashes, fingerprint, ids); and those that change no byte.
+        resolved to: hashes, fingerprint, ids); `splits`, which the manifest holds where shards are named for some; and
+        those that change no byte.
         """
-        left_out = {"datasets", "source", "tokenizer", "bos", "eos", *NO_BYTE}
+        left_out = {"datasets", "source", "tokenizer", "bos", "eos", "splits", *NO_BYTE}
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
         return settings | {"fields": self.fields._asdict()}
 
@@ -305,6 +309,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "pair_template": _template("{question}", "{answer}"),
     "delimiter": _text(empty=True),
     "validation": _validation,
+    "splits": _one_of(("names", "all-train")),
     "dedup": _flag,
     "limit": _whole(1, 2**31 - 1, optional=True),
     "engine": _one_of(ENGINES),

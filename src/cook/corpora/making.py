@@ -22,7 +22,7 @@ from cook.encode.parts import MAX_PROBLEMS
 from cook.encode.tokenized import Dough
 from cook.executors.local import results
 from cook.pipeline import limits, runner
-from cook.pipeline.build import EncodingStrategy, inputs, limited
+from cook.pipeline.build import EncodingStrategy, inputs, limited, tell_named, unread
 from cook.pipeline.runner import Means, Ready
 from cook.read import source
 from cook.read.source import Shard
@@ -56,6 +56,7 @@ def strategy_of(recipe: Recipe) -> EncodingStrategy:
         split_examples=tokens.cut,
         extra_counts=documents.counts,
         extra_manifest={"styles": recipe.styles.data},
+        splits=False,
         uses_cache=False,
     )
 
@@ -82,7 +83,9 @@ def _make_text(means: Means, root: Path, name: str, shards: list[Shard]) -> Resu
         "recipe": recipe.determining(),
         "source": means.source.provenance(),
         "inputs": inputs(shards, means.hasher),
+        **unread(means.source, name),
     }
+    tell_named(name, shards)
     old = older(root / name, head, recipe.overwrite)
     if old is not None:
         means.progress("render", sum(shard.size for shard in shards))

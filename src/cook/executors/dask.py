@@ -261,6 +261,8 @@ def connected(recipe: Recipe) -> Iterator[Cluster]:
     where = recipe.scheduler or recipe.scheduler_file
     if recipe.scheduler_file and not Path(recipe.scheduler_file).is_file():
         raise ClusterError(f"{where}: no such file: start the scheduler with --scheduler-file {where}")
+    if recipe.scheduler_file and not Path(recipe.scheduler_file).stat().st_size:
+        raise ClusterError(f"{where}: is empty: the scheduler has not written its address yet, or could not")
     tls = {
         name: value
         for name, value in (

@@ -30,7 +30,7 @@ from cook.executors import process
 
 POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
 SPAWNED = 3  # and so many times as long, where it is spawned
-SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # what the command takes in its own way
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM}  # what the command ends by, in its own way
 ENDING = 1.0  # seconds that ended workers are waited for
 WAITING = 16  # jobs of a dataset that are submitted ahead of the one awaited, where the executor does not say
 T = TypeVar("T")
@@ -61,8 +61,17 @@ def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Exec
     hashes) lets others run. A larger one by as many processes, which begin to start at once, and import the modules
     named in `preload` while they have no work yet.
     """
-    method = process.start_method(preload) if jobs > 1 and size >= POOL_BYTES else ""
-    if not method or (method == "spawn" and size < SPAWNED * POOL_BYTES):
+    daemonic = multiprocessing.current_process().daemon  # which may have no children
+    method = process.start_method(preload) if jobs > 1 and size >= POOL_BYTES and not daemonic else ""
+    if process.inherits_engines():
+        if daemonic:
+            raise CookError(
+                "this process was forked, as a daemon, of one in which cook had run: engines' threads are not in it, "
+                "and encoding would wait for ever. Start it with multiprocessing.get_context('spawn')"
+            )
+        method = "spawn"
+    elif not method or (method == "spawn" and size < SPAWNED * POOL_BYTES):
+        process.uses_engines()
         # Read by splintr when its first batch is encoded; who set it already keeps what they set.
         os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
         with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, cancelling(inside):
@@ -142,6 +151,9 @@ def cancelling(pool: Executor) -> Iterator[None]:
 
 
 def _end_workers(pool: Executor) -> None:
+    """One that ends in the middle of a result would leave the pool reading: no one else may seem to write the rest."""
+    with contextlib.suppress(AttributeError, OSError):
+        pool._result_queue._writer.close()  # type: ignore[attr-defined]
     for worker in list((getattr(pool, "_processes", None) or {}).values()):
         worker.terminate()
 

@@ -23,7 +23,7 @@ ENGINES = {"fastokens", "tokenizers"}  # modules; splintr starts threads when it
 
 ENDING = (0, 0.0002, 0.001, 0.005, 0.02)  # seconds
 
-_this = SimpleNamespace(own=False, beside=[])
+_this = SimpleNamespace(own=False, beside=[], engines_of=0)
 
 
 def settle() -> None:
@@ -73,6 +73,16 @@ def start_method(preload: Sequence[str] = ()) -> str:
         if len(list(Path("/proc/self/task").iterdir())) == 1:
             return "fork"
     return "spawn"
+
+
+def uses_engines() -> None:
+    """Note that engines encode in this process, and so may start threads."""
+    _this.engines_of = os.getpid()
+
+
+def inherits_engines() -> bool:
+    """Whether this process was forked of one in which engines encode: their threads are not in it, yet waited for."""
+    return _this.engines_of not in (0, os.getpid())
 
 
 def usable_cores() -> int:

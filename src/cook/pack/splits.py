@@ -1,4 +1,4 @@
-"""Which examples repeat others, and which are for validation. Pure; sees hashes, and where examples came from.
+"""Which examples repeat others, and which are for which split. Pure; sees hashes, and where examples came from.
 
 Hashes are those of `parts`: 64 bits of a context, and of a context with its pairs. An over-long entry may have been
 made into several examples, which share line and hashes, and so stay together.
@@ -6,6 +6,8 @@ made into several examples, which share line and hashes, and so stay together.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,29 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 Hashes = npt.NDArray[np.uint64]
+
+
+ORDER = ("train", "validation", "test")
+WORDS = {  # of shards' names, between what are no letters
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def named(dataset: str, shards: Sequence[str]) -> list[str]:
+    """The split that each shard of a dataset is for by its name, of several words the last; train where it has none.
+
+    A shard alone that has the dataset's name is the dataset.
+
+    >>> named("d", ["00000.jsonl", "d-dev-00001.jsonl.gz", "test.jsonl", "latest.jsonl"])
+    ['train', 'validation', 'test', 'train']
+    """
+    if len(shards) == 1 and shards[0].startswith(f"{dataset}."):
+        return ["train"]
+    words = [re.findall(r"[a-z]+", name.lower().partition(".")[0]) for name in shards]
+    found = [[WORDS[word] for word in each if word in WORDS] for each in words]
+    return [each[-1] if each else "train" for each in found]
 
 
 def entries(shards: npt.NDArray[Any], lines: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

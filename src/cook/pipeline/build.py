@@ -67,6 +67,8 @@ class EncodingStrategy(NamedTuple):
     """More of the manifest's counts."""
     extra_manifest: Mapping[str, Any] = MappingProxyType({})
     """More of the manifest."""
+    splits: bool = True
+    """Whether shards named for a split go to it; else all are for training."""
     uses_cache: bool = True
     """Whether tokens are kept between runs."""
     decodes: bool = False
@@ -113,7 +115,12 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         with gather.Table(work, spools, kitchen.recipe.hashes) as table:
             dough = encode_parts(jobs, kitchen.pool, table, kitchen.progress)
         limits.refuse(kitchen.recipe, name, shards, dough)
-        made = head | versions() | _gather(kitchen, name, dough, table, out) | dict(kitchen.strategy.extra_manifest)
+        made = (
+            head
+            | versions()
+            | _gather(kitchen, name, shards, dough, table, out)
+            | dict(kitchen.strategy.extra_manifest)
+        )
         made["outputs"] += tokenized.write_skipped(out, shards, dough)
         for shard in shards:
             if shard.changed():
@@ -133,7 +140,7 @@ def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
         "shape": shape.name,
         "mask_rule": shape.mask_rule,
         "dataset": name,
-        "recipe": kitchen.recipe.determining(),
+        "recipe": kitchen.recipe.determining() | _splits_setting(kitchen, name, shards),
         "tokenizer": {
             "name": tokenizer.name,
             "fingerprint": tokenizer.fingerprint,
@@ -147,7 +154,39 @@ def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
         },
         "source": kitchen.source.provenance(),
         "inputs": inputs(shards, kitchen.hasher, kitchen.cache),
+        **unread(kitchen.source, name),
     }
+
+
+def unread(source: Source, name: str) -> dict[str, list[str]]:
+    """The manifest's field of what lies among a dataset's shards, could be data, and was left out; none without any."""
+    found = [each.path for each in source.unread(name)]
+    return {"unread": [path.encode(errors="backslashreplace").decode() for path in found]} if found else {}
+
+
+def tell_named(name: str, shards: list[Shard]) -> None:
+    """Warn of shards named for other splits, where all are for training."""
+    names = [shard.name for shard in shards]
+    others = [shard for shard, split in zip(names, splits.named(name, names), strict=True) if split != "train"]
+    if others:
+        told = f"{name}: a corpus has no splits; these are in it with the rest: {', '.join(others[:5])}"
+        warnings.warn(told, SplitWarning, stacklevel=2)
+
+
+def _splits_setting(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, str]:
+    """The recipe's `splits`, where shards are named for some. Raises InputError where those leave none to train on."""
+    named = {*splits.named(name, [shard.name for shard in shards])}
+    if not kitchen.strategy.splits:
+        tell_named(name, shards)
+    if named == {"train"} or not kitchen.strategy.splits:
+        return {}
+    recipe, way = kitchen.recipe, "or pass --splits all-train to train on all of them"
+    if recipe.splits == "names":
+        if "train" not in named:
+            raise InputError(f"{name}: all of its shards are named for {', '.join(sorted(named))}: rename one, {way}")
+        if "validation" in named and recipe.validation is not None:
+            raise InputError(f"{name}: has shards named for validation: leave --validation out, {way}")
+    return {"splits": recipe.splits}
 
 
 def inputs(shards: list[Shard], hasher: Executor, known: Path | None = None) -> list[dict[str, Any]]:
@@ -225,12 +264,15 @@ def limited(
             return
 
 
-def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out: Path) -> dict[str, Any]:
+def _gather(
+    kitchen: Kitchen, name: str, shards: list[Shard], dough: Dough, table: gather.Table, out: Path
+) -> dict[str, Any]:
     """Plan the sequences of each split and write their files; the manifest's outputs, counts and figures."""
     recipe, folder = kitchen.recipe, table.folder
     kitchen.strategy.split_examples(recipe, folder)
     outputs, made = [], {}
-    chosen = choose_splits(recipe, dough, table)
+    named = splits.named(name, [shard.name for shard in shards]) if kitchen.strategy.splits else []
+    chosen = choose_splits(recipe, dough, table, named)
     _look_at_splits(recipe, name, chosen)
     for split, rows in chosen.items():
         of_split = list(windows.windows(folder, split, rows, recipe))
@@ -246,24 +288,36 @@ def _gather(kitchen: Kitchen, name: str, dough: Dough, table: gather.Table, out:
     return {"outputs": outputs, **account}
 
 
-def choose_splits(recipe: Recipe, dough: Dough, table: gather.Table) -> dict[str, windows.Chosen]:
-    """The examples of each split that holds any; entries that repeat others are in none, and noted as skipped."""
+def choose_splits(recipe: Recipe, dough: Dough, table: gather.Table, named: Sequence[str]) -> dict[str, windows.Chosen]:
+    """The examples of each split that holds any; entries that repeat others are in none, and noted as skipped.
+
+    `named`: the split that each shard is named for, as `splits.named` gives it. A share for validation is taken of
+    what is for training.
+    """
     placed, hashed = table.placed(), table.hashed()
-    if hashed is None:
+    by_name = recipe.splits == "names" and bool({*named} - {"train"})
+    if hashed is None and not by_name:
         return {"train": slice(None)}
-    entry = splits.entries(placed["shard"], placed["line"])
-    kept = np.ones(len(placed), bool)
-    if recipe.dedup:
-        kept = ~splits.repeats(hashed["context"], hashed["content"], entry)
-        dough.skip_repeats(placed, hashed["units"], ~kept)
-    chosen = np.zeros(len(placed), bool)
-    if recipe.validation is not None:
-        chosen[kept] = splits.validation(recipe.validation, hashed["context"][kept], entry[kept])
-    found = {"train": np.flatnonzero(kept & ~chosen), "validation": np.flatnonzero(chosen)}
-    return {split: rows for split, rows in found.items() if len(rows)}
+    of = np.array([splits.ORDER.index(split) for split in named])[placed["shard"]] if by_name else 0
+    split = np.zeros(len(placed), np.int8) + np.asarray(of, np.int8)
+    if hashed is not None:
+        entry = splits.entries(placed["shard"], placed["line"])
+        kept = np.ones(len(placed), bool)
+        if recipe.dedup:
+            kept = ~splits.repeats(hashed["context"], hashed["content"], entry)
+            dough.skip_repeats(placed, hashed["units"], ~kept)
+        if recipe.validation is not None:
+            trained = np.flatnonzero(kept & (split == 0))
+            taken = splits.validation(recipe.validation, hashed["context"][trained], entry[trained])
+            split[trained[taken]] = splits.ORDER.index("validation")
+        split[~kept] = -1
+    found = {name: np.flatnonzero(split == number) for number, name in enumerate(splits.ORDER)}
+    return {name: rows for name, rows in found.items() if len(rows)}
 
 
 def _look_at_splits(recipe: Recipe, name: str, found: dict[str, windows.Chosen]) -> None:
+    if "train" not in found and recipe.validation is None:
+        raise InputError(f"{name}: no entry is left to train on, only for {', '.join(found)}: see --splits, --limit")
     if "train" not in found:
         raise InputError(
             f"{name}: --validation {recipe.validation:g} takes every entry and leaves none to train on: pass less"

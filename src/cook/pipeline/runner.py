@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.core import catalog
-from cook.core.errors import CookError, RecipeError, SeveralFailed
+from cook.core.errors import CookError, RecipeError, SeveralFailed, of_system
 from cook.core.progress import Progress, silent
 from cook.core.recipe import Recipe
 from cook.core.results import Summary
@@ -23,7 +24,7 @@ from cook.executors import choice
 from cook.executors import local as executors
 from cook.read import source as sources
 from cook.read import sources as opening
-from cook.read.source import Listed, Shard, Source
+from cook.read.source import Listed, Shard, Source, Unread
 
 if TYPE_CHECKING:
     from cook.core.results import Result
@@ -41,6 +42,8 @@ class Preview:
     source: Source
     root: Path
     shards: dict[str, list[Listed]]
+    unread: dict[str, list[Unread]]
+    """What could be data of each dataset, and is left out."""
 
 
 class Means(NamedTuple):
@@ -71,11 +74,13 @@ class Ready(NamedTuple):
 
 def _open(recipe: Recipe) -> tuple[Source, list[str]]:
     """The source, and which of its datasets are meant. Raises CookError."""
-    source = opening.open_source(recipe.source, recipe.follow_links, recipe.revision, recipe.cache)
+    source = opening.open_source(
+        recipe.source, recipe.follow_links, recipe.revision, recipe.cache, recipe.on_error == "skip"
+    )
     try:
         return source, catalog.select(recipe.datasets, source.names())
     except RecipeError as exc:
-        folder = Path(recipe.source).expanduser().resolve()
+        folder = Path(os.path.expanduser(recipe.source)).resolve()
         wanted = [name.lower() for name in recipe.datasets]
         for above in (folder, folder.parent):  # a dataset's own folder, or its shards', was named
             if isinstance(source, sources.Folder) and above.name.lower() in wanted:
@@ -94,7 +99,8 @@ def preview(recipe: Recipe) -> Preview:
 
     tokenizer = resolve(recipe)
     shards = {name: source.listed(name) for name in names}
-    return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards)
+    unread = {name: source.unread(name) for name in names}
+    return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards, unread)
 
 
 def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Summary:
@@ -123,8 +129,8 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
     for name in names:
         try:
             shards[name] = source.shards(name)
-        except CookError as exc:
-            failures[name] = exc
+        except (CookError, OSError) as exc:
+            failures[name] = of_system(exc)
     size = sum(shard.size for found in shards.values() for shard in found)
     with (
         choice.chosen(recipe, size, ("cook.pipeline.build",)) as (pool, jobs),
@@ -138,8 +144,8 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
         for name in shards:
             try:
                 results.append(cooking[name].result())
-            except CookError as exc:
-                failures[name] = exc
+            except (CookError, OSError) as exc:
+                failures[name] = of_system(exc)
     from cook.store import dataset_card
 
     named = dataset_card.write(ready.root) if results else False
@@ -186,9 +192,9 @@ def _absolute(recipe: Recipe) -> Recipe:
     """The same, with paths that lead to the same place from another process's folder."""
 
     def absolute(path: str) -> str:
-        return str(Path(path).expanduser().absolute())
+        return str(Path(os.path.expanduser(path)).absolute())
 
-    source = absolute(recipe.source) if Path(recipe.source).expanduser().is_dir() else recipe.source
+    source = absolute(recipe.source) if os.path.isdir(os.path.expanduser(recipe.source)) else recipe.source
     return dataclasses.replace(recipe, source=source, output=recipe.output and absolute(recipe.output))
 
 

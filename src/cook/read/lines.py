@@ -1,24 +1,25 @@
 """The lines of a shard, each with its number and place, and its JSON.
 
 A byte-order mark, CRLF and blank lines are fine. What is not JSON is a `Problem` that names shard and line. Shards are
-`.jsonl`, `.jsonl.gz` or `.jsonl.zst`; a plain one may be read in parts, each a range of bytes, which several processes
-share.
+`.jsonl` or `.ndjson`, in any case, plain or compressed (`.gz`, `.zst`); a plain one may be read in parts, each a range
+of bytes, which several processes share.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 import orjson
 
-from cook.core.errors import Problem, unreadable
+from cook.core.errors import ARRAY, COMPRESSED, UTF_16, Problem, unreadable
 
 T = TypeVar("T")
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+SUFFIXES = tuple(lines + packed for lines in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
 MAX_LINE = 64 << 20  # bytes
 PART_BYTES = 8 << 20  # a plain shard is read in parts of this size: fixed, so that jobs change nothing
 READ_BYTES = 1 << 20
@@ -47,25 +48,43 @@ class Line(NamedTuple):
     text: bytes
 
 
+def is_shard_name(name: str) -> bool:
+    """Whether a file of this name is read."""
+    return name.lower().endswith(SUFFIXES)
+
+
 def shard_name(name: str) -> str:
     """A shard's name without what says how it is compressed: shards are read in bytewise order of these.
 
     >>> shard_name("00001.jsonl.zst")
     '00001.jsonl'
     """
-    return name.removesuffix(".gz").removesuffix(".zst")
+    return name[: -len(packed)] if (packed := _packed(name)) else name
+
+
+def dataset_name(name: str) -> str:
+    """The dataset that a shard is which stands alone.
+
+    >>> dataset_name("squad.jsonl.gz")
+    'squad'
+    """
+    return shard_name(name).rpartition(".")[0]
+
+
+def _packed(name: str) -> str:
+    return next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
 
 
 def parts_of(path: Path, size: int) -> list[Part]:
     """A shard of `size` bytes as parts of PART_BYTES; a compressed one as a whole."""
-    if path.suffix != ".jsonl":
+    if _packed(path.name):
         return [Part(str(path), 0, None)]
     return [Part(str(path), start, start + PART_BYTES) for start in range(0, max(size, 1), PART_BYTES)]
 
 
 def open_shard(path: str, at_once: int = READ_BYTES) -> IO[bytes]:
     """The decompressed bytes of a shard, buffered: so many are read of a plain one at once. Raises SourceError."""
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(path).suffix)
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(_packed(path))
     try:
         if compression is None:
             return open(path, "rb", buffering=at_once)
@@ -113,7 +132,7 @@ class LineReader:
 
 def lines_again(part: Part, numbers: list[int], starts: list[int]) -> Iterator[Line]:
     """The lines of these ascending numbers, which start at these bytes, read a second time. Raises SourceError."""
-    if Path(part.path).suffix != ".jsonl":
+    if _packed(part.path):
         wanted = set(numbers)
         yield from (line for line in LineReader(part) if isinstance(line, Line) and line.number in wanted)
         return
@@ -153,6 +172,10 @@ def _no_json(path: str, line: Line) -> list[Problem]:
         return Problem(path, line.number, field, what)
 
     raw = line.text.rstrip(b"\r\n")  # else a line that is cut off would seem to go on
+    if not line.start and (what := _whole_file(raw)):
+        return [problem("", what)]
+    if line.number == 1 and not line.start and raw.strip() in (b"[", b"[{", b"{"):
+        return [problem("", ARRAY)]
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
@@ -165,7 +188,37 @@ def _no_json(path: str, line: Line) -> list[Problem]:
         lone = list(_lone_surrogates(json.loads(text)))
     except (ValueError, RecursionError):
         lone = []
-    return [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in lone] or [problem("", wrong)]
+    lone_told = [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in lone]
+    return lone_told or [problem("", wrong + _why_no_json(text))]
+
+
+def _whole_file(raw: bytes) -> str:
+    """What is wrong with all of a file that begins so; "" where that cannot be told."""
+    if raw.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")):
+        return COMPRESSED
+    utf_16 = raw.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(raw) > 3 and b"\0" in raw[:4])
+    return UTF_16 if utf_16 else ""
+
+
+def _why_no_json(text: str) -> str:
+    """What Python, JavaScript and hands write, and JSON does not have; "" where that cannot be told."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    else:  # the standard library takes these alone
+        return ": NaN and Infinity are no JSON: write null, or text"
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return ": a tab or another control character in text is written \\t, \\u0001"
+    if re.search(r",\s*[}\]]", text):
+        return ": is there a comma before a closing bracket? JSON has none there"
+    if re.match(r"\s*\{\s*'", text):
+        return ": keys and text stand in double quotes"
+    return ""
 
 
 def _lone_surrogates(value: Any, field: str = "") -> Iterator[str]:

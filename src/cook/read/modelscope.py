@@ -24,7 +24,17 @@ from cook.core.errors import CookError, SourceError
 from cook.core.files import sha256_of
 from cook.read import transport
 from cook.read.answers import LEAST_BYTES, LIST_BYTES, Asked, Refused, Row, host, shown, sound
-from cook.read.source import Listed, Shard, SourceWarning, in_order, layout, shard_at
+from cook.read.source import (
+    Listed,
+    Shard,
+    SourceWarning,
+    Unread,
+    in_order,
+    layout,
+    refuse_unread,
+    shard_at,
+    unread_files,
+)
 from cook.read.waiting import GaveUp, Watch
 
 if TYPE_CHECKING:
@@ -53,6 +63,8 @@ class ModelScopeSource:
 
     repo: str  # OWNER/NAME
     revision: str = REVISION  # branch, tag or commit
+    skip: bool = dataclasses.field(default=False, repr=False)
+    """Whether to go on without what could be data and is not read."""
     _brought: dict[str, Shard] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     _asked: dict[str, Asked] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
@@ -86,7 +98,13 @@ class ModelScopeSource:
         """See Source."""
         return [self._brought.get(path) or self._fetched(path) for path in self._paths(dataset)]
 
+    def unread(self, dataset: str) -> list[Unread]:
+        """See Source."""
+        return unread_files(dataset, self._files)
+
     def _paths(self, dataset: str) -> list[str]:
+        if not self.skip:
+            refuse_unread(dataset, self.unread(dataset), f"{self}: ")
         return in_order(dataset, self._datasets.get(dataset, ()))
 
     @functools.cached_property
@@ -293,18 +311,18 @@ class ModelScopeSource:
 KEPT = "what is fetched is kept"
 
 
-def open_modelscope(name: str) -> ModelScopeSource:
+def open_modelscope(name: str, skip: bool = False) -> ModelScopeSource:
     """The source of that name: modelscope, or modelscope://datasets/OWNER/NAME[@REVISION]. Raises SourceError.
 
     >>> open_modelscope("modelscope://datasets/me/my.data@v1.0")
     ModelScopeSource(repo='me/my.data', revision='v1.0')
     """
     if name == KIND:
-        return ModelScopeSource(COLLECTION)
+        return ModelScopeSource(COLLECTION, skip=skip)
     match = _ADDRESS.fullmatch(name)
     if not match:
         raise SourceError(f"{name}: is no address there; write modelscope://datasets/OWNER/NAME or …/NAME@REVISION")
-    return ModelScopeSource(match[1], match[2] or REVISION)
+    return ModelScopeSource(match[1], match[2] or REVISION, skip)
 
 
 class _Told(logging.Handler):

@@ -1,7 +1,8 @@
 """Where shards come from: a local folder, the bundled sample, or the Hub (see `read.hub`).
 
 A source lays datasets out as DATASET/shard/*.jsonl, each shard plain or compressed (.gz, .zst). Shards are read in
-bytewise order of their decompressed names.
+bytewise order of their decompressed names. What lies among them and could be data (a link that leads nowhere, another
+suffix, a folder below) is an error, or left out and recorded; the rest (a README) is named in a warning.
 """
 
 from __future__ import annotations
@@ -17,13 +18,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from cook.core.catalog import is_safe
 from cook.core.errors import CookWarning, OutputExists, SourceError, unreadable
 from cook.core.escapes import encodable
-from cook.read.lines import SUFFIXES, shard_name
+from cook.read.lines import SUFFIXES, dataset_name, is_shard_name, shard_name
 
 if TYPE_CHECKING:
     from cook.core.progress import Progress
 
 SAMPLE = "sample"
 LAID_OUT = "a source is laid out DATASET/shard/*.jsonl"
+# Endings of files that could be data, and what makes shards of them.
+AS_LINES = "`jq -c '.[]' FILE > FILE.jsonl` makes shards of an array"
+OTHERS = {
+    **dict.fromkeys((".json", ".json.gz", ".json.zst"), f"is JSON, not JSON lines: {AS_LINES}"),
+    **dict.fromkeys((".bz2", ".xz", ".lz4", ".br"), "is compressed in a way that is not read: use gzip or zstd"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "is an archive: unpack it"),
+    **dict.fromkeys((".parquet", ".arrow", ".csv", ".tsv", ".avro"), "is a table: write its rows as JSON lines"),
+}  # fmt: skip
+BESIDE = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # the Hub's own, of no data
+MOST_NAMED = 5
 
 
 class SourceWarning(CookWarning):
@@ -56,8 +67,22 @@ class Listed(NamedTuple):
     size: int  # bytes
 
 
+class Unread(NamedTuple):
+    """What lies among a dataset's shards, could be data, and is not read."""
+
+    path: str  # relative to the source
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
 class Source(Protocol):
     """A collection of datasets that can be read."""
+
+    def unread(self, dataset: str) -> list[Unread]:
+        """What could be data of a dataset, and is not read. Raises SourceError."""
+        ...
 
     def names(self) -> list[str]:
         """The datasets held, in bytewise order. Raises SourceError."""
@@ -92,12 +117,53 @@ def layout(paths: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in paths:
         folders, _, file = path.rpartition("/")
-        if not file.endswith(SUFFIXES) or file.startswith("."):
+        if not is_shard_name(file) or file.startswith("."):
             continue
-        name = folders.removesuffix("/shard") if folders else shard_name(file).removesuffix(".jsonl")
+        name = folders.removesuffix("/shard") if folders else dataset_name(file)
         if is_safe(name):
             found.setdefault(name, []).append(path)
     return {name: found[name] for name in sorted(found, key=str.encode)}
+
+
+def why_unread(name: str) -> str:
+    """Why a file of this name, which is no shard's, is not read, if it could be data; else ""."""
+    lower = name.lower()
+    if lower in BESIDE:
+        return ""
+    return next((why for suffix, why in OTHERS.items() if lower.endswith(suffix)), "")
+
+
+def unread_files(dataset: str, paths: Iterable[str]) -> list[Unread]:
+    """What could be data of a dataset and is not read, by the paths of a collection's files.
+
+    >>> unread_files("d", ["d/a.jsonl", "d/b.json", "d/train/c.jsonl", "d/README.md"])[1]
+    Unread(path='d/train/c.jsonl', why='lies in a folder below: move it to d/shard')
+    """
+    found = []
+    for path in sorted(paths):
+        below = path.removeprefix(f"{dataset}/")
+        folder, _, name = below.rpartition("/")
+        if below == path or any(part.startswith(".") for part in below.split("/")):
+            continue
+        if folder in ("", "shard"):
+            why = "" if is_shard_name(name) else why_unread(name)
+        else:
+            could = is_shard_name(name) or why_unread(name)
+            why = f"lies in a folder below: move it to {dataset}/shard" if could else ""
+        if why:
+            found.append(Unread(path, why))
+    return found
+
+
+def refuse_unread(dataset: str, found: list[Unread], root: str = "") -> None:
+    """Raise SourceError where anything that could be data is not read."""
+    if found:
+        more = f"… and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        raise SourceError(
+            *(f"{root}{each}" for each in found[:MOST_NAMED]),
+            *([more] if more else []),
+            f"{dataset}: {len(found)} of its files cannot be read (--on-error skip leaves them out, and records them)",
+        )
 
 
 def in_order(dataset: str, paths: Iterable[str]) -> list[str]:
@@ -126,16 +192,39 @@ class Folder:
     root: Path
     follow_links: bool = True
     """Whether to read what lies outside of `root`."""
+    skip: bool = False
+    """Whether to go on without what could be data and is not read."""
 
     def provenance(self) -> dict[str, Any]:
         """See Source."""
         return {"kind": self.kind}
 
     def names(self) -> list[str]:
-        """See Source."""
-        paths = self._paths("*")
-        bare = {path.removesuffix("/shard/") for path in paths if path.endswith("/shard/")}
-        return sorted({*layout(paths), *bare}, key=str.encode)
+        """See Source: those that cannot be read among them."""
+        found, odd = set[str](), list[str]()
+        for entry in self._scan(""):
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if _is(entry, folder=True):
+                try:
+                    below = {each.name for each in self._scan(name)}
+                except SourceError:  # told by `shards`
+                    below = {"shard"}
+                if "shard" not in below and not any(map(is_shard_name, below)):
+                    continue
+            elif is_shard_name(name):
+                name = dataset_name(name)
+            elif _is(entry) or "." in name:
+                continue
+            if is_safe(name):
+                found.add(name)
+            else:
+                odd.append(name)
+        if odd:
+            told = f"{self.root}: no dataset can have these names, and they are left out: {', '.join(sorted(odd)[:5])}"
+            warnings.warn(told, SourceWarning, stacklevel=1)
+        return sorted(found, key=str.encode)
 
     def listed(self, dataset: str) -> list[Listed]:
         """See Source."""
@@ -146,7 +235,13 @@ class Folder:
 
     def shards(self, dataset: str) -> list[Shard]:
         """See Source."""
-        paths = in_order(dataset, layout(self._paths(dataset)).get(dataset, ()))
+        paths, unread, others = self._look(dataset)
+        if not self.skip:
+            refuse_unread(dataset, unread, f"{self.root}/")
+        if others:
+            told = f"{self.root / dataset}: not read, by their names: {', '.join(others[:MOST_NAMED])}"
+            warnings.warn(told, SourceWarning, stacklevel=2)
+        paths = in_order(dataset, paths)
         if not self.follow_links:
             for path in paths:
                 self._refuse_outside(self.root / path)
@@ -155,30 +250,66 @@ class Folder:
         except OSError as exc:
             raise unreadable(exc.filename, exc) from exc
 
-    def _paths(self, dataset: str) -> list[str]:
-        """The files that may be shards of a dataset, or of all ("*"), and folders for them; relative to the root."""
-        try:
-            with os.scandir(self.root) as entries:
-                top = [e for e in entries if dataset in ("*", e.name, shard_name(e.name).removesuffix(".jsonl"))]
-            found = [entry.name for entry in top if entry.is_file()]
-            for entry in top:
-                if entry.is_dir() and is_safe(entry.name):
-                    found += self._files(entry.name)
-                    if (self.root / entry.name / "shard").is_dir():
-                        found.append(f"{entry.name}/shard/")
-                        found += self._files(f"{entry.name}/shard", warns=dataset != "*")
-        except OSError as exc:
-            raise SourceError(f"{exc.filename or self.root}: cannot be read: {exc.strerror or exc}") from exc
-        return found
+    def unread(self, dataset: str) -> list[Unread]:
+        """See Source."""
+        return self._look(dataset)[1]
 
-    def _files(self, folder: str, warns: bool = False) -> list[str]:
-        with os.scandir(self.root / folder) as entries:
-            names = sorted((entry.name, entry.is_file()) for entry in entries if not entry.name.startswith("."))
-        unread = [name for name, is_file in names if not (is_file and name.endswith(SUFFIXES))]
-        if warns and unread and len(unread) < len(names):
-            told = f"{self.root / folder}: not read, by their names: {', '.join(unread[:5])}"
-            warnings.warn(told, SourceWarning, stacklevel=5)
-        return [f"{folder}/{name}" for name, is_file in names if is_file]
+    def _look(self, dataset: str) -> tuple[list[str], list[Unread], list[str]]:
+        """What lies in a dataset: its shards; what could be data, and is not read; other files. Relative to the root.
+
+        Raises SourceError.
+        """
+        shards, unread, others = list[str](), list[Unread](), list[str]()
+        for entry in self._scan(""):
+            alone = is_shard_name(entry.name) and dataset_name(entry.name) == dataset
+            if (alone or (entry.name == dataset and not _is(entry))) and not _is(entry, folder=True):
+                self._sort(entry, entry.name, shards, unread)
+        folders = [folder for folder in (dataset, f"{dataset}/shard") if (self.root / folder).is_dir()]
+        for folder in folders:
+            entries = sorted(self._scan(folder), key=lambda entry: entry.name)
+            made_by_cook = any(entry.name == "cook.json" for entry in entries)
+            for entry in entries:
+                if entry.name.startswith(".") or (made_by_cook and entry.name in OF_PARSE):
+                    continue
+                path = f"{folder}/{entry.name}"
+                if _is(entry, folder=True) and not is_shard_name(entry.name):
+                    if path not in folders:
+                        unread += unread_files(dataset, self._below(path))
+                elif is_shard_name(entry.name) or (entry.is_symlink() and not _is(entry)):
+                    self._sort(entry, path, shards, unread)
+                elif why := why_unread(entry.name):
+                    unread.append(Unread(path, why))
+                else:
+                    others.append(entry.name)
+        return shards, unread, others
+
+    def _sort(self, entry: os.DirEntry[str], path: str, shards: list[str], unread: list[Unread]) -> None:
+        """Put what has a shard's name with those that can be read, or not."""
+        if _is(entry):
+            shards.append(path)
+        elif _is(entry, folder=True):
+            unread.append(Unread(path, "has a shard's name and is a folder: move what is in it up"))
+        elif entry.is_symlink():
+            why = f"is a link that leads nowhere, to {os.readlink(entry.path)}: fetch what it stands for, or remove it"
+            unread.append(Unread(path, why))
+        else:
+            unread.append(Unread(path, "is no file: a pipe or a device is not read"))
+
+    def _scan(self, folder: str) -> list[os.DirEntry[str]]:
+        place = self.root / folder
+        try:
+            with os.scandir(place) as entries:
+                return list(entries)
+        except OSError as exc:
+            raise SourceError(f"{exc.filename or place}: cannot be read: {exc.strerror or exc}") from exc
+
+    def _below(self, folder: str) -> list[str]:
+        """All files under a folder, no link to a folder followed."""
+        return [
+            os.path.relpath(os.path.join(place, name), self.root)
+            for place, _, names in os.walk(self.root / folder)
+            for name in names
+        ]
 
     def _refuse_outside(self, path: Path) -> None:
         real = path.resolve()
@@ -186,6 +317,17 @@ class Folder:
             raise SourceError(
                 f"{path}: leads out of the source folder, to {real}; if that is meant, pass --follow-links"
             )
+
+
+OF_PARSE = ("cook.json", "left-out")  # what `cook parse` writes beside shards
+
+
+def _is(entry: os.DirEntry[str], folder: bool = False) -> bool:
+    """Whether this is, or leads to, a file; or a folder. What leads nowhere, or in a circle, is neither."""
+    try:
+        return entry.is_dir() if folder else entry.is_file()
+    except OSError:
+        return False
 
 
 def refuse_inside(source: Source, root: Path) -> None:

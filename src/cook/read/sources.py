@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from cook.core.errors import SourceError, refuse_empty
 from cook.core.recipe import HUB, hub_address
-from cook.read.source import LAID_OUT, SAMPLE, Folder, Source
+from cook.read.source import LAID_OUT, MOST_NAMED, SAMPLE, Folder, Source, why_unread
 
 MODELSCOPE = "modelscope"
 
 
-def open_source(name: str, follow_links: bool = False, revision: str | None = None, cache: str | None = None) -> Source:
+def open_source(
+    name: str,
+    follow_links: bool = False,
+    revision: str | None = None,
+    cache: str | None = None,
+    skip: bool = False,
+) -> Source:
     """The source that a recipe names; one on the Hub at the commit that its revision is now. Raises SourceError.
 
     Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
+    `skip`: go on without what could be data and is not read; see `Source.unread`.
     """
     refuse_empty(source=name)
     if name == SAMPLE:
@@ -24,23 +32,27 @@ def open_source(name: str, follow_links: bool = False, revision: str | None = No
         from cook.core import cache as kept
         from cook.read.hub.source import open_hub
 
-        return open_hub(*address, kept.ready(cache))
+        return open_hub(*address, kept.ready(cache), skip)
     if name == MODELSCOPE or name.startswith(f"{MODELSCOPE}://"):
         from cook.read.modelscope import open_modelscope
 
-        return open_modelscope(name)
-    root = Path(name).expanduser()
+        return open_modelscope(name, skip)
+    root = Path(os.path.expanduser(name))
     real = root.resolve()
     if root.is_file():
+        if why := why_unread(real.name):
+            raise SourceError(f"{name}: {why}; a source is the folder that holds its dataset")
         meant = real.parents[2 if real.parent.name == "shard" else 0]
         raise SourceError(f"{name}: is a file; a source is the folder that holds its dataset: {meant}")
     if not root.is_dir():
         raise SourceError(f"{name}: no such folder; {_meant(name)}")
-    source = Folder("local", root, follow_links)
+    source = Folder("local", root, follow_links, skip)
     if not source.names():
         below = next(real.glob("*/*/shard"), None)
         hint = f"; is {below.parents[1]} meant?" if below else ""
-        raise SourceError(f"{name}: holds no dataset; {LAID_OUT}{hint}")
+        others = sorted(each.relative_to(real) for glob in ("*", "*/*") for each in real.glob(glob))
+        told = [f"{root / each}: {why}" for each in others if (why := why_unread(each.name))]
+        raise SourceError(f"{name}: holds no dataset; {LAID_OUT}{hint}", *told[:MOST_NAMED])
     return source
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import orjson
 
 from cook.core.errors import Problem, shown
+from cook.core.escapes import visible
 from cook.core.recipe import FIELDS, Fields, Recipe
 from cook.core.records import BLANK_ANSWER, BLANK_QUESTION
 from cook.read.lines import JSON_TYPES, Line, parse_line
@@ -39,7 +40,7 @@ class Entry(NamedTuple):
     line: int  # 1-based, counted from the start of the part
     start: int  # its first byte, counted from the start of the (decompressed) shard
     context: str
-    pairs: list[Pair]  # those of which neither side is empty or white space
+    pairs: list[Pair]  # those of which each side has something to see
     left_out: list[tuple[int, int]]  # the indices of the others, and the reason of each
 
     @property
@@ -150,8 +151,9 @@ class ContextQA(NamedTuple):
         return markers(self.recipe)
 
     def hash_keys(self, record: Entry) -> tuple[bytes, bytes]:
-        """See Shape: the context; the context and the pairs."""
-        return record.context.encode(), orjson.dumps((record.context, record.pairs))
+        """See Shape: the context, where there is one to keep together; the context and the pairs."""
+        whole = orjson.dumps((record.context, record.pairs))
+        return record.context.encode() if visible(record.context) else whole, whole
 
 
 @functools.lru_cache(maxsize=8)
@@ -193,7 +195,8 @@ def entry_of(path: str, line: int, start: int, row: Any, fields: Fields = FIELDS
         pairs = []
         for pair in rows:
             question, answer = pair[question_key], pair[answer_key]
-            if not (question.isspace() + answer.isspace()) and question and answer:  # + so that both must be text
+            asks, answers = visible(question), visible(answer)  # both, so that both must be text
+            if asks and answers:
                 pairs.append((question, answer))
     except (KeyError, TypeError, AttributeError):
         return _diagnose(path, line, row, fields)
@@ -201,7 +204,7 @@ def entry_of(path: str, line: int, start: int, row: Any, fields: Fields = FIELDS
         return _diagnose(path, line, row, fields)
     blank = []
     if len(pairs) < len(rows):
-        sides = [(not pair[question_key].strip(), not pair[answer_key].strip()) for pair in rows]
+        sides = [(not visible(pair[question_key]), not visible(pair[answer_key])) for pair in rows]
         reasons = [BLANK_QUESTION if question else BLANK_ANSWER if answer else None for question, answer in sides]
         blank = [(index, reason) for index, reason in enumerate(reasons) if reason is not None]
     return Entry(line, start, context, pairs, blank)

@@ -23,8 +23,8 @@ class Marks:
         """For each marker, the entries that hold it."""
         self.special = 0
         """Entries that hold a special token's text."""
-        self._strings = specials
-        every = {*self.by_marker, *specials}
+        self._strings = [string for string in specials if string]
+        every = {*self.by_marker, *self._strings}
         self._letters = {string[0] for string in every}
         heads = sorted({re.escape(string[:2]) for string in every})
         self._heads = re.compile("|".join(heads) or NOTHING)

@@ -5,6 +5,7 @@ It is made anew, under a lock, from the manifests that are there. A README.md th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -65,6 +66,9 @@ def is_cooks(path: Path) -> bool:
 def write(root: Path) -> bool:
     """Write the card; whether it is cook's. Warns, and leaves it alone, if it is not. Raises OutputError."""
     path = root / NAME
+    with contextlib.suppress(OSError):
+        if is_cooks(path) and path.read_bytes() == card(cooked(root)).encode() and not os.path.lexists(root / WORK):
+            return True  # also where nothing can be written
     try:
         with locked(root / WORK / ".card.lock", f"{path}: another run is writing it", wait=True):
             if os.path.lexists(path) and not is_cooks(path):

@@ -64,6 +64,8 @@ def read(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset's folder, checked by its own sha256 and format version. Raises OutputError."""
     path = folder / NAME
     try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is no file")
         data = path.read_bytes()
         manifest = orjson.loads(data)
     except FileNotFoundError as exc:

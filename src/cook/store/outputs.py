@@ -107,8 +107,8 @@ def cooked_folders(path: Path) -> list[Path]:
         return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
     if (path / manifest.NAME).exists():
         return [path]
-    if path.is_file() and (path.with_name(path.name + SIDE) / manifest.NAME).exists():  # a file of prompts
-        return [path.with_name(path.name + SIDE)]
+    if path.is_file() and (Path(f"{path}{SIDE}") / manifest.NAME).exists():  # a file of prompts
+        return [Path(f"{path}{SIDE}")]
     found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
     below = {each.parents[1] for each in path.glob(f"[!.]*/[!.]*/{manifest.NAME}")} - set(found)
     if below:

@@ -113,7 +113,7 @@ class _Asked:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        side = file.with_name(file.name + SIDE)
+        side = Path(f"{file}{SIDE}")
         if not file.exists():
             raise OutputError(f"{file}: no such file; --prompts names what `cook prompts` wrote")
         if not side.exists():

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cook.core.errors import RecipeError
+from cook.core.escapes import visible
 from cook.shapes.formatter import Pair
 
 # Why a piece is no pair, or why a pair is left out.
@@ -56,6 +57,8 @@ class Parser:
         self._question, self._answer, self._end = marks
         self._delimiter = delimiter.strip()
         self._unique = unique_questions
+        # What a model that thinks puts before its answer; what it does not end holds no pair.
+        self._thought = re.compile(r"\A\s*<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL)
 
     def __call__(self, text: str) -> tuple[list[Pair], list[LeftOut]]:
         r"""The pairs of a text, in order, and what was left out, in order.
@@ -84,7 +87,7 @@ class Parser:
 
     def _pieces(self, text: str) -> Iterator[Pair | str]:
         """For each piece its pair, or the reason that it is none."""
-        *pieces, rest = text.split(self._end)
+        *pieces, rest = self._thought.sub("", text, count=1).split(self._end)
         for piece in pieces:
             yield self._pair(piece.strip())
         if rest.strip():
@@ -100,12 +103,12 @@ class Parser:
             return SEVERAL_ANSWER_MARKERS if len(sides) > 2 else NO_ANSWER_MARKER
         # A second marker within the question goes, as in the published procedure: the model began it anew.
         question, answer = sides[0].replace(self._question, "").strip(), sides[1].strip()
-        if not question:
+        if not visible(question):
             return BLANK_QUESTION
-        return (question, answer) if answer else BLANK_ANSWER
+        return (question, answer) if visible(answer) else BLANK_ANSWER
 
     def _text_of(self, text: str, piece: int) -> str:
-        return text.split(self._end)[piece].strip()
+        return self._thought.sub("", text, count=1).split(self._end)[piece].strip()
 
 
 def counts(left_out: list[LeftOut]) -> Counter[str]:

@@ -115,7 +115,7 @@ def prompts(
     before = Previous(previous) if previous is not None else None
     settings["round"] = before.round + 1 if before else 1
     made, up_to_date = _Round(recipe, resolve(recipe), files, before, settings).write(to, overwrite, progress or silent)
-    return Prompted(to.with_name(to.name + SIDE), made, up_to_date, time.perf_counter() - begun)
+    return Prompted(Path(f"{to}{SIDE}"), made, up_to_date, time.perf_counter() - begun)
 
 
 def _refuse(settings: dict[str, Any], to: Path) -> None:
@@ -203,7 +203,7 @@ class _Round:
 
     def write(self, to: Path, overwrite: bool, progress: Progress) -> tuple[dict[str, Any], bool]:
         """Write the file and what is beside it; the manifest, and whether all of it was there already."""
-        side = to.with_name(to.name + SIDE)
+        side = Path(f"{to}{SIDE}")
         old = self._older(to, side, overwrite)
         if old is not None:
             return old, True

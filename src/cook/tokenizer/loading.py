@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import hashlib
 import importlib.util
+import os
 import re
 import threading
 import warnings
@@ -278,7 +279,7 @@ def _find(name: str) -> _Source:
         return _Source(
             preset.name, preset, None, preset.fingerprint, specials, specials, preset.vocab_size, None, {**config}
         )
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         return _from_file(path.resolve().name, path / "tokenizer.json", path / "tokenizer_config.json")
     if path.exists():

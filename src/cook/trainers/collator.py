@@ -24,6 +24,7 @@ example: nothing before it belongs to it. torch and datasets are imported where 
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections.abc import Mapping
 from importlib import import_module
@@ -58,14 +59,18 @@ def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True
     if "load" not in cooked.kind.reads:
         raise kinds.refused(cooked.folder, cooked.kind, "which `cook.load` does not open")
     outputs = cooked.manifest["outputs"]
-    files = [str(cooked.folder / output["name"]) for output in outputs if output.get("split") == split]
+    files = [glob.escape(str(cooked.folder / output["name"])) for output in outputs if output.get("split") == split]
     if not files:
         held = sorted({output["split"] for output in outputs if "split" in output})
         raise OutputError(f"{path}: has no split {split!r}; it holds {', '.join(held) or 'none'}")
     from datasets import Dataset
 
     read = Dataset.from_json if files[0].endswith(".jsonl") else Dataset.from_parquet
-    return read(files, split=split)
+    try:
+        return read(files, split=split)
+    except Exception as exc:  # `datasets` has many of its own, and Arrow's under them
+        told = " ".join(str(exc.__cause__ or exc).split())
+        raise OutputError(f"{path}: cannot be opened: {told}") from exc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

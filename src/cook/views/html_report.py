@@ -174,7 +174,7 @@ def _refuse_place(to: Path, overwrite: bool) -> None:
     """Raise OutputExists for what is there and is not replaced by a page."""
     if not is_file(to, "a page") or _is_page(to):
         return
-    if to.name.endswith((*SUFFIXES, ".parquet")) or manifest.sealed(to.with_name(to.name + kinds.SIDE)) is not None:
+    if to.name.endswith((*SUFFIXES, ".parquet")) or manifest.sealed(Path(f"{to}{kinds.SIDE}")) is not None:
         raise OutputExists(f"{to}: is data, which no page replaces: name another file")
     if is_cooks(to):
         raise OutputExists(f"{to}: is the card of an output, which no page replaces: name another file")

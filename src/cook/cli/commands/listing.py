@@ -12,6 +12,7 @@ from cook.cli.printing import echo, print_json, print_table
 from cook.core import catalog
 from cook.core.errors import SourceError
 from cook.read import sources
+from cook.read.source import MOST_NAMED
 
 
 @click.command("list")
@@ -69,11 +70,13 @@ def datasets(source: str | None) -> list[dict[str, Any]]:
     """The catalog's datasets with their licences, or those that a source holds with their size. Raises SourceError."""
     if source is None:
         return [{"name": row.name, "licence": row.licence, "asks": row.duty} for row in catalog.CATALOG]
-    opened = sources.open_source(source)
+    opened = sources.open_source(source, skip=True)
     rows = []
     for name in opened.names():
         try:
-            shards, problem = opened.listed(name), ""
+            shards, unread = opened.listed(name), opened.unread(name)
+            more = [f"… {len(unread)} in all"] if len(unread) > MOST_NAMED else []
+            problem = "; ".join([*map(str, unread[:MOST_NAMED]), *more])
         except SourceError as exc:
             shards, problem = [], str(exc)
         size = sum(shard.size for shard in shards)

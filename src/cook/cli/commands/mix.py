@@ -9,6 +9,7 @@ import click
 
 from cook.cli.options import PLACE
 from cook.cli.printing import echo, print_json, print_table, several
+from cook.cli.summary import opens
 
 if TYPE_CHECKING:
     from cook.pipeline.mixing import Mixed
@@ -78,4 +79,4 @@ def _print_mixed(mixed: Mixed) -> None:
     print_table(rows, sys.stderr)
     told = "up to date" if mixed.up_to_date else f"{mixed.seconds:.2f} s"
     echo(f"{several(total['sequences'], 'sequence')}, {total['tokens']:,} tokens: {told}: {mixed.folder}", err=True)
-    echo(f'load_dataset({str(mixed.folder)!r}, split="{mixed.manifest["mix"]["split"]}")', err=True)
+    echo(opens(mixed.folder, repr(str(mixed.folder)), mixed.manifest["mix"]["split"]), err=True)

@@ -79,6 +79,7 @@ def _print_verified(verified: Verified) -> None:
             echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
         made = ", ".join(several(count, _singular(noun)) for noun, count in each.holds.items())
         done = "; equal to its shards" if each.compared else ""
+        done += f", but for {several(each.unread, 'file')} that cook did not read" if done and each.unread else ""
         verdict = f"{several(each.found, 'finding')}" if each.found else f"right: {made}{done}"
         echo(f"{each.folder}: {verdict}", err=True)
 

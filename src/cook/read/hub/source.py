@@ -20,7 +20,18 @@ from cook.core.errors import SourceError
 from cook.read.answers import LEAST_BYTES, Asked
 from cook.read.hub.client import Trouble, call, endpoint, hashes, remove, sever
 from cook.read.hub.snapshot import File, Snapshot, resolve
-from cook.read.source import LAID_OUT, Listed, Shard, SourceWarning, in_order, layout, shard_at
+from cook.read.source import (
+    LAID_OUT,
+    Listed,
+    Shard,
+    SourceWarning,
+    Unread,
+    in_order,
+    layout,
+    refuse_unread,
+    shard_at,
+    unread_files,
+)
 from cook.read.waiting import Watch
 
 if TYPE_CHECKING:
@@ -37,10 +48,10 @@ class _Brought(NamedTuple):
     error: SourceError | None = None
 
 
-def open_hub(repo: str, revision: str | None, kept: Path | None) -> HubSource:
+def open_hub(repo: str, revision: str | None, kept: Path | None, skip: bool = False) -> HubSource:
     """The collection in a repository, its revision resolved now. Raises SourceError."""
     watch = Watch(SourceWarning)
-    source = HubSource(resolve(repo, revision, kept, watch), watch)
+    source = HubSource(resolve(repo, revision, kept, watch), watch, skip)
     if not source.names():
         raise SourceError(f"{repo}: holds no dataset; {LAID_OUT}")
     return source
@@ -49,8 +60,8 @@ def open_hub(repo: str, revision: str | None, kept: Path | None) -> HubSource:
 class HubSource:
     """A collection in a dataset repository of the Hub, at one commit."""
 
-    def __init__(self, snapshot: Snapshot, watch: Watch) -> None:
-        self.snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, watch: Watch, skip: bool = False) -> None:
+        self.snapshot, self._skip = snapshot, skip
         self._watch = watch
         self._gave_up = ""  # why, in words
         self._datasets = layout(snapshot.files)
@@ -130,7 +141,13 @@ class HubSource:
         self._stopped.set()
         sever(self._watch)
 
+    def unread(self, dataset: str) -> list[Unread]:
+        """See Source."""
+        return unread_files(dataset, self.snapshot.files)
+
     def _paths(self, dataset: str) -> list[str]:
+        if not self._skip:
+            refuse_unread(dataset, self.unread(dataset), f"{self.snapshot.repo}: ")
         return in_order(dataset, self._datasets.get(dataset, ()))
 
     def _bring(self, file: File, count: Callable[[int], None]) -> _Brought:
