@@ -163,6 +163,7 @@ def spool_names(
         "shape": shape.name,
         "hashes": recipe.hashes,
         "tokenizer": tokenizer.fingerprint,
+        "specials": tokenizer.specials,
         "bos": tokenizer.bos_id,
         "eos": tokenizer.eos_id,
         **shape.identity(),
