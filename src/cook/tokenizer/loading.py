@@ -8,6 +8,7 @@ configuration. Every id is the one that Hugging Face `tokenizers` gives: a file 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import hashlib
 import importlib.util
@@ -62,6 +63,8 @@ class Tokenizer(NamedTuple):
     """What the model has for text that it lacks: the one special token that ordinary text may give."""
     specials: tuple[tuple[str, int], ...]
     """The tokens whose strings in data are spelt in letters: control tokens, and unnamed ones (see `control`)."""
+    holds_all: bool = True
+    """Whether it has tokens for all text; else see `losses`."""
     unnamed: tuple[str, ...] = ()
     """Added tokens that look like markers, and that nothing names: they are in `specials`, or `added_tokens` is so."""
 
@@ -119,7 +122,6 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
     found = source.kinds(bos, eos)
     bos_id = None if bos is None else _one_id(source, found, "bos", bos)
     eos_id = _one_id(source, found, "eos", eos)
-    pad = source.token("pad")
     spelt = found.control | (found.unnamed if recipe.added_tokens == "text" else {})
     folder = cache.ready(recipe.cache)
     tokenizer = Tokenizer(
@@ -135,9 +137,10 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
         bos_id=bos_id,
         eos=eos,
         eos_id=eos_id,
-        pad_id=source.ids.get(pad, eos_id) if pad else eos_id,
+        pad_id=source.ids.get(source.token("pad") or "", eos_id),
         unk_id=None if source.unk_id in (bos_id, eos_id) else source.unk_id,
         specials=tuple(sorted(spelt.items(), key=lambda item: item[1])),
+        holds_all=source.preset is not None or control.holds_all(source.document),
         unnamed=tuple(found.unnamed),
     )
     if not source.preset:
@@ -325,6 +328,14 @@ def tokenizer_document(tokenizer: Tokenizer) -> bytes:
     return cache.kept(Path(tokenizer.cache) / "tokenizers" / preset.fingerprint, lambda: tokenizer_json(preset))
 
 
+def added_ids(tokenizer: Tokenizer) -> set[int]:
+    """The ids of all added tokens: control tokens, and those that are ordinary text."""
+    if tokenizer.preset:
+        return {i for _, i in tokenizer.specials}
+    document = _parse(Path(tokenizer.path or ""), tokenizer_document(tokenizer))
+    return {token["id"] for token in document["added_tokens"]}
+
+
 def token_ends(tokenizer: Tokenizer) -> Callable[[str], Offsets]:
     """A function that says where the tokens of a text end, in characters: the same whichever engine encodes."""
 
@@ -451,7 +462,10 @@ def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | 
     name = named or cooked_with["name"]
     try:
         settings = {"bos": cooked_with["bos"] or "none", "eos": cooked_with["eos"], "cache": cache}
-        found = resolve(Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings))
+        recipe = Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings)
+        found = resolve(recipe)
+        if found.unnamed and not {i for _, i in found.specials} <= {*cooked_with.get("special_ids", ())}:
+            found = resolve(dataclasses.replace(recipe, added_tokens="tokens"))  # as it was cooked
     except TokenizerError as exc:
         told = f"the data was cooked with {cooked_with['name']}; pass --tokenizer with its folder or file"
         raise TokenizerError(told, *exc.lines) from exc
@@ -468,6 +482,8 @@ def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], t
     """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
     forbidden = np.zeros(tokenizer.vocab_size, bool)
     forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
+    names = {i: token for token, i in tokenizer.specials}
+    instead = "" if engine.name == REFERENCE else ", and pass --engine hf"
     lowest = int(forbidden.argmax()) if forbidden.any() else tokenizer.vocab_size
 
     def encode(texts: Sequence[str]) -> tuple[Ids, Offsets]:
@@ -476,12 +492,12 @@ def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], t
         if highest >= tokenizer.vocab_size:
             raise TokenizerError(
                 f"{engine.name} {engine.version} gave id {highest} for {tokenizer.name}, whose vocabulary has "
-                f"{tokenizer.vocab_size} ids; please report this"
+                f"{tokenizer.vocab_size} ids; please report this{instead}"
             )
         if highest >= lowest and forbidden[ids].any():
             raise TokenizerError(
-                f"{engine.name} {engine.version} gave the special token {int(ids[forbidden[ids]][0])} of "
-                f"{tokenizer.name} for ordinary text; please report this, and pass --engine hf"
+                f"{engine.name} {engine.version} gave the special token {(i := int(ids[forbidden[ids]][0]))} of "
+                f"{tokenizer.name} for ordinary text ({names[i]}); please report this{instead}"
             )
         return ids, offsets
 
