@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import cook
 from cook.cli.app import main
 from faults.injecting import Bench
+from tokenizer.test_control import spell, wordpiece, write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
@@ -90,7 +91,7 @@ def printed(tmp_path_factory):
     )
     rows = [
         {"context": "none", "QA_list": []},
-        {"context": "A <QUE> and </s> <|eot_id|>.", "QA_list": [{"Q": " ", "A": "x"}, {"Q": "q", "A": "a"}]},
+        {"context": "A <QUE> and </s> <|eot_id|> <b>.", "QA_list": [{"Q": " ", "A": "x"}, {"Q": "q", "A": "a"}]},
     ]
     (work / "in" / "bad").mkdir(parents=True)
     (work / "in" / "bad" / "0.jsonl").write_bytes(b"{")
@@ -119,6 +120,11 @@ def printed(tmp_path_factory):
         (work / "un" / "d" / "b.json").write_text("{}")
         unread = ["-d", "d", "-t", "llama3", "-s", "un", "--on-error", "skip", "--dry-run", "--json"]
         run("cook --dry-run --json", *unread)
+        lacking = write(work / "t", spell(wordpiece(), ("<|fim|>", {}), ("<b>", {})))  # most words of the data
+        common = ["-t", lacking, "--max-unknown", 1, "--json", "-q"]
+        run("cook --json", "-d", "odd", "-s", "in", *common, "-o", "lost")
+        run("cook show --json", "show", "lost", "-t", lacking, "--json", "--tokens", "--sequence", 0)
+        run("cook corpus --json", "corpus", "in", "-d", "odd", "--to", "l", *common)
         run("cook list datasets --json", "list", "datasets", "--json")
         run("cook list datasets --source SOURCE --json", "list", "datasets", "--source", "in", "--json")
         run("cook list tokenizers --json", "list", "tokenizers", "--json")

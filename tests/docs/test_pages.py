@@ -195,6 +195,8 @@ def test_only_what_is_needed_is_fetched(reader):
         f"{COLLECTION}/race/shard/00001.jsonl",
         f"{MODEL}/tokenizer.json",
         f"{MODEL}/tokenizer_config.json",
+        f"{MODEL}/special_tokens_map.json",
+        f"{MODEL}/chat_template.jinja",
     }
 
 

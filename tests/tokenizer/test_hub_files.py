@@ -21,7 +21,8 @@ def test_a_tokenizer_by_its_id(server, models, monkeypatch):
     recipe = Recipe(datasets="squad", tokenizer="owner/qwen")
     found = resolve(recipe)
     assert (found.name, found.folder_name, found.bos, found.eos_id) == ("owner/qwen", "owner--qwen", None, 151643)
-    assert {request.path.rpartition("/")[2] for request in server.requests} == set(FILES)
+    asked_for = {request.path.rpartition("/")[2] for request in server.requests}
+    assert asked_for == {*FILES, *hub_files.OPTIONAL}  # and no model
     offline(monkeypatch)
     asked = len(server.requests)
     assert resolve(recipe) == found
@@ -35,6 +36,24 @@ def test_a_repository_without_a_configuration(server, models, monkeypatch):
     assert (found.bos_id, found.eos_id) == (1, 2)
     offline(monkeypatch)
     assert resolve(recipe) == found
+
+
+@pytest.mark.parametrize("file", hub_files.OPTIONAL)
+def test_a_file_that_may_name_control_tokens_is_not_missed_in_silence(server, models, monkeypatch, file):
+    """It decides which tokens text may give: only the repository may say that it has none."""
+    server.add("owner/qwen", {name: (models["qwen3"] / name).read_bytes() for name in FILES})
+    recipe = Recipe(datasets="squad", tokenizer="owner/qwen")
+    server.fault("error_500", file)
+    with pytest.raises(
+        TokenizerError, match=rf"owner/qwen: {file}.* has an error of its own .*hf download owner/qwen {file}`"
+    ):
+        resolve(recipe)
+    offline(monkeypatch)
+    with pytest.warns(
+        HubWarning, match=f"owner/qwen: not in the Hub client's cache, and HF_HUB_OFFLINE is set: .*{file}"
+    ):
+        found = resolve(recipe)
+    assert found.eos_id == 151643
 
 
 def test_a_repository_without_a_tokenizer(server):

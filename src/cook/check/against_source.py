@@ -255,6 +255,7 @@ class _Proof:
         account = figures.account(recipe, dough, check.made())
         for key in (*COUNTS, *extra):
             check.equal(f"counts.{key}", check.fields["counts"][key], (account["counts"] | extra)[key])
+        check.equal("counts.unknown", check.fields["counts"].get("unknown"), account["counts"].get("unknown"))
         longest = account["figures"]["longest_entry"]
         check.equal("figures.longest_entry", check.fields["figures"]["longest_entry"], longest)
         for shard, part in zip(dough.shard_of, dough.parts, strict=True):

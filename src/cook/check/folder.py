@@ -151,8 +151,8 @@ class Check:
     def same_tokenizer(self, found: Tokenizer) -> None:
         """Hold what the manifest says of the tokenizer against the tokenizer."""
         told = self.fields["tokenizer"]
-        for field in ("vocab_size", "bos", "bos_id", "eos", "eos_id", "pad_id"):
-            self.equal(f"tokenizer.{field}", told[field], getattr(found, field))
+        for field in ("vocab_size", "bos", "bos_id", "eos", "eos_id", "pad_id", "unk_id"):
+            self.equal(f"tokenizer.{field}", told.get(field), getattr(found, field))
         self.equal("tokenizer.special_ids", told["special_ids"], [i for _, i in found.specials])
 
     def _recipe(self, tokenizer: str) -> Recipe | None:
@@ -188,7 +188,7 @@ class Check:
         fields = self.fields
         told = fields["tokenizer"]
         specials = np.zeros(min(max(told["vocab_size"], 1), 1 << 24), bool)
-        specials[[i for i in told["special_ids"] if 0 <= i < len(specials)]] = True
+        specials[[i for i in told["special_ids"] if 0 <= i < len(specials) and i != told.get("unk_id")]] = True
         mixed = self.mixed
         longest = (
             {row["name"]: row["max_length"] for row in fields["sources"]}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PRESET_NAMES = ("llama3", "llama2", "mistral")
 EXECUTORS = ("local", "dask")
+ADDED_TOKENS = ("text", "tokens")
 ENGINES = ("auto", "splintr", "fastokens", "hf")
 PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "none")
 
@@ -125,6 +126,8 @@ RECIPE_OPTIONS = (
             "still too long; drop; error.  [split]"),
     option(SEQUENCES, "--max-dropped", type=float, metavar="SHARE",
             help="Largest share of a dataset's pairs that may be lost to length.  [0.05]"),
+    option(SEQUENCES, "--max-unknown", type=float, metavar="SHARE",
+            help="Largest share of a dataset's characters that its tokenizer may lack.  [0.25]"),
     option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
     option(SEQUENCES, "--validation", type=share_or_count, metavar="SHARE|N",
             help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),
@@ -137,6 +140,8 @@ RECIPE_OPTIONS = (
             help="Keys of a line that differ from context=context, pairs=QA_list, question=Q, answer=A."),
     option(TEXT, "--bos", metavar="TOKEN", help="Opens an input; none: no BOS.  [the tokenizer's]"),
     option(TEXT, "--eos", metavar="TOKEN", help="Closes an output.  [the tokenizer's]"),
+    option(TEXT, "--added-tokens", metavar="HOW", type=click.Choice(ADDED_TOKENS),
+            help="Added tokens that look like markers, and nothing names: text, spelt in letters, or tokens.  [text]"),
     option(TEXT, "--context-template", metavar="TEXT", help="[' <CON> {context} </CON>']"),
     option(TEXT, "--pair-template", metavar="TEXT", help="['<QUE> {question} <ANS> {answer} </END>']"),
     option(TEXT, "--delimiter", metavar="TEXT", help="After the context and between pairs.  [two newlines]"),

@@ -52,6 +52,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
             }
             for result in summary.results
         ],
+        "unnamed_tokens": list(summary.unnamed),
         "failures": [],
     }
 
@@ -79,6 +80,7 @@ def print_summary(summary: Summary) -> None:
     for result in summary.results:
         echo(*(f"{result.name}: {line}" for line in _told(result.counts)), err=True)
         echo(*(f"{result.name}: not read: {path}" for path in result.manifest.get("unread", ())), err=True)
+    print_unnamed(summary)
     echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
@@ -93,9 +95,18 @@ def opens(folder: Path, place: str, split: str) -> str:
     return f'load_dataset({place}, split="{split}")'
 
 
+def print_unnamed(summary: Summary) -> None:
+    """The added tokens that nothing names, and what they are in the data."""
+    if summary.unnamed:
+        few = ", ".join(summary.unnamed[:8]) + (", …" if len(summary.unnamed) > 8 else "")
+        how = f"{several(len(summary.unnamed), 'added token')} of {summary.tokenizer} that nothing names"
+        echo(f"{how}, as {summary.added_tokens} in the data (--added-tokens): {few}", err=True)
+
+
 def _told(counts: dict[str, Any]) -> list[str]:
     """What was split, cut or left out, and what text may confuse who parses a model's output, in words."""
     from cook.core.records import REASON_WORDS
+    from cook.encode import losses
 
     lines = []
     if counts["split"]:
@@ -113,6 +124,8 @@ def _told(counts: dict[str, Any]) -> list[str]:
         lines.append(f"template markers in the text itself: {held}")
     if counts["special_strings"]:
         lines.append(f"{several(counts['special_strings'], 'entry')} with the text of a special token, cooked as text")
+    if unknown := counts.get("unknown"):
+        lines.append(f"{losses.told(unknown)} (--max-unknown)")
     return lines
 
 
@@ -128,6 +141,7 @@ def print_texts(summary: Summary) -> None:
     print_table(rows, sys.stderr)
     for result in summary.results:
         echo(*(f"{result.name}: {line}" for line in _told_texts(result.counts)), err=True)
+    print_unnamed(summary)
     echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
@@ -137,6 +151,7 @@ def print_texts(summary: Summary) -> None:
 def _told_texts(counts: dict[str, Any]) -> list[str]:
     """How the texts came about, and what was left out, in words."""
     from cook.core.records import REASON_WORDS
+    from cook.encode import losses
 
     def listed(parts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in parts.items())
@@ -152,4 +167,6 @@ def _told_texts(counts: dict[str, Any]) -> list[str]:
         for reason, count in counts[f"skipped_{kind}"].items():
             told = several(count, "line" if reason == "bad_line" else one)
             lines.append(f"{told} {REASON_WORDS[reason]} left out (skipped.jsonl)")
+    if unknown := counts.get("unknown"):
+        lines.append(f"{losses.told(unknown)} (--max-unknown)")
     return lines

@@ -21,14 +21,16 @@ OnError = Literal["fail", "skip"]
 Splits = Literal["names", "all-train"]
 Engine = Literal["auto", "splintr", "fastokens", "hf"]
 Executor = Literal["local", "dask"]
+AddedTokens = Literal["text", "tokens"]
 PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "none")
 OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
 ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
+ADDED_TOKENS: tuple[str, ...] = ("text", "tokens")
 EXECUTORS: tuple[str, ...] = ("local", "dask")
 OF_CLUSTER = ("scheduler", "scheduler_file", "tls_ca", "tls_cert", "tls_key")  # settings that go with executor dask
 # Settings that change no byte of a result.
 NO_BYTE = (
-    *("revision", "output", "max_dropped", "on_error", "follow_links"),
+    *("revision", "output", "max_dropped", "max_unknown", "on_error", "follow_links"),
     *("engine", "jobs", "cache", "overwrite", "executor", *OF_CLUSTER),
 )
 NO_TOKEN = ("", "none")  # how a user says that there is no BOS
@@ -79,12 +81,17 @@ class Recipe:
     """What becomes of an example longer than max_length."""
     max_dropped: float = 0.05
     """Largest share (0 to 1) of a dataset's pairs that `split` or `truncate` may lose."""
+    max_unknown: float = 0.25
+    """Largest share (0 to 1) of a dataset's characters that its tokenizer may lack."""
     seed: int = 0
     """Of the random order that best-fit packs in; 0 to 2**64 - 1."""
     bos: str | None = None
     """Token that opens an input; None: the tokenizer's own; "none": no BOS."""
     eos: str | None = None
     """Token that closes an output; None: the tokenizer's own."""
+    added_tokens: AddedTokens = "text"
+    """What the strings of added tokens are that look like markers and that nothing names: text, spelt in letters as
+    those of control tokens are; or those tokens."""
     context_template: str = " <CON> {context} </CON>"
     pair_template: str = "<QUE> {question} <ANS> {answer} </END>"
     delimiter: str = "\n\n"
@@ -134,8 +141,9 @@ class Recipe:
             object.__setattr__(self, "output", os.path.expanduser(self.output))
         if isinstance(self.fields, Mapping) and self.fields.keys() <= set(Fields._fields):
             object.__setattr__(self, "fields", Fields(**self.fields))
-        if type(self.max_dropped) is int:
-            object.__setattr__(self, "max_dropped", float(self.max_dropped))
+        for name in ("max_dropped", "max_unknown"):
+            if type(getattr(self, name)) is int:
+                object.__setattr__(self, name, float(getattr(self, name)))
         problems = [
             f"{name}: {wrong} (it is {shown(getattr(self, name))})"
             for name, check in self.checks.items()
@@ -154,6 +162,8 @@ class Recipe:
         those that change no byte.
         """
         left_out = {"datasets", "source", "tokenizer", "bos", "eos", "splits", *NO_BYTE}
+        if self.added_tokens == "text":  # as it was before there was a choice
+            left_out.add("added_tokens")
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
         return settings | {"fields": self.fields._asdict()}
 
@@ -302,9 +312,11 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "packing": _one_of(PACKINGS),
     "overlong": _one_of(OVERLONG),
     "max_dropped": _share,
+    "max_unknown": _share,
     "seed": _whole(0, 2**64 - 1),
     "bos": _text(optional=True, empty=True),
     "eos": _eos,
+    "added_tokens": _one_of(ADDED_TOKENS),
     "context_template": _template("{context}"),
     "pair_template": _template("{question}", "{answer}"),
     "delimiter": _text(empty=True),

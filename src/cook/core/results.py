@@ -49,3 +49,7 @@ class Summary:
     seconds: float
     card: bool
     """Whether ROOT's card names them, so that `load_dataset(ROOT, NAME)` finds them."""
+    unnamed: tuple[str, ...] = ()
+    """Added tokens of the tokenizer that look like markers, and that nothing names; see `tokenizer.control`."""
+    added_tokens: str = "text"
+    """What they are in data: text, or tokens."""

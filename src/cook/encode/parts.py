@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +19,20 @@ import orjson
 
 from cook.core import cache
 from cook.core import records as records_module
-from cook.core.errors import Problem, SourceError
+from cook.core.errors import Problem, SourceError, TokenizerError
 from cook.core.files import hash64
 from cook.core.recipe import Recipe
 from cook.core.records import BAD_LINE, EXAMPLE, HASHED, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Rows, token_ids
 from cook.encode import readback, spool
+from cook.encode.losses import Losses
 from cook.encode.spool import Index
 from cook.read.lines import Line, LineReader, Part, lines_again, parse_line
 from cook.read.source import Shard
 from cook.shapes import splitting
-from cook.shapes.protocol import Assembled, Record, Shape, SplitResult, assemble
+from cook.shapes.protocol import Assembled, Record, Segments, Shape, SplitResult, assemble
 from cook.shapes.special_text import Marks
-from cook.tokenizer.loading import Tokenizer, checked, load_engine, special_strings
+from cook.tokenizer.engine import Ids, Offsets
+from cook.tokenizer.loading import Tokenizer, checked, load_engine, reference_engine, special_strings
 
 BATCH = 2 << 20  # bytes of lines encoded in one call
 REMAKE_BATCH = 1 << 19  # bytes of lines re-made together
@@ -48,6 +50,7 @@ class Batch(NamedTuple):
     """SKIPPED rows of what was left out among them."""
 
 
+Encode = Callable[[Sequence[str]], tuple[Ids, Offsets]]
 Reader = Callable[["Job", "Tokenized", Marks], Iterator[Batch]]
 """Reads a part: counts what is there, and notes bad lines, in the result; looks for special text with the marks."""
 
@@ -101,6 +104,12 @@ class Tokenized:
     special: int = 0
     """Entries whose text holds a special token's; see `shapes.special_text`."""
     markers: dict[str, int] = dataclasses.field(default_factory=dict)
+    unknown: dict[str, int] = dataclasses.field(default_factory=dict)
+    """The characters that the tokenizer lacks; see `encode.losses`."""
+    characters: int = 0
+    """Of all texts."""
+    lost: int = 0
+    """Of these, those that the tokenizer lacks."""
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     """Lines left out because they are no entries, and what is wrong with each."""
     misread: list[tuple[int, str]] = dataclasses.field(default_factory=list)
@@ -163,6 +172,7 @@ def spool_names(
         "shape": shape.name,
         "hashes": recipe.hashes,
         "tokenizer": tokenizer.fingerprint,
+        "specials": tokenizer.specials,
         "bos": tokenizer.bos_id,
         "eos": tokenizer.eos_id,
         **shape.identity(),
@@ -188,43 +198,105 @@ def _places(examples: Rows, job: Job) -> Rows:
 
 def _encode_whole(job: Job, result: Tokenized) -> Index:
     """Every entry as one example; bad lines are left out, or go to the result, and then there is no spool."""
-    shape, encode = job.shape, checked(load_engine(job.tokenizer), job.tokenizer)
-    marks = Marks(shape.markers(), special_strings(job.tokenizer))
+    encode = checked(load_engine(job.tokenizer), job.tokenizer)
+    marks, losses = Marks(job.shape.markers(), special_strings(job.tokenizer)), Losses(job.tokenizer)
     rows, skipped = [np.empty(0, EXAMPLE)], [np.empty(0, SKIPPED)]
     with spool.writing(job.whole, job.size()) as (writer, done):
-        for records, left_out in job.read(job, result, marks):
+        for given, left_out in job.read(job, result, marks):
             skipped.append(left_out)
-            if result.problem_count or not records:
+            if result.problem_count or not given:
                 continue
-            segments = shape.segments(records)
-            ids, offsets = encode(segments.texts)
+            batch = encoded(job, given, encode)
+            skipped.append(_refused(job, batch.refused, result))
+            if result.problem_count or not batch.records:
+                continue
+            losses.look(batch.segments.texts, batch.ids, batch.offsets)
             if job.decodes:
-                wrong = readback.misread(job.tokenizer, segments.texts, ids, offsets)
-                of = segments.examples_of(wrong)
-                result.misread += [(records[at].line, what) for at, what in zip(of, wrong.values(), strict=True)]
-            made = assemble(segments, ids, offsets)
-            table = example_table(made, writer.tokens)
-            table["line"] = [record.line for record in records]
-            table["start"] = [record.start for record in records]
-            table["units"] = [record.units for record in records]
-            if job.recipe.hashes:
-                keys = [shape.hash_keys(record) for record in records]
-                table["context"], table["content"] = np.array([[*map(hash64, each)] for each in keys], np.uint64).T
+                wrong = readback.misread(job.tokenizer, batch.segments.texts, batch.ids, batch.offsets)
+                of = batch.segments.examples_of(wrong)
+                result.misread += [(batch.records[at].line, what) for at, what in zip(of, wrong.values(), strict=True)]
+            made = assemble(batch.segments, batch.ids, batch.offsets)
+            table = _table(job, batch.records, made, writer.tokens)
             writer.write(made.raw)
-            if shape.head and (headless := table["tokens"] == table["trained"]).any():
-                for empty in np.flatnonzero(headless):
-                    problem = Problem(job.part.path, records[empty].line, shape.head, "its input encodes to no token")
-                    bad_line(job.recipe, [problem], result)
-                    skipped.append(np.array([(problem.line, -1, BAD_LINE, 0, 0)], SKIPPED))
+            if job.shape.head and (headless := table["tokens"] == table["trained"]).any():
+                what = "its input encodes to no token"
+                lines = [batch.records[empty].line for empty in np.flatnonzero(headless)]
+                problems = [Problem(job.part.path, line, job.shape.head, what) for line in lines]
+                skipped.append(_refused(job, problems, result))
                 table = table[~headless]
             rows.append(table)
         result.special, result.markers = marks.special, marks.by_marker
+        result.characters, result.lost, result.unknown = losses.characters, losses.lost.total(), dict(losses.lost)
         told = {field: getattr(result, field) for field in spool.TOLD}
         index = Index(np.concatenate(rows), by_line(np.concatenate(skipped)), **told)
         unchanged(job)
         if not result.problem_count:
             done.append(index)
     return index
+
+
+def _table(job: Job, records: list[Any], made: Assembled, at: int) -> Rows:
+    """EXAMPLE rows of records that lie one after the other from token `at`."""
+    table = example_table(made, at)
+    for field in ("line", "start", "units"):
+        table[field] = [getattr(record, field) for record in records]
+    if job.recipe.hashes:
+        keys = [job.shape.hash_keys(record) for record in records]
+        table["context"], table["content"] = np.array([[*map(hash64, each)] for each in keys], np.uint64).T
+    return table
+
+
+class Encoded(NamedTuple):
+    """Records with their segments and the ids of their texts; and what was refused of a batch."""
+
+    records: list[Any]
+    segments: Segments
+    ids: Ids
+    offsets: Offsets
+    refused: list[Problem]
+
+
+def encoded(job: Job, records: list[Any], encode: Encode) -> Encoded:
+    """Encode records together; those whose text the reference, too, cannot encode are refused by name.
+
+    Raises TokenizerError where it is the engine that cannot.
+    """
+    segments = job.shape.segments(records)
+    try:
+        return Encoded(records, segments, *encode(segments.texts), [])
+    except TokenizerError as exc:
+        if len(records) == 1:
+            refused = [Problem(job.part.path, records[0].line, *_of_data(exc, job, segments.texts))]
+            return Encoded([], segments, np.empty(0, np.uint32), np.zeros(1, np.int64), refused)
+    half = len(records) // 2
+    one, other = (encoded(job, some, encode) for some in (records[:half], records[half:]))
+    kept = one.records + other.records
+    ids, offsets = np.concatenate([one.ids, other.ids]), np.append(one.offsets, other.offsets[1:] + len(one.ids))
+    return Encoded(kept, job.shape.segments(kept), ids, offsets, one.refused + other.refused)
+
+
+def _of_data(error: TokenizerError, job: Job, texts: Sequence[str]) -> tuple[str, str]:
+    """The field and the problem of a record that the reference refuses; else the engine is at fault: its error."""
+    reference = checked(reference_engine(job.tokenizer), job.tokenizer)
+    for at, text in enumerate(texts):
+        try:
+            reference([text])
+        except TokenizerError as exc:
+            return "" if at else job.shape.head, f"its text cannot be encoded: {exc}"
+    raise error
+
+
+def _refused(job: Job, problems: list[Problem], result: Tokenized) -> Rows:
+    """Note records that cannot be encoded as bad lines; their rows of what is left out.
+
+    A text of a corpus is in its counts already, and so is never left out.
+    """
+    for problem in problems:
+        if job.shape.cut_anywhere:
+            result.note(problem)
+        else:
+            bad_line(job.recipe, [problem], result)
+    return np.array([(problem.line, -1, BAD_LINE, 0, 0) for problem in problems], SKIPPED)
 
 
 def bad_line(recipe: Recipe, problems: list[Problem], result: Tokenized) -> None:

@@ -47,6 +47,12 @@ class Index:
     """Entries whose text holds a special token's; see `shapes.special_text`."""
     markers: dict[str, int] = dataclasses.field(default_factory=dict)
     """For each template marker, the entries whose text holds it."""
+    unknown: dict[str, int] = dataclasses.field(default_factory=dict)
+    """The characters that the tokenizer lacks, the commonest; see `losses`."""
+    characters: int = 0
+    """Of all texts."""
+    lost: int = 0
+    """Of these, those that the tokenizer lacks."""
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     """Each line that is no entry and was left out, and what is wrong with it."""
 
@@ -55,8 +61,8 @@ class Index:
         return total(self.examples)
 
 
-COUNTS = ("lines", "entries", "units", "truncated", "special")
-TOLD = (*COUNTS, "markers", "bad")
+COUNTS = ("lines", "entries", "units", "truncated", "special", "characters", "lost")
+TOLD = (*COUNTS, "markers", "unknown", "bad")
 CHECK = 4  # bytes of a CRC-32
 
 
@@ -149,13 +155,13 @@ def _index(data: bytes) -> tuple[Index, int, int]:
     begin += skipped.nbytes
     tokens, check = head.pop("tokens"), head.pop("check")
     bad = [(line, what) for line, what in head.pop("bad")]
-    markers = dict(head.pop("markers"))
-    numbers = [tokens, check, *head.values(), *markers.values(), *(line for line, _ in bad)]
+    markers, unknown = dict(head.pop("markers")), dict(head.pop("unknown"))
+    numbers = [tokens, check, *head.values(), *markers.values(), *unknown.values(), *(line for line, _ in bad)]
     if begin + CHECK != len(data) or {*head} != {*COUNTS}:
         raise ValueError("other fields")
     if not all(type(number) is int for number in numbers) or not all(type(what) is str for _, what in bad):
         raise ValueError("other values")
-    return Index(examples, skipped, **head, markers=markers, bad=bad), tokens, check
+    return Index(examples, skipped, **head, markers=markers, unknown=unknown, bad=bad), tokens, check
 
 
 def _check(path: str) -> tuple[int, int]:

@@ -21,9 +21,9 @@ from cook.core.files import write_bytes
 from cook.core.progress import Progress, silent
 from cook.core.recipe import Recipe
 from cook.core.results import Result
+from cook.encode import losses, tokenized
 from cook.encode import parts as stage
 from cook.encode import table as gather
-from cook.encode import tokenized
 from cook.encode.tokenized import Dough
 from cook.executors.local import results
 from cook.pack import files as pack_files
@@ -100,6 +100,7 @@ def cook(kitchen: Kitchen, name: str, shards: list[Shard]) -> Result:
         kitchen.progress("tokenize", sum(shard.size for shard in shards))
         limits.refuse_bad_lines(kitchen.recipe, folder, old)
         limits.refuse_share(kitchen.recipe, name, *limits.lost_and_kept(old), old["figures"]["longest_entry"], "")
+        losses.refuse(kitchen.recipe, name, old["counts"])
         return Result(folder, old, True, time.perf_counter() - begun)
     with staging.staging(kitchen.root, name) as staged:
         # Of this run alone: what an earlier one, cut off, left at work on a cluster finds its own gone.
@@ -150,6 +151,7 @@ def _head(kitchen: Kitchen, name: str, shards: list[Shard]) -> dict[str, Any]:
             "eos": tokenizer.eos,
             "eos_id": tokenizer.eos_id,
             "pad_id": tokenizer.pad_id,
+            **({} if tokenizer.unk_id is None else {"unk_id": tokenizer.unk_id}),
             "special_ids": [i for _, i in tokenizer.specials],
         },
         "source": kitchen.source.provenance(),

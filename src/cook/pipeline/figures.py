@@ -7,6 +7,7 @@ from typing import Any
 
 from cook.core.recipe import Recipe
 from cook.core.records import left_out
+from cook.encode import losses
 from cook.encode.tokenized import Dough
 from cook.pack.statistics import Made
 
@@ -28,9 +29,18 @@ def account(recipe: Recipe, dough: Dough, made: dict[str, Made]) -> dict[str, An
             **left_out(*dough.skipped()),
             "special_strings": dough.total("special"),
             "markers": {marker: count for marker, count in markers.items() if count},
+            **unknown(dough),
         },
         "figures": {"longest_entry": max(part.longest for part in dough.parts), **shape(joined, recipe.max_length)},
     }
+
+
+def unknown(dough: Dough) -> dict[str, Any]:
+    """The manifest's count of what the tokenizer lacks; nothing where it has tokens for all text."""
+    letters: Counter[str] = Counter()
+    for part in dough.parts:
+        letters.update(part.unknown)
+    return losses.counts(dough.total("characters"), dough.total("lost"), letters)
 
 
 def shape(made: Made, max_length: int) -> dict[str, Any]:

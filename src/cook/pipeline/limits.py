@@ -10,7 +10,9 @@ from cook.core import records
 from cook.core.errors import InputError, TooLong
 from cook.core.recipe import Recipe
 from cook.core.records import REASON_WORDS, left_out
+from cook.encode import losses
 from cook.encode.tokenized import Dough
+from cook.pipeline.figures import unknown
 from cook.read.source import Shard
 from cook.store.kinds import SKIPPED_NAME
 
@@ -28,6 +30,7 @@ def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None
             f"{longest:,} tokens{where}. Raise --max-length, or pass --overlong split, truncate or drop."
         )
     refuse_share(recipe, name, lost, kept, longest, where)
+    losses.refuse(recipe, name, unknown(dough))
     if not dough.total("examples"):
         raise none_left(name, "example", dough)
 

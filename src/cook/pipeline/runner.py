@@ -70,6 +70,7 @@ class Ready(NamedTuple):
     cook: Callable[[str, list[Shard]], Result]
     root: Path
     tokenizer: str  # its name; "" without one
+    unnamed: tuple[str, ...] = ()  # see Summary
 
 
 def _open(recipe: Recipe) -> tuple[Source, list[str]]:
@@ -149,7 +150,8 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
     from cook.store import dataset_card
 
     named = dataset_card.write(ready.root) if results else False
-    summary = Summary(ready.root, ready.tokenizer, results, time.perf_counter() - begun, named)
+    seconds = time.perf_counter() - begun
+    summary = Summary(ready.root, ready.tokenizer, results, seconds, named, ready.unnamed, recipe.added_tokens)
     if len(names) == 1 and failures:
         raise failures[names[0]]
     if failures:
@@ -185,7 +187,7 @@ def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
         place = build.Kitchen(
             recipe, tokenizer, means.source, root, folder, means.pool, means.hasher, means.progress, **more
         )
-        yield Ready(functools.partial(build.cook, place), root, tokenizer.name)
+        yield Ready(functools.partial(build.cook, place), root, tokenizer.name, tokenizer.unnamed)
 
 
 def _absolute(recipe: Recipe) -> Recipe:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from cook.read.lines import JSON_TYPES, Line, parse_line
 from cook.shapes import splitting
 from cook.shapes.formatter import Formatter, Pair
 from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
+from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids
 from cook.tokenizer.loading import Tokenizer, token_ends
 
@@ -107,36 +107,31 @@ class ContextQA(NamedTuple):
         ends = token_ends(self.tokenizer)
         return splitting.truncate(head, record.context, record.pairs, self.formatter, capacity, ends)
 
-    def reads_back(
-        self, record: Entry, made: SplitResult, texts: Sequence[Sequence[bytes]], reads: Callable[[str], bytes]
-    ) -> bool:
+    def reads_back(self, record: Entry, made: SplitResult, texts: Sequence[Sequence[bytes]], decoder: Decoder) -> bool:
         """See Shape: whole contexts or heads of it, and every pair that is kept once."""
-        lost, formatter = set(made.lost), self.formatter
-        alone = [reads(formatter.output_text([pair])) for pair in record.pairs]
-        kept = [index for index in range(len(alone)) if index not in lost]
-        cut = Counter(output for (_, output), piece in zip(texts, made.pieces, strict=True) if piece.cut)
-        if Counter(alone[index] for index in kept if alone[index] in cut) != cut:
-            return False
-        whole = reads(formatter.input_text(record.context))
-        rest = iter([record.pairs[index] for index in kept if alone[index] not in cut])
+        lost, formatter, same = set(made.lost), self.formatter, decoder.same
+        left = [pair for index, pair in enumerate(record.pairs) if index not in lost]
         for (head, output), piece in zip(texts, made.pieces, strict=True):
-            if piece.cut:
-                if not self._is_head(record.context, head, reads):
+            if piece.cut:  # in the order of pairs, but not by their numbers
+                pair = next((pair for pair in left if same(output, formatter.output_text([pair]))), None)
+                if pair is None or not self._is_head(record.context, head, decoder):
                     return False
-            elif head != whole or output != reads(formatter.output_text(list(islice(rest, piece.units)))):
+                left.remove(pair)
+        whole, rest = formatter.input_text(record.context), iter(left)
+        for (head, output), piece in zip(texts, made.pieces, strict=True):
+            pairs = [] if piece.cut else [*islice(rest, piece.units)]
+            if pairs and not (same(head, whole) and same(output, formatter.output_text(pairs))):
                 return False
         return next(rest, None) is None
 
-    def _is_head(self, context: str, text: bytes, reads: Callable[[str], bytes]) -> bool:
+    def _is_head(self, context: str, text: bytes, decoder: Decoder) -> bool:
         """Whether an input's text is that of a head of the context: not empty, and not all of it."""
-        frame = len(reads(self.formatter.input_text("")))
+        frame = len(decoder.text(self.formatter.input_text("")))
         size, rest = divmod(len(text) - frame, self.recipe.context_template.count("{context}"))
-        head = context.encode()[: max(size, 0)]
-        try:
-            same = reads(self.formatter.input_text(head.decode())) == text
-        except UnicodeDecodeError:
-            return False
-        return same and rest == 0 and 0 < size < len(context.encode())
+        head = context.encode()[: max(size, 0)].decode(errors="ignore")
+        if rest == 0 and decoder.text(self.formatter.input_text(head)) == text:
+            return 0 < size < len(context.encode())
+        return decoder.holds_head(text, context, self.formatter.around_context)
 
     def lost_by_length(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
         """See Shape: where the context leaves no room for EOS, as `splitting.split` tells it."""

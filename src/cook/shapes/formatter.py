@@ -29,7 +29,8 @@ class Formatter:
         self.before_context = recipe.context_template.partition("{context}")[0]
         """What stands before the context in an input's text."""
         *parts, last = recipe.context_template.split("{context}")
-        self._around_context = *parts, last + recipe.delimiter
+        self.around_context = *parts, last + recipe.delimiter
+        """What stands around the contexts in an input's text."""
         self._pair = compile_template(recipe.pair_template, ("question", "answer")).format
         literal = re.fullmatch(r"(.*)\{question\}(.*)\{answer\}(.*)", recipe.pair_template, re.DOTALL)
         self._around: tuple[str, str, str] | None = None
@@ -40,7 +41,7 @@ class Formatter:
 
     def input_text(self, context: str) -> str:
         """The context block and the delimiter after it."""
-        return context.join(self._around_context)
+        return context.join(self.around_context)
 
     def output_text(self, pairs: Iterable[Pair]) -> str:
         """The pairs, joined by the delimiter."""

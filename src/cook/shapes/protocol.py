@@ -8,7 +8,7 @@ know records only by `Record`, and examples only by their tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from cook.core.errors import Problem
 from cook.core.records import Raw, join
+from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
 
 T = TypeVar("T")
@@ -162,12 +163,10 @@ class Shape(Protocol):
         """Make several examples that fit of an over-long one, as the recipe says. ids: all of it, BOS and EOS too."""
         ...
 
-    def reads_back(
-        self, record: Any, made: SplitResult, texts: Sequence[Sequence[bytes]], reads: Callable[[str], bytes]
-    ) -> bool:
+    def reads_back(self, record: Any, made: SplitResult, texts: Sequence[Sequence[bytes]], decoder: Decoder) -> bool:
         """Whether what `split` made is the record, and every unit that is not lost is there once.
 
-        texts: of each piece, what its texts decode to; `reads` tells what the ids of a text are to decode to.
+        texts: of each piece, what its texts decode to by the decoder, which tells what they may decode to.
         """
         ...
 

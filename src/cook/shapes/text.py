@@ -58,7 +58,7 @@ class TextShape(NamedTuple):
         """See Shape: never asked for."""
         raise AssertionError("a text is cut into pieces")
 
-    def reads_back(self, record: Text, made: SplitResult, texts: Any, reads: Any) -> bool:  # noqa: ARG002 - likewise
+    def reads_back(self, record: Text, made: SplitResult, texts: Any, decoder: Any) -> bool:  # noqa: ARG002 - likewise
         """See Shape: never asked for."""
         raise AssertionError("a text is cut into pieces")
 

@@ -1,24 +1,28 @@
 """Token ids -> the bytes of their text, many texts at once, by a table of each token's bytes.
 
 Known are byte-level vocabularies, and SentencePiece ones with their "▁" and byte tokens, bundled or in a
-tokenizer.json. What a tokenizer puts before a text is learnt by asking its engine. Where a tokenizer normalises text,
-what is decoded is the normalised text: whoever compares must be ready for it.
+tokenizer.json; of others the pieces, as WordPiece has them. What a tokenizer puts before a text is learnt by asking its
+engine. Where a tokenizer normalises text, what is decoded is the normalised text: whoever compares must be ready for
+it (`Decoder.holds`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+from cook.core.errors import TokenizerError
 from cook.tokenizer.engine import Engine
 from cook.tokenizer.engines.bundled import byte_letters, plain_tokens
-from cook.tokenizer.loading import Tokenizer, tokenizer_document
+from cook.tokenizer.engines.hf import HfEngine
+from cook.tokenizer.loading import Tokenizer, reference_engine, tokenizer_document
 from cook.tokenizer.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 Sizes = npt.NDArray[np.int64]
 SPACE = "▁"
+LOST = b"\xff"  # stands for the unknown: in no UTF-8
+GAP = LOST.decode(errors="surrogateescape")
+PLAIN = ("The cup, the lamp", " a  b", "two\n\nlines\tof 12.5% it!", "end ")  # texts that no tokenizer takes for others
 
 
 class Decoder:
@@ -34,9 +41,13 @@ class Decoder:
 
     def __init__(self, tokenizer: Tokenizer, engine: Engine) -> None:
         self._table = _table(tokenizer)
+        self._tokenizer = tokenizer
         self._leads = {}
         for text in ("a", " a"):
-            ids, _ = engine.encode([text])
+            try:
+                ids, _ = engine.encode([text])
+            except TokenizerError:  # it refuses text that it lacks, this too
+                ids = np.empty(0, np.uint32)
             decoded = self.decode(ids)[0].tobytes()
             self._leads[text[0] == " "] = (
                 decoded.removesuffix(text.encode()) if decoded.endswith(text.encode()) else b""
@@ -69,6 +80,75 @@ class Decoder:
         pieces = zip([0, *ends], ends, expected, strict=False)
         return np.array([raw[begin:end] == text for begin, end, text in pieces], bool)
 
+    def same(self, decoded: bytes, text: str) -> bool:
+        """Whether decoded ids are a text, byte for byte, or hold its normal form."""
+        return decoded == self.text(text) or self.holds(decoded, text)
+
+    def holds(self, decoded: bytes, text: str) -> bool:
+        """Whether the decoded ids of a text hold it, in the normal form that the tokenizer declares.
+
+        A text's white space must be there if the tokenizer keeps any; more may be, that the tokenizer adds. What stands
+        in the text for an unknown token, and characters that the tokenizer has no token for, are not compared.
+        """
+        if self._spaces is None:  # this vocabulary's pieces do not tell its texts
+            return True
+        found, normal = _plain(decoded.decode(errors="surrogateescape")), _plain(self._reference.normal(text))
+        if self._spaces and GAP not in found and sum(map(str.isspace, found)) < sum(map(str.isspace, normal)):
+            return False
+        found, normal = "".join(found.split()), "".join(normal.split())
+        if _fills(found, normal):
+            return True
+        if self._tokenizer.holds_all:
+            return False
+        lost = dict.fromkeys(map(ord, self._reference.lost([text], self._tokenizer.unk_id)))
+        return bool(lost) and _fills(found.translate(lost), normal.translate(lost))
+
+    def holds_head(self, decoded: bytes, text: str, around: Sequence[str]) -> bool:
+        """Whether decoded ids hold one head of a text between each two of these strings, in the normal form."""
+        if self._spaces is None:
+            return True
+        texts = (decoded.decode(errors="surrogateescape"), *map(self._reference.normal, (text, *around)))
+        found, whole, first, *others = ("".join(_plain(each).split()) for each in texts)
+        heads = "(.*)" + r"\1".join(map(re.escape, others))
+        head = re.fullmatch(re.escape(first) + heads, found)
+        return head is not None and _fills(head[1] + GAP, whole)
+
+    @cached_property
+    def _reference(self) -> HfEngine:
+        return reference_engine(self._tokenizer)
+
+    @cached_property
+    def _spaces(self) -> bool | None:
+        """Whether the tokenizer keeps white space; None where its pieces do not tell its texts."""
+        try:
+            ids, offsets = self._reference.encode(PLAIN)
+        except TokenizerError:  # it refuses text that it lacks
+            return None
+        raw, sizes = self.decode(ids, np.diff(offsets))
+        ends = np.cumsum(sizes).tolist()
+        texts = [_plain(raw[a:b].tobytes().decode(errors="surrogateescape")) for a, b in pairwise([0, *ends])]
+        normal = [_plain(self._reference.normal(text)) for text in PLAIN]
+        if not all(_fills("".join(a.split()), "".join(b.split())) for a, b in zip(texts, normal, strict=True)):
+            return None
+        return sum(map(str.isspace, texts[0])) >= sum(map(str.isspace, normal[0]))  # between words, if anywhere
+
+
+def _plain(text: str) -> str:
+    return text.replace(SPACE, " ")
+
+
+def _fills(found: str, text: str) -> bool:
+    """Whether a text is what was found, where gaps may stand for anything."""
+    first, *others = found.split(GAP)
+    if not others or not text.startswith(first):
+        return found == text
+    at = len(first)
+    for part in others[:-1]:
+        at = text.find(part, at) + len(part)
+        if at < len(part):
+            return False
+    return text.endswith(others[-1]) and len(text) - len(others[-1]) >= at
+
 
 @lru_cache(maxsize=4)
 def _table(tokenizer: Tokenizer) -> pa.BinaryArray:
@@ -85,15 +165,22 @@ def _tokens(tokenizer: Tokenizer) -> list[bytes]:
         return plain_tokens(preset) + [b""] * (preset.vocab_size - preset.plain)
     document = orjson.loads(tokenizer_document(tokenizer))
     vocab = document["model"]["vocab"]
-    if isinstance(vocab, list):
-        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
-    letters = _letters(document)
+    pieces = ((piece, i) for i, (piece, _) in enumerate(vocab)) if isinstance(vocab, list) else vocab.items()
+    letters, model = _letters(document), document["model"]
+    prefix, suffix = (model.get(f"{part}_{part_of}") or "" for part, part_of in AFFIXES)
     tokens = [b""] * tokenizer.vocab_size
-    for piece, i in vocab.items():
-        tokens[i] = _bytes_of(piece, letters)
+    for piece, i in pieces:
+        tokens[i] = _bytes_of(piece.removeprefix(prefix).removesuffix(suffix), letters)
     for added in document.get("added_tokens") or ():
-        tokens[added["id"]] = b"" if added.get("special") else added["content"].encode()
+        tokens[added["id"]] = added["content"].encode()
+    for _, i in tokenizer.specials:
+        tokens[i] = b""
+    if tokenizer.unk_id is not None:
+        tokens[tokenizer.unk_id] = LOST
     return tokens
+
+
+AFFIXES = (("continuing_subword", "prefix"), ("end_of_word", "suffix"))
 
 
 def _letters(document: dict[str, Any]) -> dict[str, int] | None:

@@ -22,10 +22,11 @@ from cook.read.hub.client import (
 from cook.read.waiting import Watch
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
+OPTIONAL = ("special_tokens_map.json", "chat_template.jinja")  # they may name control tokens; many lack them
 
 
 class HubWarning(CookWarning):
-    """A file in the client's cache had to be mended."""
+    """A file in the client's cache had to be mended, or is not there and cannot be fetched."""
 
 
 def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | None:
@@ -69,10 +70,26 @@ def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | 
         if MISSING in told:
             told += f", or pass ./{repo} for a folder"
         elif exc.temporary or UNCACHED in told:
-            told += f"; once online, `hf download {repo} {' '.join(FILES)}` puts it into the Hub client's cache"
+            files = " ".join(FILES) if file in FILES else file
+            told += f"; once online, `hf download {repo} {files}` puts it into the Hub client's cache"
         if not Path(repo).exists():
             told += f" (no folder {repo} is here, so that it was taken for a Hub id)"
         raise TokenizerError(told) from exc
+
+
+def beside(repo: str, commit: str | None) -> list[Path | None]:
+    """The tokenizer_config.json of a commit, and each of OPTIONAL; None for what the repository lacks.
+
+    Offline, one of OPTIONAL that the cache lacks counts as absent, with a warning. Raises TokenizerError.
+    """
+    import huggingface_hub as hf
+
+    asked = [file for file in OPTIONAL if not is_offline() or hf.try_to_load_from_cache(repo, file, revision=commit)]
+    if left := [file for file in OPTIONAL if file not in asked]:
+        told = f"{repo}: not in the Hub client's cache, and HF_HUB_OFFLINE is set: {', '.join(left)}"
+        warnings.warn(f"{told}. A token that only this names is not taken as special", HubWarning, stacklevel=4)
+    found = {file: tokenizer_file(repo, file, commit) for file in (FILES[1], *asked)}
+    return [found.get(file) for file in (FILES[1], *OPTIONAL)]
 
 
 def is_whole(path: Path) -> bool:

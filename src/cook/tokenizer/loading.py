@@ -1,12 +1,14 @@
 """Which tokenizer: a name -> Tokenizer, all that a run needs to know of it, and the engine that encodes for it.
 
-A preset works offline; a folder or a tokenizer.json is read where it lies; OWNER/NAME is fetched from the Hub, its
-tokenizer.json and tokenizer_config.json alone. BOS and EOS default from the preset or from tokenizer_config.json.
+A preset works offline; a folder or a tokenizer.json is read where it lies; OWNER/NAME is fetched from the Hub: its
+tokenizer.json and what tells control tokens (see `control`). BOS and EOS default from the preset or from the
+configuration. Every id is the one that Hugging Face `tokenizers` gives: a file that says otherwise is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import hashlib
 import importlib.util
@@ -25,7 +27,7 @@ import orjson
 from cook.core import cache
 from cook.core.errors import CookWarning, TokenizerError
 from cook.core.recipe import NO_TOKEN, Recipe
-from cook.tokenizer import growth
+from cook.tokenizer import control, growth
 from cook.tokenizer.engine import Engine, Ids, Offsets
 from cook.tokenizer.engines.bundled import tokenizer_json
 from cook.tokenizer.engines.hf import HfEngine
@@ -61,7 +63,11 @@ class Tokenizer(NamedTuple):
     unk_id: int | None
     """What the model has for text that it lacks: the one special token that ordinary text may give."""
     specials: tuple[tuple[str, int], ...]
-    """The special tokens of the model."""
+    """The tokens whose strings in data are spelt in letters: control tokens, and unnamed ones (see `control`)."""
+    holds_all: bool = True
+    """Whether it has tokens for all text; else see `losses`."""
+    unnamed: tuple[str, ...] = ()
+    """Added tokens that look like markers, and that nothing names: they are in `specials`, or `added_tokens` is so."""
 
     @property
     def folder_name(self) -> str:
@@ -73,6 +79,10 @@ class EngineWarning(CookWarning):
     """The fast engine stepped aside."""
 
 
+class TokenizerWarning(CookWarning):
+    """The tokenizer is used otherwise than its files say."""
+
+
 class _Source(NamedTuple):
     """What the three kinds of tokenizers have in common before BOS and EOS are settled."""
 
@@ -81,26 +91,39 @@ class _Source(NamedTuple):
     path: Path | None
     fingerprint: str
     ids: dict[str, int]  # every token that may be named: added tokens, and the vocabulary of a tokenizer.json
-    specials: dict[str, int]
+    specials: dict[str, int]  # of a preset
     vocab_size: int
     unk_id: int | None
-    config: dict[str, str | None] | None  # bos_token, eos_token, pad_token; None: nothing says
+    config: dict[str, Any] | None  # bos_token, eos_token, pad_token, and more of a file's; None: nothing says
+    document: dict[str, Any] = {}  # the tokenizer.json  # noqa: RUF012 - never changed
+    templates: str = ""
+
+    def kinds(self, *named: str | None) -> control.Kinds:
+        """Its tokens that are no text, when these are named too."""
+        if self.preset:
+            return control.Kinds(self.specials, {})
+        every = {*control.named_by(self.config or {}), *filter(None, named)}
+        return control.kinds(self.document, self.ids, every, self.templates)
+
+    def token(self, which: str) -> str | None:
+        """The token that the configuration names as BOS, EOS or for padding."""
+        return control.text_of((self.config or {}).get(f"{which}_token"))
 
 
 def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
     """The tokenizer that a recipe names, with the engine for `work` bytes of input a process. Raises TokenizerError."""
     source = _find(recipe.tokenizer)
-    eos = recipe.eos or (source.config or {}).get("eos_token")
-    bos = (source.config or {}).get("bos_token") if recipe.bos is None else recipe.bos
+    eos = recipe.eos or source.token("eos")
+    bos = source.token("bos") if recipe.bos is None else recipe.bos
     if not eos:
         raise TokenizerError(f"{source.name}: no tokenizer_config.json names its EOS; pass --eos TOKEN")
     if recipe.bos is None and source.config is None:
         raise TokenizerError(f"{source.name}: no tokenizer_config.json names its BOS; pass --bos TOKEN, or --bos none")
     bos = None if bos in NO_TOKEN else bos
-    bos_id = None if bos is None else _one_id(source, "bos", bos)
-    eos_id = _one_id(source, "eos", eos)
-    pad = (source.config or {}).get("pad_token")
-    specials = source.specials | {token: i for token, i in ((bos, bos_id), (eos, eos_id)) if token and i is not None}
+    found = source.kinds(bos, eos)
+    bos_id = None if bos is None else _one_id(source, found, "bos", bos)
+    eos_id = _one_id(source, found, "eos", eos)
+    spelt = found.control | (found.unnamed if recipe.added_tokens == "text" else {})
     folder = cache.ready(recipe.cache)
     tokenizer = Tokenizer(
         name=source.name,
@@ -115,18 +138,58 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
         bos_id=bos_id,
         eos=eos,
         eos_id=eos_id,
-        pad_id=source.ids.get(pad, eos_id) if pad else eos_id,
-        unk_id=source.unk_id,
-        specials=tuple(sorted(specials.items(), key=lambda item: item[1])),
+        pad_id=source.ids.get(source.token("pad") or "", eos_id),
+        unk_id=None if source.unk_id in (bos_id, eos_id) else source.unk_id,
+        specials=tuple(sorted(spelt.items(), key=lambda item: item[1])),
+        holds_all=source.preset is not None or control.holds_all(source.document),
+        unnamed=tuple(found.unnamed),
     )
+    if not source.preset:
+        _hold_against_the_library(tokenizer, source)
+        _tell(source, spelt, bos if recipe.bos is None else None)
     engine = _choose(tokenizer, recipe.engine, work)
     light = _choose(tokenizer, recipe.engine, 0) if engine == SLOW_TO_LOAD else engine
     return tokenizer._replace(engine=engine, light=light)
 
 
+def _hold_against_the_library(tokenizer: Tokenizer, source: _Source) -> None:
+    """Raise TokenizerError where `tokenizers` numbers a token otherwise than the tokenizer.json does."""
+    added = [token["content"] for token in source.document.get("added_tokens") or () if token["content"]]
+    tokens = sorted({*added, *(token for token, _ in tokenizer.specials)})
+
+    def ask() -> bytes:
+        return orjson.dumps(reference_engine(tokenizer).ids_of(tokens))
+
+    library = orjson.loads(_remembered(tokenizer, REFERENCE, "ids", ask))
+    wrong = [(token, own) for token, own in zip(tokens, library, strict=True) if own != source.ids[token]]
+    if wrong:
+        told = "; ".join(f"{token} is {source.ids[token]} there, {own} to the library" for token, own in wrong[:5])
+        raise TokenizerError(
+            f"{source.path}: numbers tokens otherwise than Hugging Face tokenizers, by which models are trained: {told}"
+            f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. Renumber its added_tokens, without a gap"
+        )
+
+
+def _tell(source: _Source, spelt: dict[str, int], bos: str | None) -> None:
+    """Warn of what the tokenizer's files have, and cook does otherwise."""
+    if off := control.switched_off(source.document, spelt):
+        told = (
+            f"{source.name}: its tokenizer.json has {', '.join(off)}: switched off, so that no text is lost or changed"
+        )
+        warnings.warn(told, TokenizerWarning, stacklevel=3)
+    if bos and control.adds_bos(source.document, source.config or {}, bos) is False:
+        warnings.warn(
+            f"{source.name}: {bos} opens every input, though the model's own tokenizer adds no BOS; --bos none leaves "
+            f"it out, --bos '{bos}' keeps it without this line",
+            TokenizerWarning,
+            stacklevel=3,
+        )
+
+
 REFERENCE = "hf"
 SLOW_TO_LOAD = "fastokens"
 MAX_BYTES = 256 << 20  # of a tokenizer.json; those of models have up to 40 MB
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")  # what tells control tokens
 MAX_VOCAB = 1 << 24  # ids; a table of this many is made
 FAST_WORK = 108 << 20  # bytes a process from which fastokens, 1.5 s slower to load, is done sooner than splintr
 
@@ -162,23 +225,32 @@ def _exact(tokenizer: Tokenizer) -> bool:
     from cook.tokenizer.engines import probe
 
     def agrees() -> bool:
-        known = probe.probe_ids(reference_engine(tokenizer))
+        texts = probe.texts([token for token, _ in tokenizer.specials])
         try:
-            return probe.probe_ids(_make(tokenizer)) == known
+            return probe.agree(reference_engine(tokenizer), _make(tokenizer), texts)
         except TokenizerError:
             return False
 
+    return _remembered(tokenizer, tokenizer.engine, "exact", lambda: b"exact" if agrees() else b"differs") == b"exact"
+
+
+PACKAGES = {"splintr": "splintr-rs", REFERENCE: "tokenizers"}
+
+
+def _remembered(tokenizer: Tokenizer, engine: str, what: str, ask: Callable[[], bytes]) -> bytes:
+    """An answer on a tokenizer.json by an engine's version, kept in the cache: to load the reference takes a second."""
     if tokenizer.cache is None:
-        return agrees()
+        return ask()
     from importlib.metadata import version  # takes 30 ms to import
 
-    package = {"splintr": "splintr-rs"}.get(tokenizer.engine, tokenizer.engine)
-    name = f"{tokenizer.fingerprint}-{tokenizer.engine}-{version(package)}"
-    verdict = cache.kept(Path(tokenizer.cache) / "probes" / name, lambda: b"exact" if agrees() else b"differs")
-    return verdict == b"exact"
+    from cook.tokenizer.engines import probe
+
+    rules = hashlib.sha256(orjson.dumps([probe.VERSION, tokenizer.specials])).hexdigest()[:16]
+    name = f"{tokenizer.fingerprint}-{what}-{rules}-{engine}-{version(PACKAGES.get(engine, engine))}"
+    return cache.kept(Path(tokenizer.cache) / "probes" / name, ask)
 
 
-_engines: dict[tuple[str, str], Engine] = {}
+_engines: dict[tuple[Any, ...], Engine] = {}
 _loading = threading.Lock()
 
 
@@ -189,11 +261,11 @@ def load_engine(tokenizer: Tokenizer, light: bool = False) -> Engine:
     """
     from cook.tokenizer.engines import probe
 
-    key = (tokenizer.engine, tokenizer.fingerprint)
+    key = (tokenizer.engine, tokenizer.fingerprint, tokenizer.specials)
     with _loading:
         if light and key not in _engines:
             tokenizer = tokenizer._replace(engine=tokenizer.light)
-            key = (tokenizer.engine, tokenizer.fingerprint)
+            key = (tokenizer.engine, *key[1:])
         if key not in _engines:
             made = _make(tokenizer)
             probed = tokenizer.preset and tokenizer.engine != REFERENCE
@@ -241,16 +313,28 @@ def _make(tokenizer: Tokenizer) -> Engine:
 
 
 def tokenizer_document(tokenizer: Tokenizer) -> bytes:
-    """The tokenizer.json: of a preset, made or from the cache; else the file, if it is still the one resolved."""
+    """The tokenizer.json that engines get: of a preset, made or from the cache; else made of the file by `spelling`.
+
+    Raises TokenizerError where the file is no more the one resolved.
+    """
     if tokenizer.preset is None:
         data = _read(Path(tokenizer.path or ""))
         if hashlib.sha256(data).hexdigest() != tokenizer.fingerprint:
             raise TokenizerError(f"{tokenizer.path}: changed while it was in use")
-        return data
+        spelt = {token for token, _ in tokenizer.specials}
+        return orjson.dumps(control.spelling(_parse(Path(tokenizer.path or ""), data), spelt))
     preset = PRESETS[tokenizer.preset]
     if tokenizer.cache is None:
         return tokenizer_json(preset)
     return cache.kept(Path(tokenizer.cache) / "tokenizers" / preset.fingerprint, lambda: tokenizer_json(preset))
+
+
+def added_ids(tokenizer: Tokenizer) -> set[int]:
+    """The ids of all added tokens: control tokens, and those that are ordinary text."""
+    if tokenizer.preset:
+        return {i for _, i in tokenizer.specials}
+    document = _parse(Path(tokenizer.path or ""), tokenizer_document(tokenizer))
+    return {token["id"] for token in document["added_tokens"]}
 
 
 def token_ends(tokenizer: Tokenizer) -> Callable[[str], Offsets]:
@@ -281,10 +365,10 @@ def _find(name: str) -> _Source:
         )
     path = Path(os.path.expanduser(name))
     if path.is_dir():
-        return _from_file(path.resolve().name, path / "tokenizer.json", path / "tokenizer_config.json")
+        return _from_file(path.resolve().name, path / "tokenizer.json", *(path / file for file in BESIDE))
     if path.exists():
         folder = path.resolve().parent.name if path.name == "tokenizer.json" else path.stem
-        return _from_file(folder, path, path.with_name("tokenizer_config.json"))
+        return _from_file(folder, path, *map(path.with_name, BESIDE))
     is_path = name.startswith(("/", "./", "../", "~")) or path.suffix == ".json"
     if is_path or (path.parent != Path() and path.parent.is_dir()):  # meant as a path, though it could be a Hub id
         raise TokenizerError(f"{name}: no such folder or file")
@@ -295,9 +379,7 @@ def _find(name: str) -> _Source:
         if found is None:
             raise TokenizerError(f"{name}: the repository has no tokenizer.json, which cook reads")
         # Of the same commit, though the repository may have moved on since.
-        return _from_file(
-            name, found, hub_files.tokenizer_file(name, "tokenizer_config.json", hub_files.commit_of(found))
-        )
+        return _from_file(name, found, *hub_files.beside(name, hub_files.commit_of(found)))
     known = [preset for p in PRESETS.values() for preset in (p.name, *p.aliases)]
     near = difflib.get_close_matches(name.lower(), known, n=1)
     raise TokenizerError(
@@ -307,55 +389,50 @@ def _find(name: str) -> _Source:
     )
 
 
-def _from_file(name: str, path: Path, config_path: Path | None) -> _Source:
+def _from_file(name: str, path: Path, config: Path | None, tokens: Path | None, template: Path | None) -> _Source:
     data = _read(path)
     document = _parse(path, data)
     try:
-        ids, specials, unk = _vocabulary(document)
+        ids, unk = _vocabulary(document)
     except (TypeError, KeyError, ValueError, AttributeError) as exc:
         raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary") from exc
     growth.refuse(path, document)
-    config = _parse(config_path, _read(config_path)) if config_path and config_path.exists() else None
+    found = [_parse(each, _read(each)) for each in (tokens, config) if each and each.exists()]
+    told = {key: value for each in found for key, value in each.items() if value is not None}
+    texts = [control.templates_of(told)]
+    if template and template.exists():
+        texts.append(_read(template).decode(errors="replace"))
     return _Source(
-        name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, specials, max(ids.values()) + 1, unk,
-        config and {key: _token(config.get(key)) for key in ("bos_token", "eos_token", "pad_token")},
+        name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, {}, max(ids.values()) + 1, unk,
+        told if found else None, document, "\n".join(texts),
     )  # fmt: skip
 
 
-def _vocabulary(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, int], int | None]:
-    """The ids of all tokens and of the special ones, and of what stands for the unknown. Raises for what is none."""
+def _vocabulary(document: dict[str, Any]) -> tuple[dict[str, int], int | None]:
+    """The ids of all tokens, and of what stands for the unknown. Raises for what is none."""
     model = document["model"]
     vocab = model["vocab"]
     if isinstance(vocab, list):  # Unigram: [piece, score] in the order of ids
-        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
-    added = {token["content"]: token for token in document.get("added_tokens") or ()}
+        vocab = {piece: i for i, (piece, _) in reversed(list(enumerate(vocab)))}
+    added = {token["content"]: token for token in document.get("added_tokens") or () if token["content"]}
     ids = vocab | {content: token["id"] for content, token in added.items()}
     if not vocab or not all(type(i) is int and 0 <= i < MAX_VOCAB for i in ids.values()):
         raise ValueError("ids")
-    specials = {content: token["id"] for content, token in added.items() if token.get("special")}
-    return ids, specials, model.get("unk_id", ids.get(model.get("unk_token") or ""))  # Unigram has the id
+    return ids, model.get("unk_id", ids.get(model.get("unk_token") or ""))  # Unigram has the id
 
 
-def _token(value: Any) -> str | None:
-    """A token of tokenizer_config.json, which writes it as text or as an object."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else None
-
-
-def _one_id(source: _Source, which: str, token: str) -> int:
-    """The id of BOS or EOS, which must be one special token of the tokenizer."""
-    found = source.specials.get(token)
-    if found is not None:
-        return found
-    right = (source.config or {}).get(f"{which}_token")
+def _one_id(source: _Source, found: control.Kinds, which: str, token: str) -> int:
+    """The id of BOS or EOS, which must be one control token of the tokenizer."""
+    if token in found.control:
+        return found.control[token]
+    right = source.token(which)
     hint = f"; its own is {right}" if right and right != token else ""
     flag = f"{source.name}: its tokenizer_config.json has {which}_token" if right == token else f"--{which}"
     if token in source.ids:
         raise TokenizerError(
             f"{flag} {token}: is no special token of {source.name}, so that any text could hold it{hint}"
         )
-    near = difflib.get_close_matches(token, source.specials, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(token, found.control, n=3, cutoff=0.5)
     hint += f"; near it: {', '.join(near)}" if near and not right else ""
     raise TokenizerError(f"{flag} {token}: is not one token of {source.name}{hint}")
 
@@ -386,7 +463,10 @@ def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | 
     name = named or cooked_with["name"]
     try:
         settings = {"bos": cooked_with["bos"] or "none", "eos": cooked_with["eos"], "cache": cache}
-        found = resolve(Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings))
+        recipe = Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings)
+        found = resolve(recipe)
+        if found.unnamed and not {i for _, i in found.specials} <= {*cooked_with.get("special_ids", ())}:
+            found = resolve(dataclasses.replace(recipe, added_tokens="tokens"))  # as it was cooked
     except TokenizerError as exc:
         told = f"the data was cooked with {cooked_with['name']}; pass --tokenizer with its folder or file"
         raise TokenizerError(told, *exc.lines) from exc
@@ -403,6 +483,8 @@ def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], t
     """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
     forbidden = np.zeros(tokenizer.vocab_size, bool)
     forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
+    names = {i: token for token, i in tokenizer.specials}
+    instead = "" if engine.name == REFERENCE else ", and pass --engine hf"
     lowest = int(forbidden.argmax()) if forbidden.any() else tokenizer.vocab_size
 
     def encode(texts: Sequence[str]) -> tuple[Ids, Offsets]:
@@ -411,12 +493,12 @@ def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], t
         if highest >= tokenizer.vocab_size:
             raise TokenizerError(
                 f"{engine.name} {engine.version} gave id {highest} for {tokenizer.name}, whose vocabulary has "
-                f"{tokenizer.vocab_size} ids; please report this"
+                f"{tokenizer.vocab_size} ids; please report this{instead}"
             )
         if highest >= lowest and forbidden[ids].any():
             raise TokenizerError(
-                f"{engine.name} {engine.version} gave the special token {int(ids[forbidden[ids]][0])} of "
-                f"{tokenizer.name} for ordinary text; please report this, and pass --engine hf"
+                f"{engine.name} {engine.version} gave the special token {(i := int(ids[forbidden[ids]][0]))} of "
+                f"{tokenizer.name} for ordinary text ({names[i]}); please report this{instead}"
             )
         return ids, offsets
 

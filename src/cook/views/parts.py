@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cook.store.outputs import Sequence
 from cook.tokenizer.decoder import Decoder
-from cook.tokenizer.loading import REFERENCE, find_tokenizer, load_engine
+from cook.tokenizer.loading import REFERENCE, added_ids, find_tokenizer, load_engine
 from cook.views.outputs import Output
 
 
@@ -25,6 +25,8 @@ class Token:
     text: str
     """Bytes that are no whole characters stand as surrogates, as "surrogateescape" has it."""
     special: bool
+    added: bool = False
+    """It is an added token: a special one, or an ordinary one, whose text was one piece to the tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Reader:
         """The text of each special token, by id."""
         self._special = np.zeros(tokenizer.vocab_size, bool)
         self._special[list(self.specials)] = True
+        self._added = added_ids(tokenizer) | set(self.specials)
         # What the tokenizer puts before a text, which is not the text's.
         self._before_space = self._decoder.text(" a").removesuffix(b" a")
         self._before = self._decoder.text("a").removesuffix(b"a")
@@ -92,7 +95,7 @@ class Reader:
         texts = self.encoded(ids, np.ones(len(ids), np.int64))
         for i, mask, raw in zip(ids.tolist(), sequence.loss_mask[begin:end].tolist(), texts, strict=True):
             text = raw.decode(errors="surrogateescape")
-            yield Token(i, mask, self.specials.get(i, text), i in self.specials)
+            yield Token(i, mask, self.specials.get(i, text), i in self.specials, i in self._added)
 
     def examples(self, sequence: Sequence, output: Output) -> Iterator[Example]:
         """The examples of a sequence, with their text."""

@@ -63,6 +63,7 @@ class Shown:
         if tokens:
             made["token_list"] = [
                 {"id": token.id, "mask": token.mask, "text": _whole(token.text), "special": token.special}
+                | ({"added": True} if token.added and not token.special else {})
                 for token in self.reader.tokens(self.sequence, example.begin, example.end)
             ]
         return made

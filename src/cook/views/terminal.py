@@ -151,4 +151,6 @@ def _of_token(token: Token, part: Part) -> Text:
     text = Text()
     for piece in pieces(token.text):
         text.append(piece.text.removesuffix("\n"), STYLES["mark" if piece.mark else part.kind])
+    if token.added:
+        text.append(f"{OPEN}added token{CLOSE}", STYLES["mark"])
     return text

@@ -49,6 +49,10 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
     type=click.Choice(PACKINGS),
     help="best-fit, best-fit-decreasing, in-order, wrap (one stream, cut at the length), none.  [best-fit]",
 )
+@click.option("--max-unknown", type=float, metavar="SHARE", help="Most characters that the tokenizer may lack.  [0.25]")
+@click.option(
+    "--added-tokens", metavar="HOW", type=click.Choice(["text", "tokens"]), help="As for cooking: text, tokens.  [text]"
+)
 @click.option("--bos", metavar="TOKEN", help="Opens a text; none: no BOS.  [the tokenizer's]")
 @click.option("--eos", metavar="TOKEN", help="Closes a text.  [the tokenizer's]")
 @click.option(
@@ -105,6 +109,6 @@ def _check(given: dict[str, Any]) -> None:
         if "format" in given:
             raise click.UsageError("--format is for text; with --tokenizer the result is Parquet")
         return
-    for name in ("max_length", "packing", "bos", "eos", "engine"):
+    for name in ("max_length", "packing", "max_unknown", "added_tokens", "bos", "eos", "engine"):
         if name in given:
             raise click.UsageError(f"--{name.replace('_', '-')} goes with --tokenizer")

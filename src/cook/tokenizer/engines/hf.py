@@ -5,11 +5,15 @@ Right by definition, and slow: it makes Python lists of ids, at 2 to 3 MB a seco
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cook.tokenizer.control import HIDE, hidden
 from cook.tokenizer.engine import Ids, Offsets, engine_errors
 
 
@@ -27,6 +31,12 @@ class HfEngine:
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        self._hidden = [token.content for token in added if token.content == hidden(token.content.strip(HIDE))]
+        kept = [token.content for token in added if not token.special and not token.normalized]
+        self._kept = (
+            re.compile("(" + "|".join(map(re.escape, sorted(kept, key=len, reverse=True))) + ")") if kept else None
+        )
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Offsets]:
         """See Engine."""
@@ -44,7 +54,43 @@ class HfEngine:
             self._tokenizer.decoder = decoders.Sequence(list(pieces))
         with engine_errors(f"tokenizers {self.version} failed on ids"):
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        for name in self._hidden if HIDE in text else ():
+            text = text.replace(name, name.strip(HIDE))
         return text
+
+    def ids_of(self, tokens: Sequence[str]) -> list[int | None]:
+        """The ids that the library gives tokens by their names."""
+        known = self._tokenizer.token_to_id
+        return [known(token) if (i := known(hidden(token))) is None else i for token in tokens]
+
+    def normal(self, text: str) -> str:
+        """The normal form of a text: what the tokenizer's normalizer makes of it, but for added tokens."""
+        normalizer = self._tokenizer.normalizer
+        if normalizer is None:
+            return text
+        parts = self._kept.split(text) if self._kept else [text]
+        return "".join(part if i % 2 else normalizer.normalize_str(part) for i, part in enumerate(parts))
+
+    def lost(self, texts: Sequence[str], unknown: int | None) -> Counter[str]:
+        """The characters of texts that no token holds but the unknown; not white space, which pre-tokenizers take."""
+        lost: Counter[str] = Counter()
+        for text, encoding in zip(texts, self._call(list(texts), "encode_batch"), strict=True):
+            spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+            is_known = np.array(encoding.ids, np.int64) != (-1 if unknown is None else unknown)
+            held = np.zeros(len(text) + 1, np.int64)
+            np.add.at(held, spans[is_known, 0], 1)
+            np.add.at(held, spans[is_known, 1], -1)
+            gone = np.zeros(len(text) + 1, np.int64)
+            np.add.at(gone, spans[~is_known, 0], 1)
+            np.add.at(gone, spans[~is_known, 1], -1)
+            left = (np.cumsum(held)[:-1] <= 0).nonzero()[0].tolist()
+            is_gone = np.cumsum(gone) > 0
+            for at in left:
+                letter = text[at]
+                # A mark that joins the letter before it has its place in that one's token.
+                if not letter.isspace() and (is_gone[at] or not unicodedata.combining(letter)):
+                    lost[letter] += 1
+        return lost
 
     def token_ends(self, text: str) -> Offsets:
         """Where tokens end in `text`, in characters, ascending, at character borders only."""

@@ -2,18 +2,24 @@
 
 A preset is held against ids committed beside this file (`probe.json`, made by `scripts/renew_probe.py` with the
 reference); a tokenizer.json against the reference itself. That costs about a second, so its verdict is kept in the
-cache, by the file's fingerprint and the engine's version.
+cache, by the file's fingerprint and the engine's version. It is held against more texts: with each control token's
+string alone, doubled, among words, at each border, and beside characters that no vocabulary holds.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from cook.tokenizer.engine import Engine
 
+VERSION = 2  # of what is asked of an engine: raise it when that changes
+FEW = 150  # control tokens of which each is probed, from both ends of the list: thousands are alike
+UNKNOWN = ("Ж", "日", "🙂", "\U000f0000", "\u0301", "\x07")
 TEXTS = (
     "", " ", "  ", "   a", "\n", "\n\n", " \n \n  ", "\t\tx\t", "\r\n", "a\r\nb\rc", "\u00a0x", "\u3000全角　空白",
     " <CON> A plain sentence, with commas. </CON>\n\n",
@@ -35,6 +41,25 @@ TEXTS = (
     "supercalifragilisticexpialidocious pneumonoultramicroscopicsilicovolcanoconiosis", "CamelCaseWordsAndACRONYMSTogether42",
     "end with space ", " begin", "x \n", "one\n two\n  three\n   four",
 )  # fmt: skip
+
+
+def texts(specials: Sequence[str]) -> list[str]:
+    """TEXTS, and texts that hold control tokens' strings in every way that has told engines apart."""
+    chosen = specials if len(specials) <= 2 * FEW else [*specials[:FEW], *specials[-FEW:]]
+    return [*TEXTS, *itertools.chain.from_iterable(map(_around, chosen)), *UNKNOWN, "".join(chosen), " ".join(chosen)]
+
+
+def _around(token: str) -> Iterator[str]:
+    yield from (token, token * 2, f" {token}", f"{token} ", f"{token} \n\n  x", f"a{token}b", f"the {token} end")
+    yield from (f"{token}{token[:-1]}", f"{token[1:]}{token}", f"\n{token}\n", f"{token[:1]}{token}{token[-1:]}")
+    for other in UNKNOWN:
+        yield from (f"{other}{token}", f"{token}{other}", f"is {other} {token}{other}{token} a")
+
+
+def agree(one: Engine, other: Engine, texts: Sequence[str]) -> bool:
+    """Whether two engines give the same ids for texts. Raises TokenizerError where one gives none."""
+    (ids, offsets), (others, other_offsets) = one.encode(texts), other.encode(texts)
+    return np.array_equal(offsets, other_offsets) and np.array_equal(ids, others)
 
 
 def probe_ids(engine: Engine) -> list[list[int]]:
