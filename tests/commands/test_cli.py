@@ -146,11 +146,11 @@ def test_several_with_one_that_fails(cook, tmp_path):
     result = cook("-d", "all", "-t", "llama3", "-s", ".")
     assert result.exit_code == 3
     assert "1 dataset in" in result.stderr
-    assert "cook: bad: bad/shard/00000.jsonl:1: is not JSON" in result.stderr
+    assert "cook: bad: bad/shard/00000.jsonl:1: begins JSON that goes over several lines" in result.stderr
     found = orjson.loads(cook("-d", "all", "-t", "llama3", "-s", ".", "--json").stdout)
     assert [row["name"] for row in found["datasets"]] == ["good"]
     assert [(row["name"], row["exit_code"]) for row in found["failures"]] == [("bad", 3), ("ugly", 3)]
-    assert "cook: ugly: ugly/shard/00000.jsonl:1: is not JSON" in result.stderr
+    assert "cook: ugly: ugly/shard/00000.jsonl:1: begins JSON that goes over several lines" in result.stderr
     assert f"cook: ugly: {JSON_LINES}\n" in result.stderr
 
 

@@ -258,6 +258,7 @@ def test_a_printed_recipe_is_the_one_that_was_asked(sets, source, eos):
         root=Path("out"),
         tokenizer=SimpleNamespace(bos=None, eos=recipe.eos),
         source=SimpleNamespace(provenance=dict),
+        unread={name: [] for name in sets},
     )
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         summary.print_preview(ready, as_json=False)
@@ -332,7 +333,14 @@ def test_completions_are_lines():
 
 def test_all_that_is_printed_goes_through_one_place():
     """Nothing but the module for it prints; what shows a sequence, and bars, write to streams in ways of their own."""
-    allowed = {"cli/printing.py", "views/terminal.py", "views/texts.py", "core/progress.py", "__main__.py"}
+    allowed = {
+        "cli/printing.py",
+        "views/terminal.py",
+        "views/texts.py",
+        "core/progress.py",
+        "__main__.py",
+        "cli/ending.py",
+    }
     root = Path(cook.__file__).parent
     prints = re.compile(
         r"\bclick\.(?:echo|secho|style)\b|(?<![\w.])print\(|\.std(?:out|err)\.write|console\.print|os\.write\([12]\b"

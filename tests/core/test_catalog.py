@@ -6,7 +6,7 @@ import pytest
 
 from conftest import entry, write_shard
 from cook import Recipe, RecipeError, SourceError, preview
-from cook.core.catalog import CATALOG, is_safe, select
+from cook.core.catalog import CATALOG, is_dataset_name, is_safe, select
 from cook.read.source import SourceWarning
 from cook.read.sources import open_source
 
@@ -68,7 +68,7 @@ def test_safe_names(name):
     ["", "README.md", ".", "..", ".cook", "a/b", "a\\b", "-x", "a*", "a[1]", "a ", "a.", "\x00", "x" * 129],
 )
 def test_unsafe_names(name):
-    assert not is_safe(name)
+    assert not is_dataset_name(name)
 
 
 def test_a_folder_may_hold_more_than_the_catalog(tmp_path):

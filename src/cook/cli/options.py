@@ -10,6 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from cook.cli.printing import echo
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -49,9 +51,9 @@ def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete:
 class BadPlace(click.ClickException):
     """A path that nothing can be at, or that would be waited for."""
 
-    def show(self, file: IO[Any] | None = None) -> None:
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002 - click's signature
         """See click."""
-        click.echo(f"cook: {self.message}", file=file, err=True)
+        echo(f"cook: {self.message}", err=True)
 
 
 class Place(click.Path):

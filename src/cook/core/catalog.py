@@ -165,12 +165,21 @@ _UNSAFE = re.compile(r"""[\x00-\x1f\x7f\ud800-\udfff<>:"/\\|?*\[\]{}]|^[.\s-]|[.
 
 
 def is_safe(name: str) -> bool:
-    """Whether a dataset may have that name: one folder of that name, never another place.
+    """Whether a folder of cook's may have that name: one folder of that name, never another place.
 
     >>> [is_safe(name) for name in ("squad", "my set", "../x", ".", "/etc", "a/b", "")]
     [True, True, False, False, False, False, False]
     """
-    return 0 < len(name.encode(errors="replace")) <= 128 and not _UNSAFE.search(name) and not OWN.fullmatch(name)
+    return 0 < len(name.encode(errors="replace")) <= 128 and not _UNSAFE.search(name)
+
+
+def is_dataset_name(name: str) -> bool:
+    """Whether a dataset may have that name: a safe one that means nothing else to cook.
+
+    >>> [is_dataset_name(name) for name in ("squad", "all", "cook.json", "README.md")]
+    [True, False, False, False]
+    """
+    return is_safe(name) and not OWN.fullmatch(name)
 
 
 def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
@@ -207,7 +216,7 @@ def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
 def _unknown(name: str, held: list[str]) -> str:
     if OWN.fullmatch(name):
         return f"datasets: {name}: is a name that cook needs for itself: rename the folder"
-    if not is_safe(name):
+    if not is_dataset_name(name):
         return f"datasets: {name!r} cannot name a dataset: it is a folder's name, without a path"
     if "," in name:
         return f"datasets: {name}: is not one name; repeat --dataset, or list them in a recipe"

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from cook.core.catalog import is_safe
+from cook.core.catalog import is_dataset_name
 from cook.core.errors import CookWarning, OutputExists, SourceError, unreadable
 from cook.core.escapes import encodable
 from cook.read.lines import SUFFIXES, dataset_name, is_shard_name, shard_name
@@ -120,7 +120,7 @@ def layout(paths: Iterable[str]) -> dict[str, list[str]]:
         if not is_shard_name(file) or file.startswith("."):
             continue
         name = folders.removesuffix("/shard") if folders else dataset_name(file)
-        if is_safe(name):
+        if is_dataset_name(name):
             found.setdefault(name, []).append(path)
     return {name: found[name] for name in sorted(found, key=str.encode)}
 
@@ -217,7 +217,7 @@ class Folder:
                 name = dataset_name(name)
             elif _is(entry) or "." in name:
                 continue
-            if is_safe(name):
+            if is_dataset_name(name):
                 found.add(name)
             else:
                 odd.append(name)

@@ -84,7 +84,7 @@ def parse(
     refuse_empty(answers=answers, to=to, prompts=prompts)
     begun = time.perf_counter()
     to = Path(to)
-    if not catalog.is_safe(to.name):
+    if not catalog.is_dataset_name(to.name):
         raise RecipeError(f"to: {str(to)!r} cannot name a dataset; pass COLLECTION/NAME")
     if isinstance(fields, dict):
         if unknown := [name for name in fields if name not in AnswerFields._fields]:

@@ -9,10 +9,6 @@ import click
 
 from cook.cli.options import PLACE
 from cook.cli.printing import echo, print_json, print_table
-from cook.core import catalog
-from cook.core.errors import SourceError
-from cook.read import sources
-from cook.read.source import MOST_NAMED
 
 
 @click.command("list")
@@ -68,6 +64,11 @@ def clear(cache: str | None) -> None:
 
 def datasets(source: str | None) -> list[dict[str, Any]]:
     """The catalog's datasets with their licences, or those that a source holds with their size. Raises SourceError."""
+    from cook.core import catalog
+    from cook.core.errors import SourceError
+    from cook.read import sources
+    from cook.read.source import MOST_NAMED
+
     if source is None:
         return [{"name": row.name, "licence": row.licence, "asks": row.duty} for row in catalog.CATALOG]
     opened = sources.open_source(source, skip=True)
