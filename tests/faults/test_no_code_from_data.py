@@ -120,7 +120,7 @@ def test_a_tokenizer_folder_with_code(models, tmp_path):
     config["auto_map"] = {"AutoTokenizer": ["tokenization_mine.Mine", "tokenization_mine.Mine"]}
     config["tokenizer_class"] = "Mine"
     config["chat_template"] = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"add_bos_token": True}))
     (folder / "config.json").write_text(json.dumps({"auto_map": {"AutoConfig": "configuration_mine.Mine"}}))
     (folder / "added_tokens.pkl").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))

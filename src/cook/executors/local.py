@@ -80,10 +80,8 @@ def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Exec
     process.give_memory_back()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _start_worker, (preload,))
     with pool, cancelling(pool):
-        with (
-            contextlib.suppress(BrokenExecutor, OSError),
-            _signals_wait(),
-        ):  # when one dies meanwhile; who has work is told
+        # When one dies meanwhile, the pool closes what another is just being started with; who has work is told.
+        with contextlib.suppress(BrokenExecutor, OSError, ValueError), _signals_wait():
             for _ in range(jobs):
                 pool.submit(int)  # a worker is started when there is work, and none to do it
         yield pool
@@ -105,7 +103,9 @@ def results(
             for job in itertools.islice(todo, max(0, getattr(pool, "ahead", WAITING) - len(ahead))):
                 try:
                     ahead.append((job, pool.submit(work, job[1])))
-                except BrokenExecutor as exc:
+                except (BrokenExecutor, OSError, ValueError) as exc:
+                    if not isinstance(exc, BrokenExecutor) and not getattr(pool, "_broken", False):
+                        raise
                     raise _died(job[1], exc) from exc
             if not ahead:
                 return
