@@ -107,7 +107,8 @@ def write_tokenizer(folder: Path) -> Path:
     tokenizer.train_from_iterator(_texts(), trainer)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS, "pad_token": EOS}
+    tokens = {"bos_token": BOS, "eos_token": EOS, "pad_token": EOS}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": True, **tokens}
     (folder / "tokenizer_config.json").write_bytes(orjson.dumps(config))
     return folder
 
