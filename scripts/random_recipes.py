@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -234,10 +236,10 @@ class Expected:
             return
         self.counts["pairs"] += len(every)
         for at, (question, answer) in enumerate(every):
-            if not question.strip() or not answer.strip():
-                reason = "blank_answer" if question.strip() else "blank_question"
+            if not shows(question) or not shows(answer):
+                reason = "blank_answer" if shows(question) else "blank_question"
                 self.left.append((shard, number, at, reason, 1, None))
-        pairs = [(at, pair) for at, pair in enumerate(every) if pair[0].strip() and pair[1].strip()]
+        pairs = [(at, pair) for at, pair in enumerate(every) if shows(pair[0]) and shows(pair[1])]
         sides = (context, *(side for _, pair in pairs for side in pair))
         self.counts["special"] += any(token in side for token in CONTROL for side in sides)
         if not pairs:
@@ -300,7 +302,8 @@ class Expected:
                 self.left.append((*examples[0][:2], None, "repeat", pairs, None))
                 continue
             seen.append(key)
-            kept.append((int.from_bytes(hashlib.blake2b(context.encode(), digest_size=8).digest(), "little"), examples))
+            group = context.encode() if shows(context) else orjson.dumps(key)  # no context is no group
+            kept.append((int.from_bytes(hashlib.blake2b(group, digest_size=8).digest(), "little"), examples))
         limit = 0.0
         if isinstance(share := chosen["validation"], float):
             limit = share * 2**64
@@ -312,6 +315,11 @@ class Expected:
             rows = [each for value, all_of in kept if (value < limit) == (name == "validation") for each in all_of]
             if rows or name == "train":
                 yield name, packed(rows, chosen)
+
+
+def shows(text: str) -> bool:
+    """Whether a text has anything to see in it: more than white space and signs of format."""
+    return any(not letter.isspace() and unicodedata.category(letter) != "Cf" for letter in text)
 
 
 def packed(examples: list[Example], chosen: dict[str, Any]) -> list[list[Example]]:
