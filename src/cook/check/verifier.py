@@ -1,9 +1,9 @@
 """What is cooked, held against its manifest; and, with `deep`, against the shards that it was made of.
 
-manifest   its syntax and sha256, the files it names and their sizes and hashes           (auditing)
+manifest   its syntax and sha256, the files it names and their sizes and hashes           (folder)
 rows       columns, lengths, BOS, EOS and special ids, mask and labels of every row       (rows)
-sums       counts and figures, skipped.jsonl, and the plan that the recipe makes          (auditing)
-shards     encoded again by the stages of a cook: the same examples in the same places    (proving, readback)
+sums       counts and figures, skipped.jsonl, and the plan that the recipe makes          (folder)
+shards     encoded again by the stages of a cook: the same examples in the same places      (against_source, readback)
 """
 
 from __future__ import annotations
