@@ -12,6 +12,7 @@ import pytest
 from conftest import entry, pair, write_shard
 from cook import OutputError, Recipe, diff, fingerprint, mix, run
 from cook.core.files import sha256_of
+from cook.core.recipe import PACKINGS
 from cook.store import manifest
 from cook.tokenizer.presets import PRESETS
 from cook.trainers import tables
@@ -200,10 +201,10 @@ def test_the_commands_that_fail(cook, first):
     assert cook("diff", str(first)).exit_code == 2
 
 
-GOLDEN = Path(__file__).parents[1] / "data" / "sample.fingerprint.json"
+FINGERPRINTS = Path(__file__).parents[1] / "data" / "fingerprints"
 
 
-def test_the_sample_is_as_committed(tmp_path):
-    """What docs/ci.md tells others to do, by this project's own CI."""
-    run(Recipe(datasets="all", tokenizer="llama3", source="sample", output=tmp_path))
-    assert diff(GOLDEN, tmp_path).datasets == {}
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_the_sample_is_as_committed(packing, tmp_path):
+    run(Recipe(datasets="all", tokenizer="llama3", source="sample", packing=packing, output=tmp_path))
+    assert diff(FINGERPRINTS / f"{packing}.json", tmp_path).datasets == {}

@@ -233,11 +233,11 @@ def test_the_completion_is_a_script(reader):
 
 
 def test_the_cli_page_is_renewed():
-    spec = importlib.util.spec_from_file_location("renew_cli_docs", ROOT / "scripts" / "renew_cli_docs.py")
+    spec = importlib.util.spec_from_file_location("renew", ROOT / "scripts" / "renew.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert page == script.page(), "docs/cli.md is old: run `python scripts/renew_cli_docs.py`"
+    assert page == script.cli_page(), "docs/cli.md is old: run `python scripts/renew.py cli`"
 
 
 COMMANDS = ("list", "mix", "export", "verify", "diff", "fingerprint", "show", "report", "prompts", "parse", "corpus")

@@ -6,7 +6,7 @@ Hugging Face's converter makes of the model's own files.
 `lean` leaves out merges that never happen, more than half of Llama 3's, for an engine that is slow to load. What
 merges to a token is always merged in the same way: until it is one, nothing crosses its borders, so its letters merge
 as if they stood alone, and one merge alone comes last. `last_merges` plays that through; `merges.npz`, made by
-`scripts/renew_probe.py`, keeps where each token's last merge joins.
+`scripts/renew.py probe`, keeps where each token's last merge joins.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A fast engine is probed before it is trusted: on a set of texts that have told tokenizers apart.
 
-A preset is held against ids committed beside this file (`probe.json`, made by `scripts/renew_probe.py` with the
+A preset is held against ids committed beside this file (`probe.json`, made by `scripts/renew.py probe` with the
 reference); a tokenizer.json against the reference itself. That costs about a second, so its verdict is kept in the
 cache, by the file's fingerprint and the engine's version. It is held against more texts: with each control token's
 string alone, doubled, among words, at each border, and beside characters that no vocabulary holds.
