@@ -37,19 +37,19 @@ from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-COOK = str(Path(sys.executable).with_name("cook"))
+SCRIPTS = Path(__file__).resolve().parent
+COOK_COMMAND = str(Path(sys.executable).with_name("cook"))
 MB = 1_000_000
 
 
-def table(title: str, rows: list[dict[str, object]]) -> None:
+def print_table(title: str, rows: list[dict[str, object]]) -> None:
     """Print rows of equal keys as a Markdown table."""
     print(f"\n### {title}\n\n| {' | '.join(rows[0])} |\n|{' --- |' * len(rows[0])}")
     for row in rows:
         print(f"| {' | '.join(str(cell) for cell in row.values())} |", flush=True)
 
 
-def timed(command: list[str], env: dict[str, str] | None = None) -> float:
+def run_timed(command: list[str], env: dict[str, str] | None = None) -> float:
     """Wall seconds of a whole process, which must succeed."""
     begun = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, env=os.environ | (env or {}))
@@ -66,7 +66,7 @@ class Bench:
         """The collection grown to `size` bytes."""
         folder = self.scratch / f"grown-{size // MB}MB"
         if not folder.exists():
-            script = [sys.executable, str(HERE / "grow_collection.py"), str(self.source), str(folder)]
+            script = [sys.executable, str(SCRIPTS / "grow_collection.py"), str(self.source), str(folder)]
             subprocess.run([*script, "--size", str(size)], check=True, capture_output=True)
         return folder
 
@@ -76,13 +76,13 @@ class Bench:
         shutil.rmtree(out, ignore_errors=True)
         cache = () if any(flag.startswith("--cache") for flag in flags) else ("--no-cache",)
         common = ["-q", "-d", "all", "-t", "llama3", "-s", str(source), "-o", str(out), "--max-dropped", "1"]
-        return [COOK, *common, *cache, *flags]
+        return [COOK_COMMAND, *common, *cache, *flags]
 
     def cook(self, source: Path, *flags: str) -> float:
         """Seconds of a cook."""
-        return timed(self.command(source, *flags))
+        return run_timed(self.command(source, *flags))
 
-    def turns(self, *runs: Callable[[], float]) -> list[float]:
+    def median_in_turns(self, *runs: Callable[[], float]) -> list[float]:
         """Median seconds of each, run by turns: the machine is another a minute later."""
         rounds = [[run() for run in runs] for _ in range(self.repeats)]
         return [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
@@ -107,7 +107,7 @@ class Bench:
         small = self.grown(25 * MB)
         names = ",".join(sorted(path.name for path in small.iterdir()))
         out = ["--tokenizer-json", str(reference), "--out", str(self.scratch / "recipe")]
-        recipe = functools.partial(timed, [sys.executable, str(self.recipe), str(small), names, *out])
+        recipe = functools.partial(run_timed, [sys.executable, str(self.recipe), str(small), names, *out])
         sizes = {"25 MB": 25 * MB, "25 MB, at once again": 25 * MB, "250 MB": 250 * MB, "500 MB": 500 * MB}
         written = dict.fromkeys(sizes, 0)
 
@@ -116,7 +116,9 @@ class Bench:
             written[what] = self.tokens()
             return seconds
 
-        recipe_seconds, *cook_seconds = self.turns(recipe, *(functools.partial(cooked, what) for what in sizes))
+        recipe_seconds, *cook_seconds = self.median_in_turns(
+            recipe, *(functools.partial(cooked, what) for what in sizes)
+        )
         rows = []
         for what, seconds in zip(sizes, cook_seconds, strict=True):
             tokens, first = written[what], written["25 MB"]
@@ -131,7 +133,7 @@ class Bench:
                     "MB/s": f"{sizes[what] / MB / seconds:.0f}",
                 }
             )
-        table("cook against the published recipe", rows)
+        print_table("cook against the published recipe", rows)
 
     def engine(self) -> None:
         """End to end against the engine alone."""
@@ -139,25 +141,26 @@ class Bench:
         for size, engine in ((250 * MB, "splintr"), (250 * MB, "fastokens"), (1000 * MB, "fastokens")):
             source = self.grown(size)
             loading: list[float] = []
-            whole, alone = self.turns(
+            whole, engine_seconds = self.median_in_turns(
                 functools.partial(self.cook, source, "--engine", engine, "--jobs", "2"),
-                functools.partial(engine_alone, source, engine, 2, loading),
+                functools.partial(engine_only_seconds, source, engine, 2, loading),
             )
             load = statistics.median(loading)
             rows.append(
                 {
                     "size": f"{size // MB} MB", "engine": engine, "jobs": 2, "end to end, s": f"{whole:.2f}",
-                    "engine alone, s": f"{alone:.2f}", "ratio": f"{whole / alone:.2f}",
-                    "with loading, s": f"{alone + load:.2f}", "ratio to that": f"{whole / (alone + load):.2f}",
+                    "engine alone, s": f"{engine_seconds:.2f}", "ratio": f"{whole / engine_seconds:.2f}",
+                    "with loading, s": f"{engine_seconds + load:.2f}",
+                    "ratio to that": f"{whole / (engine_seconds + load):.2f}",
                 }
             )  # fmt: skip
-        table("End to end against the engine alone", rows)
+        print_table("End to end against the engine alone", rows)
 
     def scaling(self) -> None:
         """Seconds against jobs and size."""
         full, half = self.grown(250 * MB), self.grown(125 * MB)
         flags = ("--engine", "splintr")
-        one, two, small = self.turns(
+        one, two, small = self.median_in_turns(
             functools.partial(self.cook, full, *flags, "--jobs", "1"),
             functools.partial(self.cook, full, *flags, "--jobs", "2"),
             functools.partial(self.cook, half, *flags, "--jobs", "2"),
@@ -167,7 +170,7 @@ class Bench:
             {"what": "250 MB, 2 jobs", "s": f"{two:.2f}", "ratio": f"{one / two:.2f} times faster"},
             {"what": "125 MB, 2 jobs", "s": f"{small:.2f}", "ratio": f"double the input: {two / small:.2f} times"},
         ]
-        table("Scaling", rows)
+        print_table("Scaling", rows)
 
     def recook(self) -> None:
         """A second cook with the cache."""
@@ -181,10 +184,10 @@ class Bench:
                 return cook()
 
             again = (functools.partial(cook, "--seed", "1"), functools.partial(cook, "--max-length", "2048"))
-            whole, *others = self.turns(first, *again)
+            whole, *others = self.median_in_turns(first, *again)
             for what, seconds in zip(("first", "another seed", "--max-length 2048"), (whole, *others), strict=True):
                 rows.append({"engine": engine, "what": what, "s": f"{seconds:.2f}", "share": f"{seconds / whole:.2f}"})
-        table("A second cook, 250 MB", rows)
+        print_table("A second cook, 250 MB", rows)
 
     def memory(self) -> None:
         """Peak anonymous memory."""
@@ -195,7 +198,7 @@ class Bench:
             rows.append(
                 {"size": f"{size // MB} MB", "all processes": f"{peak:.0f} MB", "largest process": f"{largest:.0f} MB"}
             )
-        table("Peak anonymous memory (RssAnon, every 20 ms)", rows)
+        print_table("Peak anonymous memory (RssAnon, every 20 ms)", rows)
 
     def packing(self) -> None:
         """The plan against TRL."""
@@ -226,7 +229,7 @@ class Bench:
             seconds = statistics.median(times)
             ratio = f"{trl_seconds / seconds:.0f}"
             rows.append({"plan": packing, "s": f"{seconds:.2f}", "ratio": ratio, "full": f"{full / len(made):.4%}"})
-        table("Packing a million lengths (lognormal, mean 345, limit 2048)", rows)
+        print_table("Packing a million lengths (lognormal, mean 345, limit 2048)", rows)
 
     def stages(self) -> None:
         """Where the time goes."""
@@ -238,14 +241,14 @@ class Bench:
         rows = [{"stage": stage, "s": f"{s:.2f}", "share": f"{s / total:.0%}"} for stage, s in times.items()]
         rows.append({"stage": "sum", "s": f"{total:.2f}", "share": "100%"})
         rows.append({"stage": "the whole process, one job", "s": f"{whole:.2f}", "share": ""})
-        table("Where the time goes: 250 MB, llama3, splintr, each stage alone on one core", rows)
+        print_table("Where the time goes: 250 MB, llama3, splintr, each stage alone on one core", rows)
 
     def codecs(self) -> None:
         """Codecs for the pages of real sequences; and pyarrow's own writer."""
         import pyarrow.parquet as pq
 
         from cook.store import columns, pages, read
-        from cook.trainers.tables import WRITER
+        from cook.trainers.tables import PARQUET_OPTIONS
 
         subprocess.run(self.command(self.grown(25 * MB)), check=True, capture_output=True)
         files = sorted((self.scratch / "out").glob("*/*.parquet"))
@@ -256,30 +259,30 @@ class Bench:
 
         def by_pages(codec: str, level: int | None) -> None:
             with path.open("wb") as file:
-                writer = pages.Writer(file, columns.COLUMNS)
-                writer._codec = codec_of(codec, level)
+                writer = pages.ParquetWriter(file, columns.SEQUENCE_COLUMNS)
+                writer._codec = compressor_for(codec, level)
                 for group in groups:
                     (ids, by_token), (mask, _) = group["input_ids"], group["loss_mask"]
                     laid_out = {
                         name: (values, by_token) for name, values in columns.token_columns(ids, mask != 0).items()
                     }
-                    writer.write([(group | laid_out)[name] for name in columns.COLUMNS])
+                    writer.write([(group | laid_out)[name] for name in columns.SEQUENCE_COLUMNS])
                 writer.close()
 
         def by_pyarrow() -> None:
-            with pq.ParquetWriter(path, columns.schema(), **WRITER) as writer:
+            with pq.ParquetWriter(path, columns.parquet_schema(), **PARQUET_OPTIONS) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
 
-        ways: dict[str, Callable[[], None]] = {
+        writers: dict[str, Callable[[], None]] = {
             codec if level is None else f"{codec} {level}": functools.partial(by_pages, codec, level)
             for codec, level in (("none", None), ("snappy", None), ("lz4", None), ("zstd", 1), ("zstd", 3), ("zstd", 9))
         }
-        ways["zstd 1, pyarrow's writer"] = by_pyarrow
-        times: dict[str, list[float]] = {name: [] for name in ways}
+        writers["zstd 1, pyarrow's writer"] = by_pyarrow
+        times: dict[str, list[float]] = {name: [] for name in writers}
         sizes = {}
         for _ in range(3 * self.repeats):
-            for name, write in ways.items():
+            for name, write in writers.items():
                 begun = time.perf_counter()
                 write()
                 times[name].append(time.perf_counter() - begun)
@@ -292,10 +295,10 @@ class Bench:
             }
             for name, seconds in times.items()
         ]
-        table("Codecs, on the sequences of 25 MB, one core", rows)
+        print_table("Codecs, on the sequences of 25 MB, one core", rows)
 
 
-def codec_of(name: str, level: int | None) -> Any:
+def compressor_for(name: str, level: int | None) -> Any:
     """What compresses pages, by the name of a codec."""
     import pyarrow as pa
     import zstandard
@@ -316,7 +319,7 @@ def processes(root: int) -> Iterator[int]:
                 yield from processes(int(child))
 
 
-def anonymous(pid: int) -> int:
+def anonymous_memory(pid: int) -> int:
     """A process's anonymous memory, kB."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -330,7 +333,7 @@ def peak_memory(command: list[str]) -> tuple[float, float]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = largest = 0
     while process.poll() is None:
-        sizes = [anonymous(pid) for pid in processes(process.pid)]
+        sizes = [anonymous_memory(pid) for pid in processes(process.pid)]
         peak, largest = max(peak, sum(sizes)), max(largest, *sizes)
         time.sleep(0.02)
     if process.returncode:
@@ -338,27 +341,27 @@ def peak_memory(command: list[str]) -> tuple[float, float]:
     return peak / 1024, largest / 1024
 
 
-def texts_of(source: Path, share: int, of: int) -> Iterator[list[str]]:
+def format_texts(source: Path, share: int, of: int) -> Iterator[list[str]]:
     """The formatted texts of every `of`-th part of a source, in batches as cook makes them."""
     from cook import Recipe
     from cook.core.errors import Problem
-    from cook.encode.parts import BATCH
-    from cook.read.lines import LineReader, parts_of
-    from cook.shapes.context_qa import parse
+    from cook.encode.parts import BATCH_BYTES
+    from cook.read.lines import LineReader, byte_ranges
+    from cook.shapes.context_qa import parse_entry
     from cook.shapes.formatter import Formatter
 
     formatter = Formatter(Recipe(datasets="all", tokenizer="llama3"))
     shards = sorted(source.glob("*/shard/*.jsonl"))
-    parts = [part for shard in shards for part in parts_of(shard, shard.stat().st_size)]
+    parts = [part for shard in shards for part in byte_ranges(shard, shard.stat().st_size)]
     for part in parts[share::of]:
         texts, size = [], 0
         for line in LineReader(part):
-            entry = None if isinstance(line, Problem) else parse(part.path, line)
+            entry = None if isinstance(line, Problem) else parse_entry(part.path, line)
             if entry is None or isinstance(entry, list):
                 raise SystemExit(f"{part.path}: bad line")
             texts += [formatter.input_text(entry.context), formatter.output_text(entry.pairs)]
             size += len(line.text)
-            if size >= BATCH:
+            if size >= BATCH_BYTES:
                 yield texts
                 texts, size = [], 0
         yield texts
@@ -367,28 +370,28 @@ def texts_of(source: Path, share: int, of: int) -> Iterator[list[str]]:
 def encode_share(source: Path, engine: str, share: int, of: int) -> tuple[float, float]:
     """In a worker: seconds to load the engine, and to encode a share of the texts, which are made outside of both."""
     from cook import Recipe
-    from cook.tokenizer.loading import load_engine, resolve
+    from cook.tokenizer.loading import load_engine, resolve_tokenizer
 
     begun = time.perf_counter()
-    made = load_engine(resolve(Recipe(datasets="all", tokenizer="llama3", engine=engine)))
+    made = load_engine(resolve_tokenizer(Recipe(datasets="all", tokenizer="llama3", engine=engine)))
     load = time.perf_counter() - begun
     encoding = 0.0
-    for texts in texts_of(source, share, of):
+    for texts in format_texts(source, share, of):
         begun = time.perf_counter()
         made.encode(texts)
         encoding += time.perf_counter() - begun
     return load, encoding
 
 
-def one_thread() -> None:
+def limit_threads() -> None:
     """In a worker: as cook sets it."""
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
 
 
-def engine_alone(source: Path, engine: str, jobs: int, loading: list[float]) -> float:
+def engine_only_seconds(source: Path, engine: str, jobs: int, loading: list[float]) -> float:
     """Seconds in which so many workers encode their shares, all at work at once; adds those to load the engine."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=one_thread) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=limit_threads) as pool:
         shares = list(pool.map(encode_share, [source] * jobs, [engine] * jobs, range(jobs), [jobs] * jobs))
     # Shares differ a little: perfectly divided work is the fairest thing to be held against.
     loading.append(max(load for load, _ in shares))
@@ -403,17 +406,17 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
     from cook.core.errors import Problem
     from cook.core.files import sha256_of
     from cook.encode import spool
-    from cook.encode.parts import BATCH, example_table
+    from cook.encode.parts import BATCH_BYTES, example_table
     from cook.executors import process
     from cook.pack.planner import plan
-    from cook.read.lines import LineReader, parts_of
-    from cook.shapes.context_qa import ContextQA, parse
+    from cook.read.lines import LineReader, byte_ranges
+    from cook.shapes.context_qa import ContextQA, parse_entry
     from cook.shapes.protocol import assemble
     from cook.store import columns, pages
     from cook.store import write as parquet
-    from cook.tokenizer.loading import load_engine, resolve
+    from cook.tokenizer.loading import load_engine, resolve_tokenizer
 
-    process.settle()
+    process.configure_process()
     recipe = Recipe(datasets="all", tokenizer="llama3", engine="splintr", cache="none")
     times = dict.fromkeys(
         (
@@ -440,23 +443,23 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
 
     with counted("start-up"):
         subprocess.run([sys.executable, "-c", "import cook.cli.app, cook.pipeline.build, splintr"], check=True)
-    tokenizer = resolve(recipe)
+    tokenizer = resolve_tokenizer(recipe)
     engine, shape = load_engine(tokenizer), ContextQA(recipe, tokenizer)
     for name in sorted(path.name for path in source.iterdir()):
         tables, path = [], str(scratch / "stage")
-        with spool.writing(path, 0) as (writer, done):
+        with spool.open_writer(path, 0) as (writer, done):
             for shard in sorted((source / name / "shard").glob("*.jsonl")):
                 with counted("hash"):
                     sha256_of(shard)
-                for part in parts_of(shard, shard.stat().st_size):
+                for part in byte_ranges(shard, shard.stat().st_size):
                     lines = iter(LineReader(part))
                     more = True
                     while more:
                         entries, size = [], 0
                         with counted("read and parse"):
-                            while size < BATCH and (more := (line := next(lines, None)) is not None):
+                            while size < BATCH_BYTES and (more := (line := next(lines, None)) is not None):
                                 if not isinstance(line, Problem):
-                                    entries.append(parse(part.path, line))
+                                    entries.append(parse_entry(part.path, line))
                                     size += len(line.text)
                         if not entries:
                             continue
@@ -471,20 +474,20 @@ def stage_seconds(source: Path, scratch: Path) -> dict[str, float]:
                             writer.write(made.raw)
                         tables.append(table)
             examples = np.concatenate(tables)
-            done.append(spool.Index(examples, np.empty(0, records.SKIPPED)))
+            done.append(spool.SpoolIndex(examples, np.empty(0, records.SKIPPED_ROW_DTYPE)))
         fits = examples[examples["tokens"] <= recipe.max_length]
         with counted("plan"):
             planned = plan(fits["tokens"].astype(np.int64), recipe.max_length, recipe.packing)
-        placed = np.zeros(len(fits), records.PLACED)
+        placed = np.zeros(len(fits), records.PLACED_EXAMPLE_DTYPE)
         for field in ("at", "tokens", "trained", "line"):
             placed[field] = fits[field]
         job = parquet.FileJob(str(scratch / "stage.parquet"), (ids_path(path),), placed[planned.order], planned.starts)
         lengths = job.examples["tokens"].astype(np.int64)
         with open(job.path, "wb") as file, parquet._mapped(job.spools) as maps:
-            out = pages.Writer(file, columns.COLUMNS)
-            for rows in records.split_rows(records.row_tokens(job.starts, lengths), parquet.ROW_GROUP_TOKENS):
+            out = pages.ParquetWriter(file, columns.SEQUENCE_COLUMNS)
+            for rows in records.split_rows(records.tokens_per_sequence(job.starts, lengths), parquet.ROW_GROUP_TOKENS):
                 with counted("gather"):
-                    group = parquet._row_group(job, maps, *rows)
+                    group = parquet._row_group_columns(job, maps, *rows)
                 with counted("write"):
                     out.write(group)
             out.close()

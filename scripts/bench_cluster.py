@@ -26,11 +26,11 @@ from pathlib import Path
 from statistics import median
 
 TICKS = os.sysconf("SC_CLK_TCK")
-COOK = (sys.executable, "-m", "cook")
+COOK_COMMAND = (sys.executable, "-m", "cook")
 EMPTY_JOBS = 1000
 
 
-def cpu(pids: list[int]) -> float:
+def cpu_seconds(pids: list[int]) -> float:
     """The CPU seconds that processes took so far."""
     stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids)
     return sum(int(stat[11]) + int(stat[12]) for stat in stats) / TICKS
@@ -67,7 +67,7 @@ def cook(source: Path, output: Path, *flags: str) -> tuple[float, float, float]:
     begun, most = time.perf_counter(), 0
     arguments = ["-d", "all", "-t", "llama3", "-s", str(source), "-o", str(output), "--no-cache", "-q", *flags]
     with (output.parent / "cook.log").open("wb") as log:
-        process = subprocess.Popen([*COOK, *arguments], stderr=log)
+        process = subprocess.Popen([*COOK_COMMAND, *arguments], stderr=log)
         while process.poll() is None:
             with contextlib.suppress(OSError, TypeError):
                 status = Path(f"/proc/{process.pid}/status").read_text()
@@ -80,28 +80,33 @@ def cook(source: Path, output: Path, *flags: str) -> tuple[float, float, float]:
     return time.perf_counter() - begun, took, most / 1024
 
 
-def same(one: Path, other: Path) -> bool:
+def same_files(one: Path, other: Path) -> bool:
     """Whether two folders hold the same bytes."""
     files = [{str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} for root in (one, other)]
     return files[0] == files[1] and not any(filecmp.cmpfiles(one, other, files[0], shallow=False)[1:])
 
 
-def empty_jobs(address: str, scheduler: int, workers: list[int]) -> None:
+def measure_empty_jobs(address: str, scheduler: int, workers: list[int]) -> None:
     """What a job costs that does nothing."""
     from cook import Recipe
     from cook.executors import local
-    from cook.executors.dask import connected
-    from cook.tokenizer.loading import resolve
+    from cook.executors.dask import connect_cluster
+    from cook.tokenizer.loading import resolve_tokenizer
 
     recipe = Recipe(datasets="all", tokenizer="llama3", executor="dask", scheduler=address)
-    with connected(recipe) as pool:
-        argument = resolve(recipe)  # most of what a job is sent with
-        list(local.results(pool, id, [(0, argument)] * 100))
-        before = [cpu([os.getpid()]), cpu([scheduler]), cpu(workers)]
+    with connect_cluster(recipe) as pool:
+        argument = resolve_tokenizer(recipe)  # most of what a job is sent with
+        list(local.ordered_results(pool, id, [(0, argument)] * 100))
+        before = [cpu_seconds([os.getpid()]), cpu_seconds([scheduler]), cpu_seconds(workers)]
         begun = time.perf_counter()
-        list(local.results(pool, id, [(0, argument)] * EMPTY_JOBS))
+        list(local.ordered_results(pool, id, [(0, argument)] * EMPTY_JOBS))
         seconds = time.perf_counter() - begun
-        took = [b - a for a, b in zip(before, [cpu([os.getpid()]), cpu([scheduler]), cpu(workers)], strict=True)]
+        took = [
+            b - a
+            for a, b in zip(
+                before, [cpu_seconds([os.getpid()]), cpu_seconds([scheduler]), cpu_seconds(workers)], strict=True
+            )
+        ]
     print(f"an empty job: {seconds / EMPTY_JOBS * 1000:.2f} ms; of CPU ", end="")
     kinds = zip(("client", "scheduler", "workers"), took, strict=True)
     print(", ".join(f"{kind} {each / EMPTY_JOBS * 1000:.2f} ms" for kind, each in kinds), flush=True)
@@ -123,10 +128,10 @@ def main() -> None:
         folder, (address, scheduler, workers) = Path(name), running
         for number in range(options.rounds):
             here, here_cpu, _ = cook(source, folder / "here", "--jobs", str(options.workers))
-            before = cpu([scheduler, *workers])
+            before = cpu_seconds([scheduler, *workers])
             far, client_cpu, memory = cook(source, folder / "far", "--executor", "dask", "--scheduler", address)
-            far_cpu = client_cpu + cpu([scheduler, *workers]) - before
-            if not same(folder / "here", folder / "far"):
+            far_cpu = client_cpu + cpu_seconds([scheduler, *workers]) - before
+            if not same_files(folder / "here", folder / "far"):
                 sys.exit("the results differ")
             for root in ("here", "far"):
                 shutil.rmtree(folder / root)
@@ -137,7 +142,7 @@ def main() -> None:
         print(f"ratio of medians {median(clock_far) / median(clock_here):.2f}", end=", ")
         print(f"of least {min(clock_far) / min(clock_here):.2f}, of CPU {median(cpu_far) / median(cpu_here):.2f}")
         print(f"CPU seconds a GB: here {median(cpu_here) / size:.0f}, cluster {median(cpu_far) / size:.0f}", flush=True)
-        empty_jobs(address, scheduler, workers)
+        measure_empty_jobs(address, scheduler, workers)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 import orjson
 
 from cook import parse, prompts
-from cook.read.lines import Line, LineReader, Part
+from cook.read.lines import ByteRange, Line, LineReader
 from cook.read.sources import open_source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import published_rounds as published
 from synthesis.test_rounds import a_generation, lines
 
-TEXTS, ROUNDS, NEW, LENGTHS = 1000, 3, 400, (4096, 1024)
+TEXTS, ROUNDS, MAX_NEW_TOKENS, LENGTHS = 1000, 3, 400, (4096, 1024)
 
 
 def contexts(collection: str) -> list[str]:
@@ -38,7 +38,7 @@ def contexts(collection: str) -> list[str]:
     found: dict[str, None] = {}
     for name in source.names():
         for shard in source.shards(name):
-            for line in LineReader(Part(str(shard.path), 0, None)):
+            for line in LineReader(ByteRange(str(shard.path), 0, None)):
                 if isinstance(line, Line):
                     found[orjson.loads(line.text)["context"]] = None
     texts = [text for text in found if text.strip()]
@@ -56,7 +56,7 @@ def check(texts: list[str], tokenizer: str, max_length: int, folder: Path) -> Co
     for number, run in enumerate(runs):
         asked = prompts(
             raw, folder / f"{number}.jsonl", tokenizer=tokenizer, rounds=ROUNDS, max_length=max_length,
-            max_new_tokens=NEW, previous=before, cache="none",
+            max_new_tokens=MAX_NEW_TOKENS, previous=before, cache="none",
         )  # fmt: skip
         published.BOS, published.EOS = asked.manifest["tokenizer"]["bos"], asked.manifest["tokenizer"]["eos"]
         rows = lines(asked.file)
@@ -68,7 +68,9 @@ def check(texts: list[str], tokenizer: str, max_length: int, folder: Path) -> Co
         own = {int(row["custom_id"].rpartition("-")[2]): row for row in rows}
         for chain, text in enumerate(run):
             row = own.get(number * len(runs[0]) + chain)
-            counts[_judged(row, published.ask(chains.get(chain, []), text, max_length, NEW), max_length)] += 1
+            counts[
+                _judge_prompt(row, published.ask(chains.get(chain, []), text, max_length, MAX_NEW_TOKENS), max_length)
+            ] += 1
         before = folder / "pairs" / str(number)
         parse(answers, before, prompts=asked.file, unique_questions=True)
         chains = {}
@@ -77,17 +79,17 @@ def check(texts: list[str], tokenizer: str, max_length: int, folder: Path) -> Co
     return counts
 
 
-def _judged(row: dict[str, object] | None, asked: published.Asked, max_length: int) -> str:
+def _judge_prompt(row: dict[str, object] | None, asked: published.Asked, max_length: int) -> str:
     if row is None:
         return "too long for a prompt"
     prompt, ids = row["prompt"], row["prompt_token_ids"]
     assert isinstance(ids, list)
-    if prompt not in (asked.alone, asked.with_history) or len(ids) > max_length - NEW:
+    if prompt not in (asked.alone, asked.with_history) or len(ids) > max_length - MAX_NEW_TOKENS:
         return "WRONG"
     if asked.with_history is None:
         return "no history to give"
-    ours = prompt != asked.alone
-    return "judged otherwise" if ours != asked.follows else "alike, given" if ours else "alike, not given"
+    has_history = prompt != asked.alone
+    return "judged otherwise" if has_history != asked.follows else "alike, given" if has_history else "alike, not given"
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ import tokenizers
 
 from cook import Recipe, read_cooked, run, verify
 from cook.shapes.formatter import Formatter
-from cook.tokenizer.engines.probe import TEXTS
-from cook.tokenizer.loading import Tokenizer, load_engine, resolve
+from cook.tokenizer.engines.probe import PROBE_TEXTS
+from cook.tokenizer.loading import Tokenizer, load_engine, resolve_tokenizer
 
-SOME = 60  # of the unnamed
+MAX_UNNAMED = 60  # of the unnamed
 
 
-def strings(folder: Path) -> tuple[list[str], list[str]]:
+def control_strings(folder: Path) -> tuple[list[str], list[str]]:
     """The control strings of a folder, found without cook's help: those named or flagged, and all other markers."""
     added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
     config = json.loads((folder / "tokenizer_config.json").read_text())
@@ -38,11 +38,13 @@ def strings(folder: Path) -> tuple[list[str], list[str]]:
         template += (folder / "chat_template.jinja").read_text()
     decoder = config.pop("added_tokens_decoder", {})
     flagged = {token["content"] for token in [*added, *decoder.values()] if token.get("special")}
-    told = json.dumps(config, ensure_ascii=False)
+    config_text = json.dumps(config, ensure_ascii=False)
     inside = [token["content"] for token in added if token["content"].strip("\n\t ▁")]
     words = [value for key, value in config.items() if key.endswith("_token") and isinstance(value, str)]
     inside += [token for token in dict.fromkeys(words) if token not in inside]
-    named = [token for token in inside if token in flagged or json.dumps(token, ensure_ascii=False)[1:-1] in told]
+    named = [
+        token for token in inside if token in flagged or json.dumps(token, ensure_ascii=False)[1:-1] in config_text
+    ]
     named += [token for token in inside if token not in named and token in template]
     markers = [token for token in inside if token not in named and token[0] in "<[" and token[-1] in ">]"]
     return named, [token for token in markers if not token.strip("<>/[]").isalpha()]  # HTML tags are text
@@ -61,11 +63,11 @@ def entries(found: list[str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 def check(folder: Path, root: Path) -> list[str]:
     """What does not hold of a tokenizer."""
-    tokenizer = resolve(Recipe(datasets="set", tokenizer=str(folder)))
-    named, others = strings(folder)
+    tokenizer = resolve_tokenizer(Recipe(datasets="set", tokenizer=str(folder)))
+    named, others = control_strings(folder)
     names = {token for token, _ in tokenizer.specials}
     wrong = [f"{token!r} is no control token" for token in named if token not in names]
-    rows = list(entries([*named, *others[:: max(1, len(others) // SOME)]]))
+    rows = list(entries([*named, *others[:: max(1, len(others) // MAX_UNNAMED)]]))
     shard = root / "source" / "set" / "00000.jsonl"
     shard.parent.mkdir(parents=True)
     with shard.open("w") as file:
@@ -76,13 +78,13 @@ def check(folder: Path, root: Path) -> list[str]:
         datasets="set", tokenizer=str(folder), source=root / "source", output=root / "out", packing="none", cache="none"
     )
     run(recipe)
-    wrong += cooked(tokenizer, recipe, rows, root / "out" / "set", folder)
+    wrong += cooked_differences(tokenizer, recipe, rows, root / "out" / "set", folder)
     checked = verify(root / "out", deep=True, source=str(root / "source"), tokenizer=str(folder))
     wrong += [str(finding) for each in checked.datasets for finding in each.findings]
-    return [*wrong, *others_alike(tokenizer, folder)]
+    return [*wrong, *other_differences(tokenizer, folder)]
 
 
-def cooked(
+def cooked_differences(
     tokenizer: Tokenizer, recipe: Recipe, rows: list[tuple[str, list[tuple[str, str]]]], folder: Path, files: Path
 ) -> Iterator[str]:
     """What does not hold of the cooked rows, read by Hugging Face tokenizers alone."""
@@ -104,7 +106,7 @@ def cooked(
                 yield f"reads {reads!r}; expected {text!r}"
 
 
-def others_alike(tokenizer: Tokenizer, folder: Path) -> Iterator[str]:
+def other_differences(tokenizer: Tokenizer, folder: Path) -> Iterator[str]:
     """Texts without a control string whose ids are not those of the model's own tokenizer.json."""
     own = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     own.no_truncation()
@@ -112,7 +114,7 @@ def others_alike(tokenizer: Tokenizer, folder: Path) -> Iterator[str]:
     ordinary = [token.content for token in own.get_added_tokens_decoder().values() if not token.special]
     spelt = {token for token, _ in tokenizer.specials}
     ordinary = [token for token in ordinary if token not in spelt]
-    texts = [*TEXTS, *(f"a {token}{token} b" for token in ordinary[:500]), "".join(ordinary[:500])]
+    texts = [*PROBE_TEXTS, *(f"a {token}{token} b" for token in ordinary[:500]), "".join(ordinary[:500])]
     texts = [text for text in texts if not any(token in text for token in spelt)]
     ids, offsets = load_engine(tokenizer).encode(texts)
     for at, text in enumerate(texts):
@@ -125,14 +127,14 @@ def main() -> int:
     failed = 0
     for folder in map(Path, sys.argv[1:]):
         begun = time.monotonic()
-        with tempfile.TemporaryDirectory() as root, warnings.catch_warnings(record=True) as told:
+        with tempfile.TemporaryDirectory() as root, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             wrong = check(folder, Path(root))
-        tokenizer = resolve(Recipe(datasets="set", tokenizer=str(folder), bos="none"))
-        named, others = strings(folder)
+        tokenizer = resolve_tokenizer(Recipe(datasets="set", tokenizer=str(folder), bos="none"))
+        named, others = control_strings(folder)
         counts = f"{len(named)} named, {len(others)} other markers, {len(tokenizer.unnamed)} unnamed"
         print(f"{folder.name}: {tokenizer.engine}, {counts}: {f'{len(wrong)} wrong' if wrong else 'right'}, ", end="")
-        print(f"{time.monotonic() - begun:.0f} s", *sorted({str(each.message) for each in told}), sep="\n  ")
+        print(f"{time.monotonic() - begun:.0f} s", *sorted({str(each.message) for each in caught}), sep="\n  ")
         print(*wrong[:5], sep="\n  ")
         failed += bool(wrong)
     return int(failed > 0)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cook import Recipe, export, read_cooked, run
-from cook.tokenizer.loading import find_tokenizer, reference_engine
+from cook.tokenizer.loading import reference_engine, resolve_recorded
 
 SCRIPTS = Path(__file__).resolve().parent / "trainers"
 
@@ -26,7 +26,7 @@ class Trainer(NamedTuple):
 
     script: str
     packages: tuple[str, ...]
-    alone: tuple[str, ...] = ()
+    packages_without_dependencies: tuple[str, ...] = ()
 
 
 TRAINERS = {
@@ -72,22 +72,22 @@ TRAINERS = {
 }
 
 
-def environment(folder: Path, trainer: Trainer) -> Path:
+def ensure_environment(folder: Path, trainer: Trainer) -> Path:
     """The Python of a trainer's environment, which is made if it is not there."""
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        for packages, more in ((trainer.packages, ()), (trainer.alone, ("--no-deps",))):
+        for packages, more in ((trainer.packages, ()), (trainer.packages_without_dependencies, ("--no-deps",))):
             if packages:
                 subprocess.run([str(python), "-m", "pip", "install", "-q", *more, *packages], check=True)
     return python
 
 
-def truth(folder: Path) -> dict:
+def expected_examples(folder: Path) -> dict:
     """What must be trained: each example's ids, and those of its output with the text that they decode to."""
     cooked = read_cooked(folder)
     tokenizer = cooked.manifest["tokenizer"]
-    engine = reference_engine(find_tokenizer(tokenizer, None))
+    engine = reference_engine(resolve_recorded(tokenizer, None))
     examples = []
     for row in cooked.sequences():
         at = 0
@@ -113,13 +113,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=root / "root", max_length=512))
-        (root / "truth.json").write_text(json.dumps(truth(root / "root" / "squad")), encoding="utf-8")
+        (root / "truth.json").write_text(json.dumps(expected_examples(root / "root" / "squad")), encoding="utf-8")
         for target in settings.targets or TRAINERS:
             trainer = TRAINERS[target]
             made = export(root / "root" / "squad", target, root / target)
-            print(f"{target}: {' '.join(trainer.packages + trainer.alone)}", flush=True)
+            print(f"{target}: {' '.join(trainer.packages + trainer.packages_without_dependencies)}", flush=True)
             try:
-                python = environment(settings.venvs.resolve() / target, trainer)
+                python = ensure_environment(settings.venvs.resolve() / target, trainer)
                 command = [str(python), str(SCRIPTS / trainer.script), str(made.folder), str(root / "truth.json")]
                 verdicts[target] = subprocess.run(command, check=False).returncode == 0
             except subprocess.CalledProcessError as exc:

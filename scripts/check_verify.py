@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from cook import CookError, Recipe, run, verify
-from cook.core.recipe import OVERLONG, PACKINGS
+from cook.core.recipe import OVERLONG_POLICIES, PACKINGS
 from cook.read.sources import open_source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -47,7 +47,7 @@ def cook_all(given: argparse.Namespace, work: Path) -> tuple[list[Path], int]:
     cooked, wrong = [], 0
     for name in open_source(given.source).names():
         for packing in PACKINGS:
-            for overlong in OVERLONG:
+            for overlong in OVERLONG_POLICIES:
                 recipe = Recipe(
                     datasets=name, tokenizer="llama3", source=given.source, output=work / f"{packing}-{overlong}",
                     packing=packing, overlong=overlong, max_length=given.max_length, max_dropped=1.0, limit=given.limit,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-ROUND = 50  # inputs of a kind before the next kind has its turn
+ROUND_INPUTS = 50  # inputs of a kind before the next kind has its turn
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
             for name, target in targets.items():
                 if name not in findings:
                     faulthandler.dump_traceback_later(20 * 60, exit=True)  # a hang where no signal is heeded
-                    found = _found(target.check, target.inputs, given.seed + turn)
+                    found = _run_round(target.check, target.inputs, given.seed + turn)
                     findings |= {name: found} if found else {}
             turn += 1
     finally:
@@ -63,12 +63,12 @@ def main() -> int:
     return 1 if findings else 0
 
 
-def _found(check: Callable[..., None], inputs: dict[str, Any], seed: int) -> str | None:
+def _run_round(check: Callable[..., None], inputs: dict[str, Any], seed: int) -> str | None:
     """What a round of inputs brings up."""
     import hypothesis
 
     quiet = hypothesis.settings(
-        max_examples=ROUND, deadline=None, derandomize=False, database=None,
+        max_examples=ROUND_INPUTS, deadline=None, derandomize=False, database=None,
         suppress_health_check=[*hypothesis.HealthCheck],
     )  # fmt: skip
     try:

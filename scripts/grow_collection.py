@@ -32,21 +32,21 @@ from typing import NamedTuple, TypeVar
 
 import orjson
 
-from cook.core.catalog import ALL, select
+from cook.core.catalog import ALL_DATASETS, select_datasets
 from cook.core.errors import BadLines, CookError, InputError, OutputError, OutputExists, Problem
-from cook.read.lines import SUFFIXES, LineReader, Part
+from cook.read.lines import SUFFIXES, ByteRange, LineReader
 from cook.read.source import Source
 from cook.read.sources import open_source
-from cook.shapes.context_qa import Entry, parse
+from cook.shapes.context_qa import Entry, parse_entry
 from cook.shapes.formatter import Pair
 
 TOLERANCE = 0.01  # how far from the size asked for the result may be
-FLOOR = 0.02  # of an equal share: what a dataset gets at least, however little of the source it is
-SENTENCE, UNUSUAL = 0, -1  # kinds of text
-GROUP = 32  # texts of about one length that stand for each other, at least
-ABOUT = 1.1  # longest to shortest in a group that has GROUP already
-RARE = 8  # rows of a width below this many go together with rows of other rare widths
-TRIES = 1000  # entries met before, one after the other, that show that there is no new one
+MIN_SHARE = 0.02  # of an equal share: what a dataset gets at least, however little of the source it is
+SENTENCE, RARE_WIDTH = 0, -1  # kinds of text
+MIN_GROUP = 32  # texts of about one length that stand for each other, at least
+MAX_LENGTH_RATIO = 1.1  # longest to shortest in a group that has GROUP already
+RARE_BELOW = 8  # rows of a width below this many go together with rows of other rare widths
+MAX_REPEATS = 1000  # entries met before, one after the other, that show that there is no new one
 SEEN_BITS = 27  # 2**27 bits are 16 MiB
 UNITS = {"": 0, "k": 1, "m": 2, "g": 3}
 T = TypeVar("T")
@@ -57,7 +57,7 @@ SENTENCE_END = re.compile(
 )
 
 
-class Cut(NamedTuple):
+class ContextPieces(NamedTuple):
     """A context in pieces: at odd places what can be replaced, at even places what stays."""
 
     pieces: list[str]
@@ -68,11 +68,11 @@ class Template(NamedTuple):
     """An entry of the source with its texts taken out."""
 
     frame: list[str]  # the pieces of the context; those at odd places are filled in
-    draws: list[Callable[[], str]]  # what fills them
+    samplers: list[Callable[[], str]]  # what fills them
     pairs: int
 
 
-class Larder:
+class EntryGenerator:
     """All the texts of a dataset, and endless new entries made of them."""
 
     def __init__(self, name: str, entries: Sequence[Entry], seed: int) -> None:
@@ -80,21 +80,21 @@ class Larder:
         self.name, self.size, self.longest = name, sum(sizes), max(sizes)
         digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         chance = random.Random(int.from_bytes(digest[:8], "big")).random  # noqa: S311 - for benchmarks, not for secrets
-        cuts = [cut(entry.context) for entry in entries]
-        draws = _draws(cuts, chance)
+        cuts = [split_context(entry.context) for entry in entries]
+        draws = _text_samplers(cuts, chance)
         templates = [
             Template(["" if index % 2 else piece for index, piece in enumerate(pieces)], mine, len(entry.pairs))
             for entry, (pieces, _), mine in zip(entries, cuts, draws, strict=True)
         ]
-        self._templates = deal(templates, chance)
-        self._questions = deal([question for entry in entries for question, _ in entry.pairs], chance)
-        self._answers = deal([answer for entry in entries for _, answer in entry.pairs], chance)
+        self._templates = shuffled_forever(templates, chance)
+        self._questions = shuffled_forever([question for entry in entries for question, _ in entry.pairs], chance)
+        self._answers = shuffled_forever([answer for entry in entries for _, answer in entry.pairs], chance)
 
     def lines(self) -> Iterator[bytes]:
         """New entries, one line of JSON each, for ever. Two of them may be the same."""
         for template in self._templates:
             frame = template.frame.copy()
-            frame[1::2] = [draw() for draw in template.draws]
+            frame[1::2] = [draw() for draw in template.samplers]
             pairs = zip(islice(self._questions, template.pairs), self._answers, strict=False)
             yield encode("".join(frame), pairs)
 
@@ -105,27 +105,27 @@ def encode(context: str, pairs: Iterable[Pair]) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def deal(deck: list[T], chance: Callable[[], float]) -> Iterator[T]:
+def shuffled_forever(deck: list[T], random_float: Callable[[], float]) -> Iterator[T]:
     """The items of a deck in a random order, then all of them in another, for ever; an empty deck gives none.
 
     A shuffle by Fisher and Yates, on random() as the one method whose sequence Python promises to keep.
     """
     while deck:
         for left in range(len(deck) - 1, -1, -1):
-            pick = int(chance() * (left + 1))
+            pick = int(random_float() * (left + 1))
             item = deck[pick]
             deck[pick] = deck[left]
             deck[left] = item
             yield item
 
 
-def cut(context: str) -> Cut:
+def split_context(context: str) -> ContextPieces:
     r"""A context in pieces; joined, they are the context.
 
-    >>> cut("One. Two!").pieces
+    >>> split_context("One. Two!").pieces
     ['', 'One.', ' ', 'Two!', '']
-    >>> cut("Runners\nPlace | Name\n1 | Ann\n2 | Bo")
-    Cut(pieces=['Runners\nPlace | Name\n', '1 | Ann', '\n', '2 | Bo', ''], kinds=[2, 2])
+    >>> split_context("Runners\nPlace | Name\n1 | Ann\n2 | Bo")
+    ContextPieces(pieces=['Runners\nPlace | Name\n', '1 | Ann', '\n', '2 | Bo', ''], kinds=[2, 2])
     """
     body = context.rstrip("\n")
     lines = body.split("\n")
@@ -137,16 +137,16 @@ def cut(context: str) -> Cut:
         for row in rows:
             pieces += (row, "\n")
         pieces[-1] = context[len(body) :]
-        return Cut(pieces, columns[header + 1 :])
+        return ContextPieces(pieces, columns[header + 1 :])
     body = context.strip()
     if not body:
-        return Cut([context], [])
+        return ContextPieces([context], [])
     before, _, after = context.partition(body)
-    pieces = [before, *_split(body), after]
-    return Cut(pieces, [SENTENCE] * (len(pieces) // 2))
+    pieces = [before, *_split_sentences(body), after]
+    return ContextPieces(pieces, [SENTENCE] * (len(pieces) // 2))
 
 
-def _split(text: str) -> list[str]:
+def _split_sentences(text: str) -> list[str]:
     """Sentences, and between each two what stands there."""
     parts: list[str] = []
     position = 0
@@ -156,35 +156,37 @@ def _split(text: str) -> list[str]:
     return [*parts, text[position:]]
 
 
-def _draws(cuts: Sequence[Cut], chance: Callable[[], float]) -> list[list[Callable[[], str]]]:
+def _text_samplers(cuts: Sequence[ContextPieces], random_float: Callable[[], float]) -> list[list[Callable[[], str]]]:
     """For each replaceable piece of each context, what draws a text of its kind and of about its length."""
     places = defaultdict(list)  # kind -> (length of the piece, context, which of its replaceable pieces)
     for context, (pieces, kinds) in enumerate(cuts):
         for index, kind in enumerate(kinds):
             places[kind].append((len(pieces[2 * index + 1]), context, index))
-    rare = [kind for kind, found in places.items() if kind != SENTENCE and len(found) < RARE]
+    rare = [kind for kind, found in places.items() if kind != SENTENCE and len(found) < RARE_BELOW]
     if rare:
-        places[UNUSUAL] = [place for kind in rare for place in places.pop(kind)]
+        places[RARE_WIDTH] = [place for kind in rare for place in places.pop(kind)]
     draws: list[list[Callable[[], str]]] = [[str] * len(kinds) for _, kinds in cuts]
     for kind in sorted(places):
-        for group in _groups(sorted(places[kind])):
-            draw = deal([cuts[context].pieces[2 * index + 1] for _, context, index in group], chance).__next__
+        for group in _group_by_length(sorted(places[kind])):
+            draw = shuffled_forever(
+                [cuts[context].pieces[2 * index + 1] for _, context, index in group], random_float
+            ).__next__
             for _, context, index in group:
                 draws[context][index] = draw
     return draws
 
 
-def _groups(places: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+def _group_by_length(places: list[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
     """Places by ascending length in groups of about one length, none below GROUP where there are that many."""
     start = 0
     for end, (length, _, _) in enumerate(places):
-        if end - start >= GROUP and len(places) - end >= GROUP and length > ABOUT * places[start][0]:
+        if end - start >= MIN_GROUP and len(places) - end >= MIN_GROUP and length > MAX_LENGTH_RATIO * places[start][0]:
             yield places[start:end]
             start = end
     yield places[start:]
 
 
-class Seen:
+class SeenLines:
     """The lines met before, in memory that does not grow: one bit for each hash.
 
     A new line is at times taken for one met before, and is lost; a line met before is never taken for a new one.
@@ -202,36 +204,38 @@ class Seen:
         return True
 
 
-def read(source: Source, name: str, seed: int) -> Larder:
+def load_generator(source: Source, name: str, seed: int) -> EntryGenerator:
     """The larder of a dataset. Raises SourceError, InputError."""
     entries: list[Entry] = []
     for shard in source.shards(name):
-        for line in LineReader(Part(str(shard.path), 0, None)):
-            entry = [line] if isinstance(line, Problem) else parse(str(shard.path), line)
+        for line in LineReader(ByteRange(str(shard.path), 0, None)):
+            entry = [line] if isinstance(line, Problem) else parse_entry(str(shard.path), line)
             if isinstance(entry, list):
                 raise BadLines(entry, len(entry))
             entries.append(entry)
     if not entries:
         raise InputError(f"{source.root / name}: holds no entry")
-    return Larder(name, entries, seed)
+    return EntryGenerator(name, entries, seed)
 
 
-def write(larder: Larder, folder: Path, size: int, shard_size: int, seen: Seen) -> tuple[int, int]:
+def write_shards(
+    generator: EntryGenerator, folder: Path, size: int, shard_size: int, seen: SeenLines
+) -> tuple[int, int]:
     """Write shards of about `size` bytes in total, one entry at least; how many entries and bytes they are.
 
     Raises InputError.
     """
     folder.mkdir(parents=True)
-    entries = written = in_shard = shards = again = 0
+    entries = written = in_shard = shards = repeats = 0
     file = None
     try:
-        for line in larder.lines():
+        for line in generator.lines():
             if entries and written + len(line) / 2 > size:  # without it the size is met more closely
                 break
             if not seen.add(line):
-                again += 1
-                if again == TRIES:
-                    raise InputError(f"{larder.name}: no more than {written:,} bytes of distinct entries come of it")
+                repeats += 1
+                if repeats == MAX_REPEATS:
+                    raise InputError(f"{generator.name}: no more than {written:,} bytes of distinct entries come of it")
                 continue
             if file is None or in_shard + len(line) > shard_size:
                 if file is not None:
@@ -239,7 +243,7 @@ def write(larder: Larder, folder: Path, size: int, shard_size: int, seen: Seen) 
                 file = (folder / f"{shards:05}.jsonl").open("wb", buffering=1 << 20)
                 in_shard, shards = 0, shards + 1
             file.write(line)
-            again = 0
+            repeats = 0
             entries += 1
             written += len(line)
             in_shard += len(line)
@@ -249,9 +253,9 @@ def write(larder: Larder, folder: Path, size: int, shard_size: int, seen: Seen) 
     return entries, written
 
 
-def shares(sizes: Sequence[int]) -> list[float]:
+def dataset_shares(sizes: Sequence[int]) -> list[float]:
     """What share of the whole each gets: that of its size, or the floor."""
-    floored = [max(size / sum(sizes), FLOOR / len(sizes)) for size in sizes]
+    floored = [max(size / sum(sizes), MIN_SHARE / len(sizes)) for size in sizes]
     return [share / sum(floored) for share in floored]
 
 
@@ -259,11 +263,13 @@ def grow(
     source: Source, target: Path, names: Sequence[str], size: int, *, shard_size: int, seed: int
 ) -> dict[str, tuple[int, int]]:
     """Write a collection to the new folder `target`; how many entries and bytes each dataset has. Raises CookError."""
-    larders = sorted((read(source, name, seed) for name in names), key=lambda larder: (-larder.longest, larder.name))
-    seen, counts, owed = Seen(), {}, 0.0
-    for larder, share in zip(larders, shares([larder.size for larder in larders]), strict=True):
+    larders = sorted(
+        (load_generator(source, name, seed) for name in names), key=lambda larder: (-larder.longest, larder.name)
+    )
+    seen, counts, owed = SeenLines(), {}, 0.0
+    for larder, share in zip(larders, dataset_shares([larder.size for larder in larders]), strict=True):
         owed += share * size  # and what the one before left over; the dataset with the shortest entries comes last
-        counts[larder.name] = write(larder, target / larder.name / "shard", round(owed), shard_size, seen)
+        counts[larder.name] = write_shards(larder, target / larder.name / "shard", round(owed), shard_size, seen)
         owed -= counts[larder.name][1]
     total = sum(written for _, written in counts.values())
     if abs(total - size) > TOLERANCE * size:
@@ -295,7 +301,7 @@ def _is_dataset(folder: Path) -> bool:
 def run(args: argparse.Namespace) -> dict[str, tuple[int, int]]:
     """Grow a collection beside the target, and put it there when it is whole. Raises CookError."""
     source = open_source(args.source)
-    names = select(args.dataset or [ALL], source.names())
+    names = select_datasets(args.dataset or [ALL_DATASETS], source.names())
     target = Path(args.target)
     staging = target.absolute().with_name(f".{target.name}.{os.getpid()}")
     try:

@@ -38,7 +38,7 @@ from cook.pack.planner import random_order
 
 WORDS = "the lamp is red and a cup was blue what which where when seven 12 boats left port by noon ? . , <CON> <QUE>"
 CORPUS = [f"{WORDS} {WORDS.upper()} </CON> <ANS> </END> is it the {word}" for word in WORDS.split()] * 20
-ODD = ("Ж", "日本", "🙂", "é", "\u0301", "\u200b", "\x07", "▁", "\u00a0")
+ODD_TEXTS = ("Ж", "日本", "🙂", "é", "\u0301", "\u200b", "\x07", "▁", "\u00a0")
 GAPS = (" ", "  ", "\n", "\n\n", "\n\n\n", "\t", "", " \n ")
 UNKNOWN = "<unk>"
 NAMED, FLAGGED, UNNAMED, PLAIN = "<tool_call>", "<|pad|>", "<|fim|>", ("\n\n\n", "<b>")
@@ -47,7 +47,7 @@ TEMPLATE = "{{ bos_token }}{% if tools %}{{ '<tool_call>' }}{% endif %}"
 
 
 @dataclasses.dataclass
-class Kind:
+class TrainedTokenizer:
     """A tokenizer: its files, and the reference that spells control tokens in letters."""
 
     folder: Path
@@ -57,7 +57,7 @@ class Kind:
     unknown: int | None
 
 
-def trained(kind: str) -> tokenizers.Tokenizer:
+def train_tokenizer(kind: str) -> tokenizers.Tokenizer:
     """A tokenizer of a kind, with <unk>, <s> and </s> for its first ids."""
     first = ["<unk>", "<s>", "</s>"]
     if kind == "bytes":
@@ -90,9 +90,9 @@ def trained(kind: str) -> tokenizers.Tokenizer:
     return made
 
 
-def kind(name: str, root: Path) -> Kind:
+def prepare_tokenizer(name: str, root: Path) -> TrainedTokenizer:
     """Train a tokenizer, write its files, and make its reference."""
-    shipped = json.loads(trained(name).to_str())
+    shipped = json.loads(train_tokenizer(name).to_str())
     if name == "fallback":  # bytes are pieces, and no added tokens
         shipped["added_tokens"] = shipped["added_tokens"][:3]
     vocab = shipped["model"]["vocab"]
@@ -122,19 +122,21 @@ def kind(name: str, root: Path) -> Kind:
     config = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "chat_template": TEMPLATE}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     unknown = None if name == "bytes" else 0
-    return Kind(folder, tokenizers.Tokenizer.from_str(json.dumps(plain)), 1, 2, unknown)
+    return TrainedTokenizer(folder, tokenizers.Tokenizer.from_str(json.dumps(plain)), 1, 2, unknown)
 
 
-def text(draw: random.Random, words: int) -> str:
+def random_text(draw: random.Random, words: int) -> str:
     """A text of words, with what tells tokenizers apart among them."""
     parts = []
     for _ in range(draw.randint(1, words)):
-        some = draw.choices((WORDS.split(), CONTROL, ODD, PLAIN), (20, draw.choice((0, 3)), draw.choice((0, 2)), 1))[0]
+        some = draw.choices(
+            (WORDS.split(), CONTROL, ODD_TEXTS, PLAIN), (20, draw.choice((0, 3)), draw.choice((0, 2)), 1)
+        )[0]
         parts += [draw.choice(some) * draw.choice((1, 1, 1, 2)), draw.choices(GAPS, (12, 1, 1, 1, 1, 1, 4, 1))[0]]
     return "".join(parts)
 
 
-def lines(draw: random.Random) -> list[bytes]:
+def random_lines(draw: random.Random) -> list[bytes]:
     """The lines of a shard: entries, and lines that are none."""
     made: list[bytes] = []
     for _ in range(draw.randint(1, 9)):
@@ -146,14 +148,14 @@ def lines(draw: random.Random) -> list[bytes]:
         elif kind_of < 0.2 and made:
             made.append(draw.choice(made))
         else:
-            sides = lambda: draw.choice((" ", "")) if draw.random() < 0.08 else text(draw, 8)  # noqa: E731
+            sides = lambda: draw.choice((" ", "")) if draw.random() < 0.08 else random_text(draw, 8)  # noqa: E731
             pairs = [{"Q": sides(), "A": sides()} for _ in range(draw.choice((0, 1, 1, 2, 3, 5)))]
-            entry = {"context": text(draw, draw.choice((3, 12, 40))), "QA_list": pairs}
+            entry = {"context": random_text(draw, draw.choice((3, 12, 40))), "QA_list": pairs}
             made.append(json.dumps(entry, ensure_ascii=draw.random() < 0.5).encode())
     return made
 
 
-def settings(draw: random.Random) -> dict[str, Any]:
+def random_settings(draw: random.Random) -> dict[str, Any]:
     """A recipe's settings."""
     bos = draw.choice((None, None, "none", FLAGGED))
     return {
@@ -182,7 +184,7 @@ Example = tuple[int, int, list[int], list[int]]  # shard, line, ids of the input
 class Expected:
     """What a recipe makes of shards, entry by entry."""
 
-    def __init__(self, kind: Kind, chosen: dict[str, Any], shards: list[list[bytes]]) -> None:
+    def __init__(self, kind: TrainedTokenizer, chosen: dict[str, Any], shards: list[list[bytes]]) -> None:
         self.kind, self.chosen = kind, chosen
         bos = {None: [kind.bos], "none": [], FLAGGED: kind.reference.encode("").ids}[chosen["bos"]]
         if chosen["bos"] == FLAGGED:
@@ -191,7 +193,7 @@ class Expected:
         self.bos = bos
         self.ambiguous = False
         self.counts: Counter[str] = Counter()
-        self.left: list[tuple[Any, ...]] = []
+        self.skipped: list[tuple[Any, ...]] = []
         self.lost: Counter[str] = Counter()
         made: list[tuple[str, Any, list[Example]]] = []
         for shard, rows in enumerate(shards):
@@ -199,7 +201,7 @@ class Expected:
                 if not row.strip() or self.counts["entries"] == (chosen["limit"] or -1):
                     continue
                 self.counts["entries"] += 1
-                made += self.entry(shard, number, row)
+                made += self.add_entry(shard, number, row)
         self.splits = dict(self.split(made))
 
     def encode(self, text: str, counted: bool = False) -> list[int]:
@@ -225,25 +227,25 @@ class Expected:
         texts = [template[0] + question + middle[0] + answer + middle[2] for question, answer in pairs]
         return [*self.encode(self.chosen["delimiter"].join(texts), counted), self.kind.eos]
 
-    def entry(self, shard: int, number: int, row: bytes) -> Iterator[tuple[str, Any, list[Example]]]:
+    def add_entry(self, shard: int, number: int, row: bytes) -> Iterator[tuple[str, Any, list[Example]]]:
         """The context, the pairs, and the examples of a line."""
         try:
             found = json.loads(row)
             context, every = found["context"], [(pair["Q"], pair["A"]) for pair in found["QA_list"]]
             assert isinstance(context, str)
         except (ValueError, TypeError, KeyError, AssertionError):
-            self.left.append((shard, number, None, "bad_line", 0, None))
+            self.skipped.append((shard, number, None, "bad_line", 0, None))
             return
         self.counts["pairs"] += len(every)
         for at, (question, answer) in enumerate(every):
-            if not shows(question) or not shows(answer):
-                reason = "blank_answer" if shows(question) else "blank_question"
-                self.left.append((shard, number, at, reason, 1, None))
-        pairs = [(at, pair) for at, pair in enumerate(every) if shows(pair[0]) and shows(pair[1])]
+            if not has_visible_text(question) or not has_visible_text(answer):
+                reason = "blank_answer" if has_visible_text(question) else "blank_question"
+                self.skipped.append((shard, number, at, reason, 1, None))
+        pairs = [(at, pair) for at, pair in enumerate(every) if has_visible_text(pair[0]) and has_visible_text(pair[1])]
         sides = (context, *(side for _, pair in pairs for side in pair))
         self.counts["special"] += any(token in side for token in CONTROL for side in sides)
         if not pairs:
-            self.left.append((shard, number, None, "no_pairs", 0, None))
+            self.skipped.append((shard, number, None, "no_pairs", 0, None))
         elif examples := self.examples(shard, number, context, pairs):
             yield context, (context, [pair for _, pair in pairs]), examples
 
@@ -257,16 +259,20 @@ class Expected:
         if total <= most:
             return [(shard, number, inputs, outputs)]
         if self.chosen["overlong"] == "drop":
-            self.left.append((shard, number, None, "overlong", len(pairs), total))
+            self.skipped.append((shard, number, None, "overlong", len(pairs), total))
             return []
         groups, heads = list[list[tuple[int, tuple[str, str]]]](), dict[int, list[int]]()
         for at, pair in pairs:
-            alone = self.output([pair])
-            if len(inputs) + len(alone) > most:
-                if head := self.head(context, most - len(alone)) if self.chosen["overlong"] == "truncate" else None:
+            single_pair_ids = self.output([pair])
+            if len(inputs) + len(single_pair_ids) > most:
+                if (
+                    head := self.longest_head(context, most - len(single_pair_ids))
+                    if self.chosen["overlong"] == "truncate"
+                    else None
+                ):
                     heads[at] = head
                 else:
-                    self.left.append((shard, number, at, "overlong", 1, total))
+                    self.skipped.append((shard, number, at, "overlong", 1, total))
             elif groups and len(inputs) + len(self.output([*(each for _, each in groups[-1]), pair])) <= most:
                 groups[-1].append((at, pair))
             else:
@@ -277,10 +283,10 @@ class Expected:
         if made:
             self.counts["split"] += 1
         else:
-            self.left.append((shard, number, None, "overlong", 0, total))
+            self.skipped.append((shard, number, None, "overlong", 0, total))
         return [(shard, number, head, outputs) for _, head, outputs in sorted(made)]
 
-    def head(self, context: str, room: int) -> list[int] | None:
+    def longest_head(self, context: str, room: int) -> list[int] | None:
         """The ids of an input with the longest head of a context that ends where a token does, and fits."""
         before, after = " <CON> ", " </CON>" + self.chosen["delimiter"]
         whole = before + context + after
@@ -297,12 +303,12 @@ class Expected:
         chosen, kept, seen = self.chosen, [], []
         for context, key, examples in made:
             if chosen["dedup"] and key in seen:
-                lost = [row for row in self.left if row[:2] == examples[0][:2] and row[3] == "overlong"]
+                lost = [row for row in self.skipped if row[:2] == examples[0][:2] and row[3] == "overlong"]
                 pairs = len(key[1]) - len(lost)
-                self.left.append((*examples[0][:2], None, "repeat", pairs, None))
+                self.skipped.append((*examples[0][:2], None, "repeat", pairs, None))
                 continue
             seen.append(key)
-            group = context.encode() if shows(context) else orjson.dumps(key)  # no context is no group
+            group = context.encode() if has_visible_text(context) else orjson.dumps(key)  # no context is no group
             kept.append((int.from_bytes(hashlib.blake2b(group, digest_size=8).digest(), "little"), examples))
         limit = 0.0
         if isinstance(share := chosen["validation"], float):
@@ -314,15 +320,15 @@ class Expected:
         for name in ("train", "validation"):
             rows = [each for value, all_of in kept if (value < limit) == (name == "validation") for each in all_of]
             if rows or name == "train":
-                yield name, packed(rows, chosen)
+                yield name, pack_examples(rows, chosen)
 
 
-def shows(text: str) -> bool:
+def has_visible_text(text: str) -> bool:
     """Whether a text has anything to see in it: more than white space and signs of format."""
     return any(not letter.isspace() and unicodedata.category(letter) != "Cf" for letter in text)
 
 
-def packed(examples: list[Example], chosen: dict[str, Any]) -> list[list[Example]]:
+def pack_examples(examples: list[Example], chosen: dict[str, Any]) -> list[list[Example]]:
     """Examples in sequences, as the packing says: best fit with no thought of time."""
     size = [len(inputs) + len(outputs) for _, _, inputs, outputs in examples]
     order = list(range(len(examples)))
@@ -367,20 +373,20 @@ def differences(expected: Expected, folder: Path) -> Iterator[str]:
             places = zip(row.source_shard.tolist(), row.source_line.tolist(), row.seq_lengths.tolist(), strict=True)
             found.append((row.input_ids.tolist(), row.loss_mask.tolist(), list(places)))
         if found != wanted:
-            yield f"{split}: {len(found)} sequences, {len(wanted)} expected; {first(found, wanted)}"
-    yield from of_records(expected, folder, cooked.manifest["counts"])
+            yield f"{split}: {len(found)} sequences, {len(wanted)} expected; {first_difference(found, wanted)}"
+    yield from record_differences(expected, folder, cooked.manifest["counts"])
 
 
-def of_records(expected: Expected, folder: Path, counts: dict[str, Any]) -> Iterator[str]:
+def record_differences(expected: Expected, folder: Path, counts: dict[str, Any]) -> Iterator[str]:
     """What of skipped.jsonl and of the manifest's counts is not as expected."""
     names = [f"{shard:05}.jsonl" for shard in range(9)]
     records = folder / "skipped.jsonl"
-    told = [json.loads(row) for row in records.read_text().splitlines()] if records.exists() else []
+    rows = [json.loads(row) for row in records.read_text().splitlines()] if records.exists() else []
     left = sorted(
-        str((names.index(r["shard"]), r["line"], r["pair"], r["reason"], r["pairs"], r["tokens"])) for r in told
+        str((names.index(r["shard"]), r["line"], r["pair"], r["reason"], r["pairs"], r["tokens"])) for r in rows
     )
-    if left != sorted(map(str, expected.left)):
-        yield f"skipped.jsonl: {first(left, sorted(map(str, expected.left)))}"
+    if left != sorted(map(str, expected.skipped)):
+        yield f"skipped.jsonl: {first_difference(left, sorted(map(str, expected.skipped)))}"
     every = [row for sequences in expected.splits.values() for sequence in sequences for row in sequence]
     wanted_counts = {
         **{key: expected.counts[key] for key in ("entries", "pairs", "split", "truncated")},
@@ -399,7 +405,7 @@ def of_records(expected: Expected, folder: Path, counts: dict[str, Any]) -> Iter
         yield f"counts.unknown is {unknown}; expected {lost} of {expected.counts['characters']}: {expected.lost}"
 
 
-def first(found: list[Any], wanted: list[Any]) -> str:
+def first_difference(found: list[Any], wanted: list[Any]) -> str:
     """Where two lists begin to differ."""
     for one, other in zip(found, wanted, strict=False):
         if one != other:
@@ -407,14 +413,14 @@ def first(found: list[Any], wanted: list[Any]) -> str:
     return f"{found[len(wanted) :] or ''} expected {wanted[len(found) :] or ''}"
 
 
-def case(seed: int, kinds: list[Kind], root: Path) -> str:
+def run_case(seed: int, kinds: list[TrainedTokenizer], root: Path) -> str:
     """Cook one random recipe and compare; its kind of tokenizer, or another outcome. Raises AssertionError.
 
     What is ambiguous is only verified.
     """
     draw = random.Random(seed)  # noqa: S311 - draws cases
-    kind, chosen = draw.choice(kinds), settings(draw)
-    shards = [lines(draw) for _ in range(draw.choice((1, 1, 2, 3)))]
+    kind, chosen = draw.choice(kinds), random_settings(draw)
+    shards = [random_lines(draw) for _ in range(draw.choice((1, 1, 2, 3)))]
     folder = root / f"case-{seed}"
     (folder / "source" / "set").mkdir(parents=True)
     for number, rows in enumerate(shards):
@@ -440,23 +446,26 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    begun, told = time.monotonic(), Counter[str]()
+    begun, outcomes = time.monotonic(), Counter[str]()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         os.environ["COOK_CACHE"] = str(root / "cache")
-        kinds = [kind(each, root) for each in ("bytes", "fallback", "unigram", "wordpiece", "wordlevel")]
-        for seed in range(asked.seed, asked.seed + asked.count):
-            if asked.seconds and time.monotonic() - begun > asked.seconds:
+        kinds = [prepare_tokenizer(each, root) for each in ("bytes", "fallback", "unigram", "wordpiece", "wordlevel")]
+        for seed in range(arguments.seed, arguments.seed + arguments.count):
+            if arguments.seconds and time.monotonic() - begun > arguments.seconds:
                 break
             try:
-                told[case(seed, kinds, root)] += 1
+                outcomes[run_case(seed, kinds, root)] += 1
             except Exception as exc:
                 print(f"seed {seed}: {type(exc).__name__}: {exc}", file=sys.stderr)
                 return 1
             shutil.rmtree(root / f"case-{seed}")
-    print(f"{told.total():,} recipes in {time.monotonic() - begun:.0f} s, no difference: {dict(sorted(told.items()))}")
+    print(
+        f"{outcomes.total():,} recipes in {time.monotonic() - begun:.0f} s, no difference: "
+        f"{dict(sorted(outcomes.items()))}"
+    )
     return 0
 
 

@@ -83,7 +83,7 @@ def probe_files() -> None:
             raise SystemExit(f"{name}: the fingerprint in the code is not that of the bundled vocabulary")
         document = bundled.tokenizer_json(preset)
         ids[name] = probe.probe_ids(HfEngine(document))
-        merges[name] = bundled.last_merges(orjson.loads(document))
+        merges[name] = bundled.final_merge_positions(orjson.loads(document))
     folder = Path(probe.__file__).parent
     (folder / "probe.json").write_bytes(orjson.dumps(ids) + b"\n")
     np.savez_compressed(folder / "merges.npz", **merges)

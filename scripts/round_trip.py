@@ -18,13 +18,12 @@ from pathlib import Path
 import orjson
 
 from cook import Recipe, parse
-from cook.read.lines import Line, LineReader, Part
+from cook.read.lines import ByteRange, Line, LineReader
 from cook.read.sources import open_source
-from cook.shapes.context_qa import Entry
-from cook.shapes.context_qa import parse as parse_entry
+from cook.shapes.context_qa import Entry, parse_entry
 from cook.shapes.formatter import Formatter
 
-COLUMNS = ("entries", "no_pairs", "pairs", "with_marker", "marker_differs", "repeats", "differ")
+COUNT_NAMES = ("entries", "no_pairs", "pairs", "with_marker", "marker_differs", "repeats", "differ")
 RECIPE = Recipe(datasets=("x",), tokenizer="x")
 MARKERS = ("<QUE>", "<ANS>", "</END>")
 
@@ -36,7 +35,7 @@ def round_trip(collection: str, name: str, folder: Path) -> Counter[str]:
     answers = folder / f"{name}.jsonl"
     with answers.open("wb") as file:
         for shard in open_source(collection).shards(name):
-            for line in LineReader(Part(str(shard.path), 0, None)):
+            for line in LineReader(ByteRange(str(shard.path), 0, None)):
                 entry = parse_entry(str(shard.path), line) if isinstance(line, Line) else None
                 if not isinstance(entry, Entry):
                     raise SystemExit(f"{shard.path}: has lines that are no entries")
@@ -70,12 +69,12 @@ def main() -> None:
     parser.add_argument("collection", help="a source, as for cook")
     parser.add_argument("names", nargs="*", metavar="NAME", help="datasets  [all]")
     given = parser.parse_args()
-    print(f"{'dataset':20}" + "".join(f"{column:>16}" for column in COLUMNS))
+    print(f"{'dataset':20}" + "".join(f"{column:>16}" for column in COUNT_NAMES))
     differ = 0
     for name in given.names or open_source(given.collection).names():
         with tempfile.TemporaryDirectory() as folder:
             counts = round_trip(given.collection, name, Path(folder))
-        print(f"{name:20}" + "".join(f"{counts[column]:16,}" for column in COLUMNS))
+        print(f"{name:20}" + "".join(f"{counts[column]:16,}" for column in COUNT_NAMES))
         differ += counts["differ"]
     sys.exit(bool(differ))
 

@@ -25,7 +25,7 @@ import cook
 
 BOS, EOS = "<s>", "</s>"
 VOCABULARY = 2000
-SHOWN_TOKENS = 160  # the most that is generated
+MAX_GENERATED_TOKENS = 160  # the most that is generated
 
 
 def main() -> int:
@@ -212,7 +212,7 @@ def generate(model: Any, tokenizer: Any, row: Any) -> str:
         made = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=SHOWN_TOKENS,
+            max_new_tokens=MAX_GENERATED_TOKENS,
             do_sample=False,
             use_cache=True,
             pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,

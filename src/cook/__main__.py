@@ -8,7 +8,7 @@ def start() -> None:
     try:
         from cook.cli import ending
 
-        ending.listen()
+        ending.install_handlers()
     except KeyboardInterrupt:
         os.write(2, b"cook: interrupted\n")
         os._exit(130)
@@ -18,8 +18,8 @@ def start() -> None:
         begin()
     except BaseException as exc:
         # What comes up in the end may be another error that the interrupt led to.
-        if ending.came() or isinstance(exc, KeyboardInterrupt):
-            ending.leave()
+        if ending.pending_signal() or isinstance(exc, KeyboardInterrupt):
+            ending.exit_now()
         raise
 
 

@@ -151,8 +151,8 @@ import cook.cli.app, cook.pipeline.runner, cook.pipeline.build, cook.check.verif
 import cook.views.showing, cook.pipeline.mixing, cook.trainers.exporter, cook.trainers.tables, click
 import ssl, pyarrow.parquet, pyarrow.fs
 import cook.cli.commands.verify, cook.cli.commands.show, cook.cli.commands.mix, cook.cli.commands.export
-from cook.tokenizer.presets import PRESETS, vocabulary
-vocabulary(PRESETS["llama3"])
+from cook.tokenizer.presets import PRESETS, load_vocabulary
+load_vocabulary(PRESETS["llama3"])
 os.setgid({NOBODY}); os.setuid({NOBODY})
 cook.cli.app.main({{arguments!r}}, prog_name="cook")
 """

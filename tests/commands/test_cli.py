@@ -18,8 +18,8 @@ from conftest import entry, write_shard
 from cook.cli.app import main
 from cook.cli.options import PRESET_NAMES
 from cook.core.catalog import CATALOG
-from cook.core.errors import JSON_LINES, SKIPPABLE
-from cook.core.recipe import CHECKS, OVERLONG, PACKINGS, Recipe
+from cook.core.errors import JSON_LINES_HINT, SKIP_HINT
+from cook.core.recipe import OVERLONG_POLICIES, PACKINGS, SETTING_CHECKS, Recipe
 from cook.tokenizer.presets import PRESETS
 
 SQUAD = ("-d", "squad", "-t", "llama3", "-s", "sample")
@@ -136,7 +136,7 @@ def test_bad_lines_exit_3_and_name_file_line_and_field(cook, tmp_path):
     write_shard(tmp_path, "set", [entry(), {"context": "c", "QA_list": [{"Q": "q"}]}])
     result = cook("-d", "set", "-t", "llama3", "-s", ".")
     assert result.exit_code == 3
-    assert result.stderr == f"cook: set/shard/00000.jsonl:2: QA_list[0].A: is missing\ncook: {SKIPPABLE}\n"
+    assert result.stderr == f"cook: set/shard/00000.jsonl:2: QA_list[0].A: is missing\ncook: {SKIP_HINT}\n"
 
 
 def test_several_with_one_that_fails(cook, tmp_path):
@@ -151,7 +151,7 @@ def test_several_with_one_that_fails(cook, tmp_path):
     assert [row["name"] for row in found["datasets"]] == ["good"]
     assert [(row["name"], row["exit_code"]) for row in found["failures"]] == [("bad", 3), ("ugly", 3)]
     assert "cook: ugly: ugly/shard/00000.jsonl:1: begins JSON that goes over several lines" in result.stderr
-    assert f"cook: ugly: {JSON_LINES}\n" in result.stderr
+    assert f"cook: ugly: {JSON_LINES_HINT}\n" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_terminal_of_80_columns_cuts_no_name(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, check=True
     )
-    assert all(row.name in done.stdout and row.duty in done.stdout for row in CATALOG)
+    assert all(row.name in done.stdout and row.obligations in done.stdout for row in CATALOG)
 
 
 def test_lists(cook):
@@ -260,9 +260,9 @@ def test_help(cook):
 def test_the_command_and_the_recipe_agree():
     """Each setting has a flag, each choice is offered, and the help tells the recipe's own default."""
     flags = {param.name: param for param in main.params}
-    assert set(CHECKS) <= set(flags)
+    assert set(SETTING_CHECKS) <= set(flags)
     assert tuple(flags["packing"].type.choices) == PACKINGS
-    assert tuple(flags["overlong"].type.choices) == OVERLONG
+    assert tuple(flags["overlong"].type.choices) == OVERLONG_POLICIES
     assert tuple(PRESETS) == PRESET_NAMES
     recipe = Recipe(datasets="x", tokenizer="x")
     for name in (

@@ -67,7 +67,7 @@ def test_texts(shards, tmp_path, kind):
     rows = rows_of(result.folder)
     assert [row["text"] for row in rows] == [text.text for text in rendered()]
     assert [row["mode"] for row in rows] == [text.mode for text in rendered()]
-    assert [row["context_after"] for row in rows] == [text.after for text in rendered()]
+    assert [row["context_after"] for row in rows] == [text.context_after for text in rendered()]
     assert [row["source_line"] for row in rows] == [*range(1, 9), *range(10, 31)]
     assert [row["entries"] for row in rows] == [1] * 7 + [2] + [1] * 21
     counts = result.counts

@@ -91,17 +91,17 @@ def test_a_mask(tmp_path, first):
     """A mask changed by hand, and sealed."""
     other = tmp_path / "b" / "set"
     shutil.copytree(first, other)
-    fields = manifest.read(other)
+    fields = manifest.read_manifest(other)
     path = other / fields["outputs"][0]["name"]
     table = pq.read_table(path)
     rows = table.column("loss_mask").to_pylist()
     rows[0][1] = 1
     index = table.schema.get_field_index("loss_mask")
     kind = table.schema.field(index)
-    with pq.ParquetWriter(path, table.schema, **tables.WRITER) as writer:
+    with pq.ParquetWriter(path, table.schema, **tables.PARQUET_OPTIONS) as writer:
         writer.write_table(table.set_column(index, kind, pa.array(rows, kind.type)))
     fields["outputs"][0] |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-    (other / manifest.NAME).write_bytes(manifest.seal(fields))
+    (other / manifest.MANIFEST_NAME).write_bytes(manifest.seal(fields))
     (told,) = both(first, other, tmp_path)
     assert re.fullmatch(r"1 example with another mask: 00000\.jsonl:\d+", told)
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 import cook
 from cook import RecipeError
 from cook.cli.app import COMMANDS, main
-from cook.cli.commands.listing import datasets
-from cook.cli.options import Place
+from cook.cli.commands.listing import list_datasets
+from cook.cli.options import PathType
 from cook.core import cache
 
 # Options that take text which is no path: one that is new is put here, or is a Place.
@@ -33,7 +33,10 @@ def commands() -> dict[tuple[str, ...], click.Command]:
 
 
 PLACES = [
-    (words, param) for words, command in commands().items() for param in command.params if isinstance(param.type, Place)
+    (words, param)
+    for words, command in commands().items()
+    for param in command.params
+    if isinstance(param.type, PathType)
 ]
 
 
@@ -108,7 +111,7 @@ def test_of_a_recipe(name):
 
 
 def test_of_what_is_no_name_of_the_package():
-    for call in (cache.info, cache.clear, cache.ready, datasets):
+    for call in (cache.info, cache.clear, cache.prepare_cache, list_datasets):
         with pytest.raises(RecipeError, match="the path is empty"):
             call("")
 
@@ -116,4 +119,4 @@ def test_of_what_is_no_name_of_the_package():
 def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch, tmp_path):
     monkeypatch.setenv("COOK_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.folder(None) == Path(tmp_path) / "cook"
+    assert cache.cache_dir(None) == Path(tmp_path) / "cook"

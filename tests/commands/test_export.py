@@ -28,11 +28,11 @@ from conftest import entry, write_shard
 from cook import Exported, OutputError, OutputExists, Recipe, RecipeError, TokenizerError, export, mix, read_cooked, run
 from cook.cli.commands.export import TARGETS as NAMES
 from cook.core import records
-from cook.core.records import join
+from cook.core.records import mark_trained
 from cook.store import columns, kinds, manifest, write
 from cook.trainers import rows, usage
 from cook.trainers.exporter import TARGETS
-from cook.trainers.olmo import dtype
+from cook.trainers.olmo import id_dtype
 from cook.trainers.tables import llama_factory_length
 
 SEQUENCES = [
@@ -54,15 +54,15 @@ def write_cooked(folder: Path, files, max_length: int = 10, tokenizer=TOKENIZER,
     for name, sequences in zip(columns.file_names(len(files), split), files, strict=True):
         examples = [example for sequence in sequences for example in sequence]
         ids = [token for inputs, outputs_ in examples for token in (*inputs, *outputs_)]
-        table = np.zeros(len(examples), records.PLACED)
+        table = np.zeros(len(examples), records.PLACED_EXAMPLE_DTYPE)
         mask = [bit for inputs, outputs_ in examples for bit in [False] * len(inputs) + [True] * len(outputs_)]
-        join(np.array(ids), np.array(mask, bool)).tofile(folder / "spool")
+        mark_trained(np.array(ids), np.array(mask, bool)).tofile(folder / "spool")
         table["trained"] = [len(outputs_) for _, outputs_ in examples]
         table["tokens"] = [len(inputs) + len(outputs_) for inputs, outputs_ in examples]
         table["at"] = np.cumsum(table["tokens"]) - table["tokens"]
         table["line"] = np.arange(len(examples)) + 1
         starts = np.cumsum([0, *map(len, sequences)])
-        done = write.write_file(write.FileJob(str(folder / name), (str(folder / "spool"),), table, starts))
+        done = write.write_parquet_file(write.FileJob(str(folder / name), (str(folder / "spool"),), table, starts))
         outputs.append({"split": split, **done._asdict()})
     (folder / "spool").unlink()
     counts = dict.fromkeys(kinds.KINDS["dataset"].schema["counts"], 0) | {
@@ -254,7 +254,7 @@ def test_olmo_core(cooked, tmp_path):
 
 
 def test_olmo_cores_type_is_by_the_vocabulary(tmp_path):
-    assert (dtype(65_536), dtype(65_537)) == (np.uint16, np.uint32)
+    assert (id_dtype(65_536), id_dtype(65_537)) == (np.uint16, np.uint32)
     small = write_cooked(tmp_path / "small", [SEQUENCES], tokenizer=TOKENIZER | {"vocab_size": 600})
     folder = export(small, "olmo-core", tmp_path / "out").folder
     assert np.fromfile(folder / "token_ids_part_00000.npy", np.uint16)[:3].tolist() == [1, 10, 100]
@@ -483,7 +483,9 @@ def test_an_export_has_no_sequences_and_is_not_mixed(cooked, tmp_path):
 
 def test_a_writer_that_fails_leaves_nothing(cooked, tmp_path, monkeypatch):
     old = contents(export(cooked, "trl", tmp_path / "out").folder)
-    monkeypatch.setattr("cook.trainers.usage.page", lambda head: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        "cook.trainers.usage.usage_page", lambda head: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
     with pytest.raises(OutputError, match="No space left"):
         export(cooked, "axolotl", tmp_path / "out", overwrite=True)
     assert contents(tmp_path / "out") == old
@@ -547,9 +549,9 @@ def pairs(sample) -> dict[str, list[str]]:
 
 def decoded(labels) -> list[str]:
     """The pairs that labels train, as text; what is not trained parts outputs, and EOS ends each."""
-    from cook.tokenizer.loading import find_tokenizer, reference_engine
+    from cook.tokenizer.loading import reference_engine, resolve_recorded
 
-    tokenizer = find_tokenizer({"name": "llama3", **llama3()}, None)
+    tokenizer = resolve_recorded({"name": "llama3", **llama3()}, None)
     engine = reference_engine(tokenizer)
     trained = [int(label) for label in labels if label != -100]
     outputs = engine.decode(trained).split("<|end_of_text|>")
@@ -649,8 +651,10 @@ def test_the_labels_that_hf_gives_the_model_are_the_pairs_and_what_each_sees(sam
 
 def test_a_rolled_mask_ends_with_its_example():
     """Even where the next example began with a trained token: nothing is rolled over a border."""
-    two = rows.Rows(np.arange(4, dtype=np.int32), np.array([0, 1, 1, 1], np.int8), np.array([2, 2]), np.array([2]))
-    assert rows.rolled(two).tolist() == [1, 0, 1, 0]
+    two = rows.SequenceBatch(
+        np.arange(4, dtype=np.int32), np.array([0, 1, 1, 1], np.int8), np.array([2, 2]), np.array([2])
+    )
+    assert rows.shifted_mask(two).tolist() == [1, 0, 1, 0]
 
 
 def test_a_llama_factory_row_has_a_pad_at_the_least():

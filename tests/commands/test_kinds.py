@@ -269,9 +269,9 @@ def test_prompts_that_were_changed(made, tmp_path):
     rows[0]["custom_id"] = "other-0"
     file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     assert "expected" in told(file)[0]
-    fields = manifest.read(side)
+    fields = manifest.read_manifest(side)
     fields["requests"] |= {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-    (side / manifest.NAME).write_bytes(manifest.seal(fields))
+    (side / manifest.MANIFEST_NAME).write_bytes(manifest.seal(fields))
     found = told(file)
     for words in ("row 1: custom_id is 'other-0'", "expected 1 to 3,696", "expected BOS, 128000", "counts.tokens is"):
         assert any(words in each for each in found), found

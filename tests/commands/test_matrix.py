@@ -8,8 +8,8 @@ import pytest
 
 from conftest import entry, pair, write_shard
 from cook import CorpusRecipe, Recipe, export, make_corpus, mix, parse, prompts, run
-from cook.check.fingerprints import FINGERPRINTS
-from cook.check.verifier import CHECKS
+from cook.check.fingerprints import FINGERPRINT_FUNCTIONS
+from cook.check.verifier import CHECK_BY_KIND
 from cook.store import kinds, manifest
 
 ROWS = [entry(f"Mill {n} grinds rye.", pair(f"What does mill {n} grind?", "Rye.")) for n in range(6)]
@@ -42,7 +42,9 @@ def results(tmp_path_factory):
         kinds.PARSE: root / "pairs" / "new",
     }
     assert found.keys() == kinds.KINDS.keys(), "a new kind needs its result here"
-    assert {name: manifest.read(folder)["kind"] for name, folder in found.items()} == {name: name for name in found}
+    assert {name: manifest.read_manifest(folder)["kind"] for name, folder in found.items()} == {
+        name: name for name in found
+    }
     return found
 
 
@@ -70,7 +72,7 @@ def test_a_command_reads_a_kind_or_says_what_it_is(cook, results, tmp_path, kind
     if kind == kinds.PROMPTS:
         shutil.copy(results[kind].with_suffix(""), folder.with_suffix(""))
     done = cook(*map(str, asked(command, folder, tmp_path)))
-    reads = command in kinds.KINDS[kind].reads
+    reads = command in kinds.KINDS[kind].readers
     assert done.exit_code == (0 if reads else 2 if command == "export" else 1), done.output
     if not reads and command != "mix":
         assert f"{folder}: is {kinds.KINDS[kind].noun}, " in done.stderr
@@ -84,27 +86,32 @@ def test_a_command_reads_a_kind_or_says_what_it_is(cook, results, tmp_path, kind
 def test_a_result_of_format_1_is_named_as_such(cook, results, tmp_path, command):
     folder = tmp_path / "root" / "x"
     shutil.copytree(results[kinds.DATASET], folder)
-    fields = manifest.read(folder) | {"format_version": 1}
-    (folder / manifest.NAME).write_bytes(manifest.seal(fields))
+    fields = manifest.read_manifest(folder) | {"format_version": 1}
+    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.seal(fields))
     done = cook(*map(str, asked(command, folder, tmp_path)))
     assert done.exit_code == 1
-    assert f"{folder / manifest.NAME}: is of format version 1, and this cook reads 2: make it again" in done.stderr
+    assert (
+        f"{folder / manifest.MANIFEST_NAME}: is of format version 1, and this cook reads 2: make it again"
+        in done.stderr
+    )
 
 
 def test_a_result_of_format_1_is_replaced_when_asked(cook, results, tmp_path):
     folder, source = tmp_path / "root" / "x", results[kinds.DATASET].parents[1] / "in"
     shutil.copytree(results[kinds.DATASET], folder)
-    old = {key: value for key, value in manifest.read(folder).items() if key not in ("kind", "shape", "mask_rule")}
-    (folder / manifest.NAME).write_bytes(manifest.seal(old | {"format_version": 1}))
+    old = {
+        key: value for key, value in manifest.read_manifest(folder).items() if key not in ("kind", "shape", "mask_rule")
+    }
+    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.seal(old | {"format_version": 1}))
     again = ["-d", "x", "-t", "llama3", "-s", source, "-o", folder.parent, "--no-cache"]
     done = cook(*map(str, again))
     assert done.exit_code == 1
     assert "is of format version 1" in done.stderr
-    assert manifest.sealed(folder)["format_version"] == 1, "nothing is touched"
+    assert manifest.read_sealed(folder)["format_version"] == 1, "nothing is touched"
     assert cook(*map(str, [*again, "--overwrite"])).exit_code == 0
-    assert manifest.read(folder)["format_version"] == 2
+    assert manifest.read_manifest(folder)["format_version"] == 2
 
 
-@pytest.mark.parametrize(("table", "command"), [(CHECKS, "verify"), (FINGERPRINTS, "fingerprint")])
+@pytest.mark.parametrize(("table", "command"), [(CHECK_BY_KIND, "verify"), (FINGERPRINT_FUNCTIONS, "fingerprint")])
 def test_functions_by_kind_are_those_of_the_kinds_that_are_read(table, command):
-    assert table.keys() == kinds.read_by(command)
+    assert table.keys() == kinds.kinds_read_by(command)

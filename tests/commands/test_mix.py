@@ -26,9 +26,9 @@ import cook as package
 from commands.test_cli import COOK
 from conftest import entry, write_shard
 from cook import Mixed, OutputError, OutputExists, Recipe, RecipeError, mix, read_cooked, run
-from cook.pack.mix_plan import shares, stream
+from cook.pack.mix_plan import allocate_sequences, plan_stream
 from cook.store import columns, dataset_card, manifest, staging, write
-from cook.trainers.tables import WRITER
+from cook.trainers.tables import PARQUET_OPTIONS
 
 SIZES = {"QED": 5, "race": 3, "squad": 10}
 
@@ -95,7 +95,7 @@ def test_the_manifest_says_what_was_asked_and_given(root, tmp_path):
     mixed = mix(root, tmp_path / "mixed", weights={"SQUAD": 0.25, "race": 1, "QED": 0}, seed=7)
     data = (mixed.folder / "cook.json").read_bytes()
     found = orjson.loads(data)
-    assert found.pop("sha256") == hashlib.sha256(manifest.canonical(found)).hexdigest()
+    assert found.pop("sha256") == hashlib.sha256(manifest.canonical_bytes(found)).hexdigest()
     assert found == mixed.manifest == read_cooked(mixed.folder).manifest
     assert (found["format_version"], found["kind"]) == (2, "mix")
     assert found["mix"] == {"seed": 7, "sequences": None, "split": "train", "weights": {"QED": 0.0, "squad": 0.25}}
@@ -130,7 +130,7 @@ def test_the_manifest_says_what_was_asked_and_given(root, tmp_path):
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }  # fmt: skip
     assert str(pq.read_schema(path).field("dataset").type) == "string"
-    assert pq.read_schema(path).names == [*columns.COLUMNS, "dataset"]
+    assert pq.read_schema(path).names == [*columns.SEQUENCE_COLUMNS, "dataset"]
 
 
 def test_the_same_bytes_for_the_same_arguments_and_another_order_for_another_seed(root, tmp_path, monkeypatch):
@@ -155,9 +155,9 @@ def test_load_dataset_reads_it(root, tmp_path):
     mixed = mix(root, tmp_path / "mixed", sequences=7)
     found = datasets.load_dataset(str(mixed.folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert found["dataset"] == [name for name, _ in order(mixed)]
-    assert found.column_names == [*columns.COLUMNS, "dataset"]
+    assert found.column_names == [*columns.SEQUENCE_COLUMNS, "dataset"]
     text = (mixed.folder / "README.md").read_text()
-    assert dataset_card.MARK in text
+    assert dataset_card.CARD_MARK in text
     assert "- [squad](https://rajpurkar.github.io/SQuAD-explorer/): CC BY-SA 4.0 (attribution, share alike)" in text
     assert "| squad | 10 | 4 |" in text
 
@@ -171,14 +171,14 @@ def test_any_plan(tables, sequences, seed):
     if not any(weights):
         return
     names = [str(index) for index in range(len(sizes))]
-    asked, given_ = shares(sizes, weights, sequences)
+    asked, given_ = allocate_sequences(sizes, weights, sequences)
     total = sum(size * weight for size, weight in tables)
     for share, number, size, weight in zip(asked, given_, sizes, weights, strict=True):
         assert share == (size * weight if sequences is None else Fraction(sequences) * size * weight / total)
         assert abs(number - share) <= Fraction(1, 2) if sequences is None else abs(number - share) < 1
     assert sequences is None or sum(given_) == sequences
-    planned = stream(names, sizes, given_, seed)
-    assert planned.tolist() == stream(names, sizes, given_, seed).tolist()
+    planned = plan_stream(names, sizes, given_, seed)
+    assert planned.tolist() == plan_stream(names, sizes, given_, seed).tolist()
     times = np.split(np.bincount(planned, minlength=sum(sizes)), np.cumsum(sizes)[:-1])
     assert [int(each.sum()) for each in times] == given_
     assert all(each.max() - each.min() <= 1 for each in times)
@@ -199,8 +199,10 @@ def write_dataset(root: Path, name: str, rows: list[list[tuple[int, int]]], grou
             labels = [i if bit else -100 for i, bit in zip(ids, mask, strict=True)]
             lengths = [inputs + outs for inputs, outs in examples]
             made.append([ids, labels, mask, lengths, [index] * len(lengths), [at + 1] * len(lengths)])
-        table = pa.table(dict(zip(columns.COLUMNS, zip(*made, strict=True), strict=True)), columns.schema())
-        pq.write_table(table, folder / file, row_group_size=group, **WRITER)
+        table = pa.table(
+            dict(zip(columns.SEQUENCE_COLUMNS, zip(*made, strict=True), strict=True)), columns.parquet_schema()
+        )
+        pq.write_table(table, folder / file, row_group_size=group, **PARQUET_OPTIONS)
         data = (folder / file).read_bytes()
         masks = [row[2] for row in made]
         outputs.append({
@@ -288,8 +290,8 @@ def test_rows_that_are_not_as_cook_writes_them_are_refused(tmp_path):
     ):
         spoilt = {name: [value if (name, at) == (column, row) else each for at, each in enumerate(values)]
                   for name, values in whole.items()}  # fmt: skip
-        pq.write_table(pa.table(spoilt, columns.schema()), file)
-        fields = manifest.canonical(orjson.loads((folder / "cook.json").read_bytes()))
+        pq.write_table(pa.table(spoilt, columns.parquet_schema()), file)
+        fields = manifest.canonical_bytes(orjson.loads((folder / "cook.json").read_bytes()))
         fields = {key: each for key, each in orjson.loads(fields).items() if key != "sha256"}
         data = file.read_bytes()
         fields["outputs"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -336,7 +338,7 @@ def test_a_mix_beside_its_datasets_is_none_of_them(tmp_path):
     assert mix(tmp_path / "root", tmp_path / "root" / "mixed").up_to_date
     assert set(mix(tmp_path / "root", tmp_path / "other").counts) == set(first.counts)
     text = (tmp_path / "root" / "README.md").read_text()
-    dataset_card.write(tmp_path / "root")
+    dataset_card.write_card(tmp_path / "root")
     assert (tmp_path / "root" / "README.md").read_text() == text
     with pytest.raises(OutputExists):
         mix(tmp_path / "root", tmp_path / "root" / "mixed", seed=9)
@@ -418,8 +420,8 @@ def test_a_damaged_dataset_is_refused(tmp_path):
 def test_a_dataset_that_a_kill_left_aside_is_found(tmp_path):
     folder = write_dataset(tmp_path / "root", "a", [[(1, 1)]], 1, 1)
     write_dataset(tmp_path / "root", "b", [[(1, 1)]], 1, 1)
-    (tmp_path / "root" / staging.WORK).mkdir()
-    folder.rename(staging.aside(tmp_path / "root", "a"))
+    (tmp_path / "root" / staging.WORK_DIR).mkdir()
+    folder.rename(staging.backup_path(tmp_path / "root", "a"))
     assert list(mix(tmp_path / "root", tmp_path / "mixed").counts) == ["a", "b"]
 
 
@@ -433,8 +435,8 @@ def test_a_dataset_that_is_replaced_meanwhile_is_noticed(tmp_path, monkeypatch):
         (folder / "cook.json").write_bytes(manifest.seal(fields))
         return done
 
-    original = write.write_file
-    monkeypatch.setattr(write, "write_file", replaced)
+    original = write.write_parquet_file
+    monkeypatch.setattr(write, "write_parquet_file", replaced)
     with pytest.raises(OutputError, match="root/a: changed while it was read"):
         mix(tmp_path / "root", tmp_path / "mixed", jobs=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]

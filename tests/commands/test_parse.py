@@ -10,9 +10,8 @@ import pytest
 from commands.test_prompts import PAIRS, lines, raw, write_lines
 from conftest import COLLECTION, needs_collection
 from cook import BadLines, OutputError, OutputExists, Recipe, RecipeError, SourceError, parse, prompts
-from cook.read.lines import Line, LineReader, Part
-from cook.shapes.context_qa import markers
-from cook.shapes.context_qa import parse as parse_entry
+from cook.read.lines import ByteRange, Line, LineReader
+from cook.shapes.context_qa import parse_entry, template_markers
 from cook.shapes.formatter import Formatter
 from servers.stand_in_server import StandIn, run_batch
 
@@ -262,10 +261,10 @@ def test_the_command_says_what_it_did(tmp_path, cook, asked):
 def test_real_entries_come_back_from_their_formatted_output(tmp_path, name):
     """All datasets at length: scripts/round_trip.py."""
     formatter = Formatter(Recipe(datasets="x", tokenizer="x"))
-    known = markers(Recipe(datasets="x", tokenizer="x"))[2:]
+    known = template_markers(Recipe(datasets="x", tokenizer="x"))[2:]
     rows, expected = [], []
     for path in sorted((COLLECTION / name / "shard").glob("*.jsonl")):
-        for line in LineReader(Part(str(path), 0, None)):
+        for line in LineReader(ByteRange(str(path), 0, None)):
             assert isinstance(line, Line)
             entry = parse_entry(str(path), line)
             if not entry.pairs or any(marker in text for pair in entry.pairs for text in pair for marker in known):

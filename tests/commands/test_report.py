@@ -26,12 +26,12 @@ from cook import (
     report,
     run,
 )
-from cook.core.progress import silent
+from cook.core.progress import no_progress
 from cook.views import counts as tally
-from cook.views.counts import Lengths
-from cook.views.outputs import outputs
-from cook.views.parts import Reader
-from cook.views.plots import bars, histogram
+from cook.views.counts import LengthCounts
+from cook.views.outputs import find_outputs
+from cook.views.parts import SequenceDecoder
+from cook.views.plots import bar_chart, histogram
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[report]'")
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} &lt;b&gt; \x1b[2J\u202e"
@@ -179,8 +179,8 @@ def test_the_numbers_are_the_manifests(page, root):
 
 def test_a_tally_is_what_counting_says(root):
     """Against all sequences in memory, and the shard's own pairs."""
-    output = next(each for each in outputs(root, "report") if each.name.startswith("hostile"))
-    made = tally.tally(output, Reader(output.manifest["tokenizer"]), 5, 0, silent)
+    output = next(each for each in find_outputs(root, "report") if each.name.startswith("hostile"))
+    made = tally.count_output(output, SequenceDecoder(output.manifest["tokenizer"]), 5, 0, no_progress)
     rows = [row for split in ("train", "validation") for row in read_cooked(output.folder).sequences(split)]
 
     def counts(numbers):
@@ -203,17 +203,17 @@ def test_a_tally_is_what_counting_says(root):
 
 
 def test_a_sample_of_more_than_there_are_is_all(root):
-    output = next(each for each in outputs(root, "report") if each.name.startswith("hostile"))
-    made = tally.tally(output, None, 10**6, 0, silent)
+    output = next(each for each in find_outputs(root, "report") if each.name.startswith("hostile"))
+    made = tally.count_output(output, None, 10**6, 0, no_progress)
     rows = {split: len(list(read_cooked(output.folder).sequences(split))) for split in ("train", "validation")}
     every = [(split, number) for split, count in rows.items() for number in range(count)]
     assert [(each.split, each.number) for each in made.sample] == every
 
 
 def test_of_many_entries_some_have_their_pairs_counted(root, monkeypatch):
-    monkeypatch.setattr(tally, "ENTRIES", 10)
-    output = next(each for each in outputs(root, "report") if each.name == "plain")
-    made = tally.tally(output, Reader(output.manifest["tokenizer"]), 0, 0, silent)
+    monkeypatch.setattr(tally, "MAX_COUNTED_ENTRIES", 10)
+    output = next(each for each in find_outputs(root, "report") if each.name == "plain")
+    made = tally.count_output(output, SequenceDecoder(output.manifest["tokenizer"]), 0, 0, no_progress)
     assert made.pairs_per_entry.counts.tolist() == [0, made.entries]
     assert 5 <= made.entries <= 15
     assert made.example_tokens.total == 30
@@ -221,7 +221,7 @@ def test_of_many_entries_some_have_their_pairs_counted(root, monkeypatch):
 
 @given(st.lists(st.integers(0, 300), min_size=1), st.floats(0, 1))
 def test_quantiles_and_means(numbers, share):
-    lengths = Lengths()
+    lengths = LengthCounts()
     half = len(numbers) // 2
     for part in (numbers[:half], numbers[half:]):
         lengths.add(np.array(part, np.int32))
@@ -235,10 +235,10 @@ def test_quantiles_and_means(numbers, share):
 
 
 def test_plots_follow_the_pages_colours():
-    lengths = Lengths()
+    lengths = LengthCounts()
     lengths.add(np.array([1, 5, 5, 900]))
     drawn = [histogram(lengths, 'A "title" <b>', "tokens", "examples"),
-             bars(["a$b$", "<x>"], {"trained": [1, 2], "context": [0, 4]}, "two", "tokens")]  # fmt: skip
+             bar_chart(["a$b$", "<x>"], {"trained": [1, 2], "context": [0, 4]}, "two", "tokens")]  # fmt: skip
     for svg in drawn:
         Page(svg)
         assert "var(--ink)" in svg
@@ -252,7 +252,7 @@ def test_plots_follow_the_pages_colours():
 
 def test_a_number_stands_once_on_an_axis():
     """Also where all are the same, and only one whole number is in sight."""
-    lengths = Lengths()
+    lengths = LengthCounts()
     lengths.add(np.array([1, 1, 1]))
     svg = histogram(lengths, "pairs per entry", "pairs", "entries")
     assert sorted(re.findall(r">(\d+)<", svg)) == ["0", "1", "1", "2", "3"]  # of both axes
@@ -361,6 +361,6 @@ def test_a_page_is_replaced_and_another_file_only_with_overwrite(root, tmp_path)
 
 
 def test_without_samples_no_tokenizer_is_needed(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(Reader, "__init__", lambda *given: pytest.fail("a tokenizer was looked for"))
+    monkeypatch.setattr(SequenceDecoder, "__init__", lambda *given: pytest.fail("a tokenizer was looked for"))
     assert report(root / "plain", tmp_path / "x.html", samples=0).samples == 0
     assert "Pairs per entry were not counted" in (tmp_path / "x.html").read_text("utf-8")

@@ -25,7 +25,7 @@ from cook import OutputError, Recipe, RecipeError, TokenizerError, mix, read_coo
 from cook.core.files import sha256_of
 from cook.shapes.formatter import Formatter
 from cook.store import manifest
-from cook.views.visible import folded, is_right_to_left, pieces, visible
+from cook.views.visible import abbreviated, is_right_to_left, visible, visible_pieces
 
 HOSTILE = (
     "Clear\x1b[2J title\x1b]0;owned\x07 C1\x9b31m\x84 nul\x00 end.  \n  tab\there\u200b \u202eevil\u202c </s> ⟦U+0041⟧"
@@ -89,8 +89,8 @@ def test_each_kind_of_what_is_not_seen(text, shown):
 
 
 def test_an_over_long_text_is_folded_between_its_ends():
-    assert "".join(piece.text for piece in folded("abcdefgh", 3, 2)) == "abc\n⟦… 3 letters left out …⟧\ngh"
-    assert list(folded("abcde", 3, 2)) == list(pieces("abcde"))
+    assert "".join(piece.text for piece in abbreviated("abcdefgh", 3, 2)) == "abc\n⟦… 3 letters left out …⟧\ngh"
+    assert list(abbreviated("abcde", 3, 2)) == list(visible_pieces("abcde"))
     assert is_right_to_left("abc ا")
     assert not is_right_to_left("abc 中")
 
@@ -408,7 +408,7 @@ def test_a_forged_file_is_an_error(root, tmp_path, column, change, told):
     values = table.column(at).to_pylist()
     table = table.set_column(at, field, pa.array(change(values), field.type)) if change else table.remove_column(at)
     pq.write_table(table, path)
-    fields = manifest.read(folder)
+    fields = manifest.read_manifest(folder)
     fields["outputs"][0] |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     (folder / "cook.json").write_bytes(manifest.seal(fields))
     with pytest.raises(OutputError, match=f"{told}; `cook verify` says"):

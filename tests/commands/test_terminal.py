@@ -26,7 +26,7 @@ from cook import Recipe
 from cook.cli import app, summary
 from cook.cli.printing import echo, print_json, print_table
 from cook.core.errors import BadLines, CookError, CookWarning, Problem, SeveralFailed, SourceError
-from cook.core.escapes import IGNORABLE, escaped, escaped_json
+from cook.core.escapes import IGNORABLE, escape_controls, escape_json_controls
 from cook.core.recipe import read_config
 
 COOK = str(Path(sys.executable).with_name("cook"))
@@ -62,7 +62,7 @@ def place(tmp_path_factory):
     write_shard(root / "bytes", "d" + NOT_UTF8, rows)
     (root / (RAW)).write_bytes(b"".join(orjson.dumps({"text": f"{i} {TEXT}"}) + b"\n" for i in range(3)))
     (root / ("recipe" + NAME)).write_text("a\x9b: [")
-    (root / ("keys" + NAME)).write_text(f'{{"{escaped(SET)}": 1}}')
+    (root / ("keys" + NAME)).write_text(f'{{"{escape_controls(SET)}": 1}}')
     (root / "styles").write_text('{"\\e[31m\\u202e": 1}')
     (root / "other").mkdir()
     (root / "other" / ("x" + NAME)).write_text("mine")
@@ -274,19 +274,19 @@ def test_a_printed_recipe_is_the_one_that_was_asked(sets, source, eos):
 
 @given(HOSTILE)
 def test_what_is_escaped_is_one_harmless_line(text):
-    once = escaped(text)
+    once = escape_controls(text)
     assert_harmless(once.encode())
     assert "\n" not in once
-    assert escaped(once) == once
+    assert escape_controls(once) == once
     assert not IGNORABLE & set(once)
     document = orjson.dumps({"a": text.encode("utf-8", "replace").decode()}, option=orjson.OPT_INDENT_2).decode()
-    assert_harmless(escaped_json(document).encode())
-    assert orjson.loads(escaped_json(document)) == orjson.loads(document)
+    assert_harmless(escape_json_controls(document).encode())
+    assert orjson.loads(escape_json_controls(document)) == orjson.loads(document)
 
 
 def test_letters_of_every_script_stay():
     for text in ("naïve Ω 漢字 עברית فارسی हिन्दी 한국어 😀", "a b", r"C:\new"):
-        assert escaped(text) == text
+        assert escape_controls(text) == text
 
 
 def test_an_errors_lines_are_cooks_own():
@@ -297,8 +297,8 @@ def test_an_errors_lines_are_cooks_own():
     for error in (CookError(name, "second"), bad, several, copy.copy(several)):
         assert len(str(error).split("\n")) == len(error.lines) >= 2
         assert not [line for line in error.lines if line.startswith(FORGED)]
-    assert several.lines[0] == escaped(name) + ": no"
-    assert str(CookWarning(name)) == escaped(name)
+    assert several.lines[0] == escape_controls(name) + ": no"
+    assert str(CookWarning(name)) == escape_controls(name)
 
 
 def test_markup_in_a_name_is_no_markup(capsys):

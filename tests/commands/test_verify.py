@@ -67,7 +67,7 @@ def test_the_sample_is_right(tmp_path, packing, overlong):
     assert [(each.name, each.examples, each.tokens) for each in verified.datasets] == [
         (name, counts["examples"], counts["tokens"])
         for name in ("WikiTableQuestions", "race", "squad")
-        for counts in [manifest.read(tmp_path / name)["counts"]]
+        for counts in [manifest.read_manifest(tmp_path / name)["counts"]]
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_source_on_the_hub_is_found_by_its_commit(server, tmp_path, monkeypatc
     commit = server.add("org/own", files, kind="dataset")
     source = "hf://datasets/org/own"
     run(Recipe(datasets="set", tokenizer="llama3", source=source, output=tmp_path / "out"))
-    assert manifest.read(tmp_path / "out" / "set")["source"]["commit"] == commit
+    assert manifest.read_manifest(tmp_path / "out" / "set")["source"]["commit"] == commit
     server.add(
         "org/own", dict.fromkeys(files, b'{"context": "other", "QA_list": []}\n'), kind="dataset"
     )  # main moves on
@@ -220,7 +220,7 @@ def test_what_is_trained_is_told_beside_what_was_expected(bench):
 def broken_mix(root, fields, place, value):
     changed = copy.deepcopy(fields)
     inner(changed, place)[place[-1]] = value
-    (root / manifest.NAME).write_bytes(manifest.seal(changed))
+    (root / manifest.MANIFEST_NAME).write_bytes(manifest.seal(changed))
     return told(verify(root))
 
 
@@ -233,7 +233,7 @@ def test_a_mix(tmp_path):
     assert (verified.datasets[0].name, verified.datasets[0].compared) == ("m", False)
     with pytest.raises(OutputError, match="is a mix"):
         verify(root, deep=True, source="sample")
-    fields = manifest.read(root)
+    fields = manifest.read_manifest(root)
     tokens = fields["counts"]["tokens"]
     for place, value, found in [
         (("mix", "seed"), 4, "expected "),
@@ -246,7 +246,7 @@ def test_a_mix(tmp_path):
         (("mix",), {"seed": 0, "split": "train"}, "cook.json: its fields are not those that cook writes: KeyError"),
     ]:
         assert any(found in line for line in broken_mix(root, fields, place, value)), place
-    (root / manifest.NAME).write_bytes(manifest.seal(fields))
+    (root / manifest.MANIFEST_NAME).write_bytes(manifest.seal(fields))
     (root / "README.md").write_text("other")
     assert told(verify(root)) == ["README.md: is not the card that cook wrote with this mix"]
 
@@ -380,7 +380,7 @@ def test_other_columns(plain):
             "its column labels holds null",
         ),
     ]:
-        with pq.ParquetWriter(plain.folder / TRAIN, other.schema, **tables.WRITER) as writer:
+        with pq.ParquetWriter(plain.folder / TRAIN, other.schema, **tables.PARQUET_OPTIONS) as writer:
             writer.write_table(other)
         plain.seal()
         assert any(line.startswith(f"{TRAIN}: {found}") for line in findings(plain)), findings(plain)
@@ -578,7 +578,7 @@ def test_what_cannot_be_checked_is_an_error(odd_set, tmp_path, models):
 
 
 def test_a_manifest_of_another_cook_is_an_error_and_a_damaged_one_a_finding(bench):
-    path = bench.folder / manifest.NAME
+    path = bench.folder / manifest.MANIFEST_NAME
     for change, error in [({"format_version": 1}, "is of format version 1"), ({"kind": "soup"}, "is of kind 'soup'")]:
         path.write_bytes(manifest.seal(bench.fields | change))
         with pytest.raises(OutputError, match=error):
@@ -596,7 +596,7 @@ def test_the_command(cook, odd_set, bench):
     assert re.fullmatch(
         rf"{out}/set: right: \d+ sequences, \d+ examples, [\d,]+ tokens; equal to its shards\n", done.stderr
     )
-    (bench.folder / manifest.NAME).write_bytes(b"{")
+    (bench.folder / manifest.MANIFEST_NAME).write_bytes(b"{")
     result = cook("verify", "set")
     assert (result.exit_code, result.stdout) == (4, "set/cook.json: is damaged: not JSON: "
                                                  "unexpected end of data: line 1 column 2 (char 1)\n")  # fmt: skip
@@ -611,7 +611,7 @@ def test_findings_are_counted_beyond_those_that_are_kept(bench, cook):
     kept = Findings()
     for row in range(10_005):
         kept.note("file", row, "x")
-    assert (len(kept.kept), len(kept)) == (10_000, 10_005)
+    assert (len(kept.listed), len(kept)) == (10_000, 10_005)
     rows = {column: values * 4 for column, values in bench.read(TRAIN).items()}
     rows["source_line"] = [np.zeros_like(lines) for lines in rows["source_line"]]
     bench.write(TRAIN, rows)

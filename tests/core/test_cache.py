@@ -25,9 +25,9 @@ def bake(tmp_path, monkeypatch):
     long = entry("A long context. " * 20, *[{"Q": f"Question {i}?", "A": f"Answer {i}."} for i in range(30)])
     write_shard(tmp_path, "set", [*(entry(f"context {i} " + "word " * i) for i in range(59)), long])
     encoded = Counter()
-    whole, remake = parts._encode_whole, parts._remake
-    monkeypatch.setattr(parts, "_encode_whole", lambda *args: (encoded.update(["whole"]), whole(*args))[1])
-    monkeypatch.setattr(parts, "_remake", lambda *args: (encoded.update(["remade"]), remake(*args))[1])
+    whole, remake = parts._encode_full_examples, parts._split_overlong
+    monkeypatch.setattr(parts, "_encode_full_examples", lambda *args: (encoded.update(["whole"]), whole(*args))[1])
+    monkeypatch.setattr(parts, "_split_overlong", lambda *args: (encoded.update(["remade"]), remake(*args))[1])
 
     def run(out: str, **settings) -> dict[str, bytes]:
         encoded.clear()
@@ -71,7 +71,7 @@ def test_another_cook_loads_no_engine_or_a_light_one(tmp_path, bake):
     def loaded(**settings) -> str:
         settings = {"source": str(tmp_path), "max_length": 200} | settings
         # As if the shards were large: then `auto` takes fastokens, where it is installed.
-        code = "import cook.tokenizer.loading\ncook.tokenizer.loading.FAST_WORK = 0\n" + LOADED
+        code = "import cook.tokenizer.loading\ncook.tokenizer.loading.FASTOKENS_MIN_BYTES = 0\n" + LOADED
         done = subprocess.run(
             [sys.executable, "-c", code, repr(settings)], cwd=tmp_path, capture_output=True, text=True, check=True
         )
@@ -127,7 +127,7 @@ def hashed(monkeypatch) -> Counter:
 
 
 def test_a_shard_that_is_as_it_was_is_not_hashed_again(bake, tmp_path, monkeypatch, hashed):
-    monkeypatch.setattr(cache, "REST", 0)
+    monkeypatch.setattr(cache, "MTIME_RESOLUTION_NS", 0)
     made = bake("one")
     bake("two", seed=7)
     assert bake("one") == made  # up to date
@@ -139,7 +139,7 @@ def test_a_shard_that_is_as_it_was_is_not_hashed_again(bake, tmp_path, monkeypat
 @pytest.mark.parametrize("how", ["written over", "renamed over"])
 def test_a_shard_that_only_looks_as_it_was_is_hashed_again(bake, tmp_path, monkeypatch, hashed, how):
     """Of the same length, its time of change set back: what the system notes beside that cannot be set."""
-    monkeypatch.setattr(cache, "REST", 0)
+    monkeypatch.setattr(cache, "MTIME_RESOLUTION_NS", 0)
     bake("one")
     shard = tmp_path / "set/shard/00000.jsonl"
     before = shard.stat()
@@ -153,7 +153,7 @@ def test_a_shard_that_only_looks_as_it_was_is_hashed_again(bake, tmp_path, monke
 
 
 def test_hashes_of_long_ago_are_dropped(bake, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "REST", 0)
+    monkeypatch.setattr(cache, "MTIME_RESOLUTION_NS", 0)
     bake("one")
     [kept] = (tmp_path / "cache/digests").iterdir()
     old = kept.with_name("0" * 64)
@@ -172,7 +172,7 @@ def test_a_shard_that_was_written_just_now_is_hashed_again(bake, tmp_path, hashe
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"0" * len(data), lambda data: b""])
 def test_a_damaged_hash_is_made_anew(bake, tmp_path, monkeypatch, hashed, damage):
-    monkeypatch.setattr(cache, "REST", 0)
+    monkeypatch.setattr(cache, "MTIME_RESOLUTION_NS", 0)
     made = bake("one")
     [kept] = (tmp_path / "cache/digests").iterdir()
     kept.write_bytes(damage(kept.read_bytes()))
@@ -262,7 +262,7 @@ def test_what_was_not_used_for_longest_goes_first(bake, tmp_path, monkeypatch):
     os.utime(old, (1, 1))
     kept = sum(path.stat().st_size for path in spools(tmp_path / "cache", ".*"))
     monkeypatch.setenv("COOK_CACHE_GIB", str((kept - 1) / (1 << 30)))
-    with cache.opened(str(tmp_path / "cache")):
+    with cache.open_cache(str(tmp_path / "cache")):
         pass
     left = spools(tmp_path / "cache", ".index")
     assert old not in left
@@ -273,8 +273,8 @@ def test_what_was_not_used_for_longest_goes_first(bake, tmp_path, monkeypatch):
 def test_nothing_is_dropped_while_another_run_uses_it(bake, tmp_path, monkeypatch):
     bake("one")
     monkeypatch.setenv("COOK_CACHE_GIB", "0")
-    with cache.opened(str(tmp_path / "cache")):
-        with cache.opened(str(tmp_path / "cache")):
+    with cache.open_cache(str(tmp_path / "cache")):
+        with cache.open_cache(str(tmp_path / "cache")):
             pass
         assert len(spools(tmp_path / "cache", ".index")) == 2
         with pytest.raises(OutputError, match="a run uses the cache"):
@@ -284,13 +284,13 @@ def test_nothing_is_dropped_while_another_run_uses_it(bake, tmp_path, monkeypatc
 
 def test_what_killed_runs_left_is_cleared(bake, tmp_path):
     bake("one")
-    left = Path(owned.temporary(tmp_path / "cache" / "spools" / "ab" / ("ab" * 32)))
+    left = Path(owned.temporary_path(tmp_path / "cache" / "spools" / "ab" / ("ab" * 32)))
     left.parent.mkdir(exist_ok=True)
     alone = left.with_name("ab" * 32 + ".ids")
     other = left.with_name("letter.tmp")
     for path in (left, alone, other):
         path.touch()
-    with cache.opened(str(tmp_path / "cache")):
+    with cache.open_cache(str(tmp_path / "cache")):
         pass
     assert not left.exists()
     assert not alone.exists()
@@ -299,15 +299,15 @@ def test_what_killed_runs_left_is_cleared(bake, tmp_path):
 
 def test_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("COOK_CACHE", "/set/by/user")
-    assert cache.folder(None) == Path("/set/by/user")
-    assert cache.folder("named") == Path("named")
-    assert cache.folder("none") is None
+    assert cache.cache_dir(None) == Path("/set/by/user")
+    assert cache.cache_dir("named") == Path("named")
+    assert cache.cache_dir("none") is None
     monkeypatch.delenv("COOK_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache.folder(None) == Path("/xdg/cook")
+    assert cache.cache_dir(None) == Path("/xdg/cook")
     monkeypatch.setenv("COOK_CACHE_GIB", "much")
     with pytest.raises(RecipeError, match="COOK_CACHE_GIB: must be a number of GiB"):
-        cache.limit()
+        cache.size_limit()
 
 
 def test_a_cache_that_cannot_be_written(bake, tmp_path, monkeypatch):

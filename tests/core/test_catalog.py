@@ -6,7 +6,7 @@ import pytest
 
 from conftest import entry, write_shard
 from cook import Recipe, RecipeError, SourceError, preview
-from cook.core.catalog import CATALOG, is_dataset_name, is_safe, select
+from cook.core.catalog import CATALOG, is_dataset_name, is_safe, select_datasets
 from cook.read.source import SourceWarning
 from cook.read.sources import open_source
 
@@ -25,12 +25,12 @@ def test_the_catalog_is_the_35():
 
 
 def test_names_match_in_any_case_and_once():
-    assert select(["SQuAD", "squad", "aqua_rat", "QED"], HELD) == ["squad", "AQUA_RAT_yes_opt", "QED"]
-    assert select(["all"], ["b", "A", "a"]) == ["A", "a", "b"]
-    assert select(["a"], ["A", "a"]) == ["a"]
+    assert select_datasets(["SQuAD", "squad", "aqua_rat", "QED"], HELD) == ["squad", "AQUA_RAT_yes_opt", "QED"]
+    assert select_datasets(["all"], ["b", "A", "a"]) == ["A", "a", "b"]
+    assert select_datasets(["a"], ["A", "a"]) == ["a"]
     with pytest.raises(RecipeError, match="AB: is Ab or aB"):
-        select(["AB"], ["Ab", "aB"])
-    assert select(["race"], HELD) == ["race"]
+        select_datasets(["AB"], ["Ab", "aB"])
+    assert select_datasets(["race"], HELD) == ["race"]
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_names_match_in_any_case_and_once():
 )
 def test_unknown_names(name, message):
     with pytest.raises(RecipeError) as caught:
-        select([name], HELD)
+        select_datasets([name], HELD)
     assert message.lower() in str(caught.value).lower()
 
 
 def test_a_name_of_the_catalog_that_the_source_lacks():
     with pytest.raises(RecipeError, match="is in the catalog, but this source does not hold it; it holds QED"):
-        select(["squad"], ["QED"])
+        select_datasets(["squad"], ["QED"])
 
 
 @pytest.mark.parametrize("name", ["a", "my set", "Ünï", "a.b", "x" * 128])

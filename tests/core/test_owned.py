@@ -74,7 +74,7 @@ def test_a_folder_of_other_things_is_refused(place, monkeypatch):
 def test_the_mark_of_another_program_is_none_of_cooks(place, tag):
     mine = place / "mine"
     mine.mkdir()
-    (mine / owned.TAG).write_text(tag)
+    (mine / owned.TAG_NAME).write_text(tag)
     (mine / "thing").write_text("x")
     before = state(mine)
     with pytest.raises(OutputError, match="holds other things"):
@@ -94,13 +94,13 @@ def test_in_a_cache_strangers_files_stay(place, monkeypatch):
     (kept / "spools/cd").symlink_to(kept / "notes")
     others = {name: seen for name, seen in state(kept).items() if name not in made}
     monkeypatch.setenv("COOK_CACHE_GIB", "0")
-    with cache.opened(str(kept)):
+    with cache.open_cache(str(kept)):
         pass
     assert cache.info(str(kept))["spools"] == 0
     monkeypatch.delenv("COOK_CACHE_GIB")
     bake(place, kept, "again")
     assert cache.clear(str(kept)) > 0
-    assert {name: seen for name, seen in state(kept).items() if seen[0] and name != owned.TAG} == {
+    assert {name: seen for name, seen in state(kept).items() if seen[0] and name != owned.TAG_NAME} == {
         name: seen for name, seen in others.items() if seen[0]
     }
 
@@ -109,7 +109,7 @@ def test_a_cache_that_is_cleared_is_empty_but_for_its_mark(place):
     kept = place / "kept"
     bake(place, kept)
     assert cache.clear(str(kept)) > 0
-    assert sorted(path.name for path in kept.iterdir()) == [owned.TAG, "lock"]
+    assert sorted(path.name for path in kept.iterdir()) == [owned.TAG_NAME, "lock"]
     assert cache.clear(str(kept)) == 0
     assert cache.clear(str(place / "nowhere")) == 0
     assert not (place / "nowhere").exists()
@@ -119,16 +119,16 @@ def test_a_cache_of_before_there_were_marks(place):
     """Is taken over where every name in it is one that cook gives, and refused where one is not."""
     kept = place / "kept"
     bake(place, kept)
-    (kept / owned.TAG).unlink()
+    (kept / owned.TAG_NAME).unlink()
     (kept / "probes" / "mine").parent.mkdir(exist_ok=True)
     (kept / "probes" / "mine").write_text("x")
     with pytest.raises(OutputError, match="holds other things"):
         bake(place, kept, "two")
-    assert not (kept / owned.TAG).exists()
+    assert not (kept / owned.TAG_NAME).exists()
     (kept / "probes" / "mine").unlink()
     spools = state(kept / "spools")
     bake(place, kept, "three")
-    assert owned.marked_by(kept, owned.CACHE) == os.geteuid()
+    assert owned.marked_by(kept, owned.CACHE_PURPOSE) == os.geteuid()
     assert state(kept / "spools").keys() == spools.keys()
 
 
@@ -248,14 +248,14 @@ def test_a_spool_digest_or_record_that_another_user_put_there_is_not_believed(sh
     kept = shared.folder / "kept"
     shared(ONE, COOK)
     for path in kept.rglob("*"):
-        if path.is_file() and path.name not in (owned.TAG, "lock"):
+        if path.is_file() and path.name not in (owned.TAG_NAME, "lock"):
             os.chown(path, OTHER, OTHER)
             os.utime(path, (1, 1))
     before = {name: seen for name, seen in owners(kept).items() if seen[0] == OTHER}
     assert before
     looks = "found = [str(path)[:-6] for path in Path('kept').rglob('*.index')]\nassert len(found) == 1\n"
     looks += "assert spool.load(found[0]) is None\nassert cache.info('kept')['spools'] == 0\n"
-    looks += "assert not any(cache.look(path) for path in Path('kept').rglob('*') if path.is_file())\n"
+    looks += "assert not any(cache.get(path) for path in Path('kept').rglob('*') if path.is_file())\n"
     looks += "assert cache.clear('kept') == 0\n"
     shared(ONE, looks)
     with pytest.raises(AssertionError, match="is there, and no file of this user"):
@@ -268,4 +268,4 @@ def test_root_believes_nothing_of_a_users(shared):
     shared(ONE, COOK)
     [index] = (shared.folder / "kept").rglob("*.index")
     assert cook.encode.spool.load(str(index)[:-6]) is None
-    assert cache.ready(str(shared.folder / "kept")) == shared.folder / "kept" / "user-0"
+    assert cache.prepare_cache(str(shared.folder / "kept")) == shared.folder / "kept" / "user-0"

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cook import Recipe, RecipeError, read_config
-from cook.core.recipe import CHECKS
+from cook.core.recipe import SETTING_CHECKS
 
 
 def make(**settings):
@@ -19,7 +19,7 @@ def test_defaults_are_the_published_ones():
 
 
 def test_every_setting_has_a_check():
-    assert list(CHECKS) == list(make().as_dict())
+    assert list(SETTING_CHECKS) == list(make().as_dict())
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from conftest import COLLECTION, needs_collection, write_shard
 from cook import OutputError, OutputExists, Recipe, RecipeError, make_corpus, mix, read_cooked, read_styles, run
-from cook.corpora.documents import Source, documents, no_texts
-from cook.corpora.pair_parts import fixed, parse
+from cook.corpora.documents import PartInput, empty_part, read_documents
+from cook.corpora.pair_parts import reason_to_keep_order, split_pair
 from cook.corpora.recipe import CorpusRecipe
-from cook.corpora.render import Draw, Passage, Renderer, name_of
-from cook.corpora.styles import MODES, Styles, bundled
-from cook.pack.planner import cut, plan
-from cook.read.lines import Part, parts_of
+from cook.corpora.render import Passage, Renderer, SeededChoice, option_name
+from cook.corpora.styles import MODES, Styles, bundled_path
+from cook.pack.planner import cut_at_length, plan
+from cook.read.lines import ByteRange, byte_ranges
 
 OWN = read_styles()
 THINK = "\nLet's think step by step."
@@ -50,13 +50,13 @@ def options(*texts, question="Which?"):
     ],
 )
 def test_the_kind_of_a_pair(question, answer, kind):
-    assert parse((question, answer)).kind == kind
+    assert split_pair((question, answer)).kind == kind
 
 
 def test_the_parts_of_a_pair():
-    parsed = parse((options("A)Rs. 216", "B) 3") + THINK, " First this.\nThen that." + SO + "B "))
+    parsed = split_pair((options("A)Rs. 216", "B) 3") + THINK, " First this.\nThen that." + SO + "B "))
     assert parsed.question == "Which?"
-    assert parsed.written == "Options:\n- A)Rs. 216\n- B) 3"
+    assert parsed.options_text == "Options:\n- A)Rs. 216\n- B) 3"
     assert parsed.thought == " First this.\nThen that."
     assert parsed.answer == "B "
     assert parsed.options == (("Rs. 216", "3"), ("A", "B"), 1, "3")
@@ -88,7 +88,7 @@ def test_the_parts_of_a_pair():
     ],
 )
 def test_the_option_that_an_answer_is(texts, answer, right):
-    assert parse((options(*texts), answer)).options.right == right
+    assert split_pair((options(*texts), answer)).options.answer_index == right
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_option_that_an_answer_is(texts, answer, right):
     ],
 )
 def test_when_options_stay_as_they_are(context, question, texts, answer, why):
-    assert fixed(parse((options(*texts, question=question), answer)), context) == why
+    assert reason_to_keep_order(split_pair((options(*texts, question=question), answer)), context) == why
 
 
 def test_a_chain_of_thought_may_speak_of_options_too():
@@ -124,11 +124,13 @@ def test_a_chain_of_thought_may_speak_of_options_too():
         ("Option B is.", "places_referred_to"),
         ("So (B).", "names_referred_to"),
     ):
-        assert fixed(parse((options("red", "blue") + THINK, thought + SO + "blue")), "The sky.") == why
+        assert (
+            reason_to_keep_order(split_pair((options("red", "blue") + THINK, thought + SO + "blue")), "The sky.") == why
+        )
 
 
 def test_names_of_options():
-    assert [name_of(style, 3) for style in ("({A})", "{a})", "{1}.", "{i}", "-")] == [
+    assert [option_name(style, 3) for style in ("({A})", "{a})", "{1}.", "{i}", "-")] == [
         ("(D)", "D"),
         ("d)", "d"),
         ("4.", "4"),
@@ -194,7 +196,7 @@ def test_the_five_modes(mode, text):
 def test_the_context_after_the_pairs():
     made = Renderer(single(weights=weights(after=100)), 0).render(TWO)
     assert made.text == "Q: Why?\nA: A cloud.\n\nQ: How {question}?\nA: {answer} {context}\n\nOf: It rains."
-    assert made.after
+    assert made.context_after
 
 
 def test_a_chain_is_one_text_in_one_mode():
@@ -260,12 +262,12 @@ def found_in(text, context, pairs):
     """What should stand in a text of the classic mode and does not."""
     missing = [] if context in text else [context]
     for pair in pairs:
-        parsed = parse(pair)
+        parsed = split_pair(pair)
         pieces = [parsed.question]
         if parsed.thought is not None:
             pieces.append(parsed.thought)
-        if parsed.options is None or fixed(parsed, context):
-            pieces += [parsed.answer, parsed.written]
+        if parsed.options is None or reason_to_keep_order(parsed, context):
+            pieces += [parsed.answer, parsed.options_text]
         else:
             pieces += parsed.options.texts
         missing += [piece for piece in pieces if piece not in text]
@@ -324,14 +326,14 @@ def test_modes_come_as_often_as_their_weights_say(pairs):
     assert set(modes) == set(expected)
     for mode, weight in expected.items():
         assert modes[mode] / count == pytest.approx(weight / 100, abs=0.01), mode
-    assert sum(text.after for text in made) / count == pytest.approx(0.05, abs=0.01)
+    assert sum(text.context_after for text in made) / count == pytest.approx(0.05, abs=0.01)
 
 
 def test_weights_are_parts_of_their_sum():
     renderer = Renderer(single(weights={"one": {"classic": 2, "dialogue": 1}, "several": {}, "after": 0.5}), 0)
     made = [renderer.render([Passage(f"Entry {n}.", [("Q?", "A.")])]) for n in range(2000)]
     assert sum(text.mode == "dialogue" for text in made) / 2000 == pytest.approx(1 / 3, abs=0.04)
-    assert 0 < sum(text.after for text in made) < 30
+    assert 0 < sum(text.context_after for text in made) < 30
 
 
 def test_the_published_weights():
@@ -358,9 +360,9 @@ def test_a_text_is_its_seed_s_and_its_entry_s():
 
 def test_draws_are_pinned():
     """What a seed gives is what it gave: another way to draw would change every corpus that was made."""
-    draw = Draw(0, [Passage("It rains.", [("Why?", "A cloud.")])])
-    assert draw.number("mode") == NUMBER
-    assert Draw(1, [Passage("It rains.", [("Why?", "A cloud.")])]).number("mode") != NUMBER
+    draw = SeededChoice(0, [Passage("It rains.", [("Why?", "A cloud.")])])
+    assert draw.hash_number("mode") == NUMBER
+    assert SeededChoice(1, [Passage("It rains.", [("Why?", "A cloud.")])]).hash_number("mode") != NUMBER
 
 
 NUMBER = 10784566744114754798
@@ -372,7 +374,7 @@ NUMBER = 10784566744114754798
 def test_the_bundled_styles_are_right(tmp_path):
     """They pass their own check, and there are as many as the page says."""
     copy = tmp_path / "styles.yaml"
-    copy.write_bytes(bundled().read_bytes())
+    copy.write_bytes(bundled_path().read_bytes())
     assert read_styles(copy) == OWN
     counts = {kind: len(styles) for kind, styles in OWN.data["pairs"].items()}
     assert counts["plain"] >= 12
@@ -528,8 +530,8 @@ def all_documents(path, parts):
     recipe = CorpusRecipe(source="x", output="y", on_error="skip")
     found, skipped, bad, told, entries, base = [], [], [], Counter(), 0, 0
     for part in parts:
-        result = no_texts()
-        found += [(base + text.line, text.passages) for text in documents(Source(recipe, part, None), result)]
+        result = empty_part()
+        found += [(base + text.line, text.passages) for text in read_documents(PartInput(recipe, part, None), result)]
         skipped += [(base + line, *rest) for line, *rest in result.skipped.tolist()]
         bad += [(base + line, what) for line, what in result.bad]
         told += result.extra
@@ -543,8 +545,8 @@ def test_chains_are_the_same_however_a_shard_is_cut(tmp_path_factory, kinds, cut
     path = write_shard(tmp_path_factory.mktemp("cut"), "x", [line(n, kind) for n, kind in enumerate(kinds)])
     size = path.stat().st_size
     edges = sorted({0, *(cut for cut in cuts if cut < size)})
-    parts = [Part(str(path), start, end) for start, end in zip(edges, [*edges[1:], size], strict=True)]
-    whole = all_documents(path, [Part(str(path), 0, size)])
+    parts = [ByteRange(str(path), start, end) for start, end in zip(edges, [*edges[1:], size], strict=True)]
+    whole = all_documents(path, [ByteRange(str(path), 0, size)])
     assert all_documents(path, parts) == whole
     texts = [passage.context for _, passages in whole[0] for passage in passages]
     assert texts == sorted(texts, key=lambda text: int(text[6:-1])), "an entry is lost, moved or there twice"
@@ -554,7 +556,7 @@ def test_chains_are_the_same_however_a_shard_is_cut(tmp_path_factory, kinds, cut
 def test_a_chain_goes_on_until_an_entry_begins_anew(tmp_path):
     rows = [row(0, followed_by_next=True), row(1, **CHAIN), row(2, **CHAIN, followed_by_next=False), row(3), row(4)]
     path = write_shard(tmp_path, "x", rows)
-    found, *_ = all_documents(path, parts_of(path, path.stat().st_size))
+    found, *_ = all_documents(path, byte_ranges(path, path.stat().st_size))
     assert [(line, [passage.context for passage in passages]) for line, passages in found] == [
         (1, ["Entry 0.", "Entry 1.", "Entry 2."]),
         (4, ["Entry 3."]),
@@ -565,8 +567,8 @@ def test_a_chain_goes_on_until_an_entry_begins_anew(tmp_path):
 def test_contradictions_of_a_chain_are_bad_lines(tmp_path):
     rows = [row(0, **CHAIN), row(1, followed_by_next=False), row(2, **CHAIN), row(3, followed_by_next="yes")]
     path = write_shard(tmp_path, "x", rows)
-    result = no_texts()
-    list(documents(Source(CorpusRecipe(source="x", output="y"), Part(str(path), 0, None), None), result))
+    result = empty_part()
+    list(read_documents(PartInput(CorpusRecipe(source="x", output="y"), ByteRange(str(path), 0, None), None), result))
     assert [str(problem).removeprefix(f"{path}:") for problem in result.problems] == [
         "1: inherit_from_prev: is true on the first line of a shard, which has none before it",
         "3: inherit_from_prev: is true, but followed_by_next is false on the line before",
@@ -582,7 +584,7 @@ LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 @given(LENGTHS, st.integers(2, 17))
 def test_wrapping_loses_no_token_and_keeps_order(lengths, most):
     stream = [(text, token) for text, length in enumerate(lengths) for token in range(length)]
-    pieces = cut(np.array(lengths), most, 0)
+    pieces = cut_at_length(np.array(lengths), most, 0)
     planned = plan(pieces.length, most, "wrap")
     rows = [
         [
@@ -600,16 +602,16 @@ def test_wrapping_in_portions_is_wrapping(lengths, most, portion):
     at, found = 0, []
     for begin in range(0, len(lengths), portion):
         some = np.array(lengths[begin : begin + portion])
-        pieces = cut(some, most, at)
+        pieces = cut_at_length(some, most, at)
         found += zip((pieces.text + begin).tolist(), pieces.begin.tolist(), pieces.length.tolist(), strict=True)
         at += int(some.sum())
-    whole = cut(np.array(lengths), most, 0)
+    whole = cut_at_length(np.array(lengths), most, 0)
     assert found == list(zip(*(part.tolist() for part in whole), strict=True))
 
 
 @given(LENGTHS, st.integers(2, 17))
 def test_other_packings_cut_only_what_is_too_long(lengths, most):
-    pieces = cut(np.array(lengths), most)
+    pieces = cut_at_length(np.array(lengths), most)
     expected = [
         (text, at, min(most, length - at)) for text, length in enumerate(lengths) for at in range(0, length, most)
     ]

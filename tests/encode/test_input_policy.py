@@ -13,8 +13,8 @@ import cook
 from conftest import entry, pair, write_shard
 from cook.core.errors import BadLines, InputError, SourceError
 from cook.encode import parts
-from cook.shapes.context_qa import Entry, markers
-from cook.shapes.special_text import Marks
+from cook.shapes.context_qa import Entry, template_markers
+from cook.shapes.special_text import SpecialTextCounter
 
 BAD = {
     "broken JSON": (b'{"context": "x", "QA_list": [}', "is not JSON"),
@@ -120,7 +120,7 @@ def test_lines_are_numbered_from_the_start_of_the_shard_in_every_part(tmp_path, 
 
 
 def test_a_shard_of_rubbish_is_no_shard_even_where_bad_lines_are_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "MAX_BAD", 10)
+    monkeypatch.setattr(parts, "MAX_BAD_LINES", 10)
     write_shard(tmp_path, "set", [entry(), *[b"rubbish"] * 15])
     with pytest.raises(BadLines, match=":12:"):
         bake(tmp_path, tmp_path / "out", on_error="skip")
@@ -252,7 +252,7 @@ def test_markers_of_other_templates():
         context_template="Text: {context}",
         pair_template="Q {question}\nAnswer: {answer} -",
     )
-    assert markers(recipe) == ("Text:", "Answer:")
-    marks = Marks(markers(recipe), ())
-    marks.look(Entry(1, 0, "Text: x", [("q", "My Answer: y")], []).texts)
-    assert marks.by_marker == {"Text:": 1, "Answer:": 1}
+    assert template_markers(recipe) == ("Text:", "Answer:")
+    marks = SpecialTextCounter(template_markers(recipe), ())
+    marks.count(Entry(1, 0, "Text: x", [("q", "My Answer: y")], []).texts)
+    assert marks.marker_counts == {"Text:": 1, "Answer:": 1}

@@ -15,7 +15,7 @@ import tokenizers
 
 from conftest import COLLECTION, needs_collection
 from cook import Recipe, read_cooked, run
-from cook.store.columns import COLUMNS
+from cook.store.columns import SEQUENCE_COLUMNS
 from cook.tokenizer.presets import PRESETS
 from reference import MODELS, model_json
 
@@ -58,7 +58,10 @@ def test_the_sample_is_cooked_as_published(model, models, tmp_path):
     summary = run(recipe)
     assert [result.name for result in summary.results] == ["WikiTableQuestions", "race", "squad"]
     for result in summary.results:
-        rows = [{key: getattr(row, key).tolist() for key in COLUMNS} for row in read_cooked(result.folder).sequences()]
+        rows = [
+            {key: getattr(row, key).tolist() for key in SEQUENCE_COLUMNS}
+            for row in read_cooked(result.folder).sequences()
+        ]
         assert rows == published(SAMPLE, result.name, model, 2048)
         loaded = datasets.load_dataset(str(tmp_path), result.name, split="train", cache_dir=str(tmp_path / "hf"))
         assert loaded.to_list() == rows
@@ -70,5 +73,5 @@ def test_real_shards_are_cooked_as_published(tmp_path):
     run(Recipe(datasets=names, tokenizer="llama3", source=COLLECTION, packing="in-order", output=tmp_path))
     for name in names:
         found = read_cooked(tmp_path / name).sequences()
-        rows = [{key: getattr(row, key).tolist() for key in COLUMNS} for row in found]
+        rows = [{key: getattr(row, key).tolist() for key in SEQUENCE_COLUMNS} for row in found]
         assert rows == published(COLLECTION, name, "llama3", 4096)

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from cook import Recipe, export, mix, read_cooked, verify
 from cook.core.errors import Problem
-from cook.core.progress import silent
+from cook.core.progress import no_progress
 from cook.pipeline import runner
 from cook.pipeline.build import EncodingStrategy
 from cook.shapes import registry
 from cook.shapes.protocol import Segments
 from cook.shapes.text import TextShape
-from cook.tokenizer.loading import load_engine, resolve
+from cook.tokenizer.loading import load_engine, resolve_tokenizer
 from cook.trainers.exporter import TARGETS
 from faults.injecting import Bench
 
 RECIPE = Recipe(datasets="set", tokenizer="llama3", max_length=400, packing="best-fit", cache="none")
-TOKENIZER = resolve(RECIPE)
+TOKENIZER = resolve_tokenizer(RECIPE)
 EOS = TOKENIZER.eos_id
 NAME = "train-00000-of-00001.parquet"
 
@@ -71,7 +71,9 @@ def cook_runs(rows, root: Path) -> Path:
     (root / "in" / "set" / "shard" / "00000.jsonl").write_bytes(b"".join(orjson.dumps(r) + b"\n" for r in rows))
     strategy = EncodingStrategy(shape="runs", uses_cache=False)
     recipe = Recipe(**RECIPE.as_dict() | {"source": str(root / "in"), "output": str(root / "out")})
-    (done,) = runner.over(recipe, silent, lambda means: runner.kitchen(means, strategy=strategy)).results
+    (done,) = runner.run_datasets(
+        recipe, no_progress, lambda means: runner.sequence_runner(means, strategy=strategy)
+    ).results
     return done.folder
 
 

@@ -188,13 +188,13 @@ def test_a_scheduler_that_is_killed(tmp_path, large):
 def test_a_job_that_kills_every_worker_fails_the_run(tmp_path):
     with ClusterServer(tmp_path / "cluster") as cluster:
         cluster.add(4)
-        from cook.executors.dask import connected
+        from cook.executors.dask import connect_cluster
 
         with (
-            connected(recipe_for(cluster)) as pool,
+            connect_cluster(recipe_for(cluster)) as pool,
             pytest.raises(CookError, match=r"4 workers died at one job") as told,
         ):
-            list(local.results(pool, os._exit, [(0, 3)]))
+            list(local.ordered_results(pool, os._exit, [(0, 3)]))
     assert "lost at 3" in str(told.value)
 
 
@@ -319,7 +319,7 @@ def test_workers_that_are_paused_for_memory_are_waited_for_so_long_and_no_longer
 
     write_shard(tmp_path / "in", "one", [entry()])
     recipe = {"datasets": "one", "tokenizer": "llama3", "source": tmp_path / "in", "cache": "none", "executor": "dask"}
-    for name, seconds in (("LOOKS", 0.1), ("TOLD", 0.5), ("ENDS", 3.0)):
+    for name, seconds in (("POLL", 0.1), ("WARN", 0.5), ("TIMEOUT", 3.0)):
         monkeypatch.setattr(cluster, f"PAUSE_{name}", seconds)
 
     def limit(share, dask_worker):
@@ -349,9 +349,11 @@ def test_one_that_joins_later_is_looked_at_too(tmp_path, running):
     """Here by the function that goes before each of its jobs."""
     from cook.executors import dask as cluster
 
-    with cluster.connected(recipe_for(running)) as pool:
+    with cluster.connect_cluster(recipe_for(running)) as pool:
         assert pool.submit(abs, -3).result() == 3
-        pool.need = cluster.Need(tuple((name, "0.0") for name, _ in pool.need.versions), ("/not/there",))
+        pool.requirements = cluster.WorkerRequirements(
+            tuple((name, "0.0") for name, _ in pool.requirements.versions), ("/not/there",)
+        )
         with pytest.raises(
             errors.ClusterError, match=r"(?s)worker on \S+: has numpy \S+, and the client 0\.0.*/not/there"
         ):
@@ -385,7 +387,7 @@ def test_a_command_that_reaches_no_scheduler_ends(tmp_path):
 def test_a_scheduler_without_workers(tmp_path, monkeypatch):
     from cook.executors import dask as cluster
 
-    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 0.5)
     with (
         ClusterServer(tmp_path / "cluster") as empty,
         pytest.raises(errors.ClusterError, match=r"no worker has joined"),
@@ -399,7 +401,7 @@ def test_a_scheduler_without_workers(tmp_path, monkeypatch):
 def test_few_jobs_are_known_to_the_scheduler_at_once(running, monkeypatch):
     from cook.executors import dask as cluster
 
-    monkeypatch.setattr(cluster, "A_THREAD", 10)
+    monkeypatch.setattr(cluster, "JOBS_PER_THREAD", 10)
     made, known = [], []
 
     def jobs():
@@ -407,15 +409,15 @@ def test_few_jobs_are_known_to_the_scheduler_at_once(running, monkeypatch):
             made.append(n)
             yield n, -n
 
-    with cluster.connected(recipe_for(running)) as pool, running.client() as client:
-        assert pool.ahead == 20
-        for (n, _), result in local.results(pool, abs, jobs()):
+    with cluster.connect_cluster(recipe_for(running)) as pool, running.client() as client:
+        assert pool.max_in_flight == 20
+        for (n, _), result in local.ordered_results(pool, abs, jobs()):
             assert result == n
             assert len(made) <= n + 20, "jobs are made long before they are needed"
             if n % 40 == 0:
                 known.append(client.run_on_scheduler(tasks))
     assert max(known) < 40, "results are kept"  # what was let go is so a little later
-    assert 3 * cluster.MOST < 10_000
+    assert 3 * cluster.MAX_IN_FLIGHT < 10_000
 
 
 # The command

@@ -36,7 +36,7 @@ from cook.store import manifest
 
 SECONDS = 20  # for one input; they take hundredths
 SMALL = {
-    "read.lines.MAX_LINE": 3000,
+    "read.lines.MAX_LINE_BYTES": 3000,
     "read.lines.READ_BYTES": 512,
     "encode.parts.BATCH": 800,
     "encode.parts.REMAKE_BATCH": 500,
@@ -195,14 +195,14 @@ def bake(folder: Path, data: bytes, on_error: str, suffix: str = "", overlong: s
 def written(data: bytes) -> dict[int, bytes]:
     """The lines of a shard that are not blank, by number: the plain way. One that is too long is bad, blank or not."""
     rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    most = SMALL["read.lines.MAX_LINE"]
+    most = SMALL["read.lines.MAX_LINE_BYTES"]
     return {number: row for number, row in enumerate(rows, 1) if row.strip(b" \t\r\n\x0b\x0c") or len(row) > most}
 
 
 def is_entry(line: bytes) -> bool | None:
     """Whether a line is an entry, by the standard library; None where that reads JSON otherwise than the loader."""
-    if len(line) > SMALL["read.lines.MAX_LINE"] - 4:
-        return None if len(line) < SMALL["read.lines.MAX_LINE"] + 4 else False
+    if len(line) > SMALL["read.lines.MAX_LINE_BYTES"] - 4:
+        return None if len(line) < SMALL["read.lines.MAX_LINE_BYTES"] + 4 else False
     try:
         row = json.loads(line.decode(), parse_constant=lambda name: 1 / 0)
         json.dumps(row, ensure_ascii=False).encode()  # a lone surrogate cannot
@@ -405,7 +405,7 @@ def replaced(draw: st.DrawFn, document: Any) -> Any:
 @st.composite
 def manifests(draw: st.DrawFn) -> bytes:
     """A manifest: damaged, or changed and sealed anew, as by someone who means it."""
-    data = (example_output() / "out" / "set" / manifest.NAME).read_bytes()
+    data = (example_output() / "out" / "set" / manifest.MANIFEST_NAME).read_bytes()
     if draw(st.integers(0, 2)) == 0:
         return draw(damaged(data))
     fields = orjson.loads(data)
@@ -424,7 +424,7 @@ def check_manifest(data: bytes) -> None:
     source = example_output()
     with scratch() as root, within():
         shutil.copytree(source / "out" / "set", root / "set")
-        (root / "set" / manifest.NAME).write_bytes(data)
+        (root / "set" / manifest.MANIFEST_NAME).write_bytes(data)
         with contextlib.suppress(CookError):
             for output in cook.read_cooked(root / "set").manifest["outputs"]:
                 assert (root / "set" / output["name"]).resolve().parent == root / "set", (
@@ -442,7 +442,7 @@ def check_manifest(data: bytes) -> None:
 
 def example_spool() -> Path:
     """The index of a spool, whole."""
-    return max(cache.folder(str(example_output() / "cache")).rglob("*.index"), key=lambda path: path.stat().st_size)
+    return max(cache.cache_dir(str(example_output() / "cache")).rglob("*.index"), key=lambda path: path.stat().st_size)
 
 
 @st.composite
@@ -451,7 +451,7 @@ def spools(draw: st.DrawFn) -> bytes:
     data = example_spool().read_bytes()
     if draw(st.integers(0, 2)) == 0:
         return draw(damaged(data))
-    line, rows = data[: -spool.CHECK].split(b"\n", 1)
+    line, rows = data[: -spool.CRC_BYTES].split(b"\n", 1)
     head = orjson.loads(line)
     kind = draw(st.sampled_from(["value", "number", "remove", "line", "rows"]))
     if kind == "value":
@@ -462,7 +462,7 @@ def spools(draw: st.DrawFn) -> bytes:
         del head[draw(st.sampled_from([*head]))]
     line = draw(damaged(line)) if kind == "line" else orjson.dumps(head, default=str)
     data = line + b"\n" + (draw(damaged(rows)) if kind == "rows" else rows)
-    return data + zlib.crc32(data).to_bytes(spool.CHECK, "little")
+    return data + zlib.crc32(data).to_bytes(spool.CRC_BYTES, "little")
 
 
 def check_spool(data: bytes) -> None:

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 
 from cook import Finding, OutputError, SourceError, TokenizerError, verify
 from cook.core.files import sha256_of
-from cook.pack.statistics import Made, Tally
-from cook.pipeline.figures import shape
+from cook.pack.statistics import IntHistogram, PackingStats
+from cook.pipeline.figures import fill_figures
 from cook.store import manifest, read
-from cook.store.columns import COLUMNS, schema
+from cook.store.columns import SEQUENCE_COLUMNS, parquet_schema
 from cook.store.kinds import SKIPPED_NAME
 from cook.trainers import tables
 
@@ -55,7 +55,7 @@ class Bench:
     def __init__(self, cooked: Path, folder: Path, source: str | Path) -> None:
         shutil.copytree(cooked, folder)
         self.folder, self.source = folder, str(source)
-        self.fields = manifest.read(folder)
+        self.fields = manifest.read_manifest(folder)
 
     def files(self) -> list[str]:
         """The names of the Parquet files."""
@@ -70,18 +70,18 @@ class Bench:
     def write(self, name: str, rows: Rows) -> None:
         """Replace a file's rows."""
         columns = []
-        for kind, values in zip(COLUMNS.values(), rows.values(), strict=True):
+        for kind, values in zip(SEQUENCE_COLUMNS.values(), rows.values(), strict=True):
             offsets = np.cumsum([0, *map(len, values)])
             columns.append(tables.lists(np.concatenate([np.empty(0, kind), *values]).astype(kind), offsets))
-        with pq.ParquetWriter(self.folder / name, schema(), **tables.WRITER) as writer:
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema()))
+        with pq.ParquetWriter(self.folder / name, parquet_schema(), **tables.PARQUET_OPTIONS) as writer:
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=parquet_schema()))
 
     def seal(self) -> None:
         """Make sizes and hashes of files and of the manifest agree again."""
         for output in self.fields["outputs"]:
             path = self.folder / output["name"]
             output["bytes"], output["sha256"] = path.stat().st_size, sha256_of(path)
-        (self.folder / manifest.NAME).write_bytes(manifest.seal(self.fields))
+        (self.folder / manifest.MANIFEST_NAME).write_bytes(manifest.seal(self.fields))
 
     def forge(self) -> None:
         """Make all sums agree with the rows too, as one who knows how cook counts would."""
@@ -97,7 +97,7 @@ class Bench:
         counts |= everything.counts()
         if "splits" in counts:
             counts["splits"] = {split: _made(rows).counts() for split, rows in by_split.items()}
-        figures |= shape(everything, self.fields["recipe"]["max_length"])
+        figures |= fill_figures(everything, self.fields["recipe"]["max_length"])
         kept = {
             (shard, line)
             for each in by_split.values()
@@ -121,11 +121,11 @@ class Bench:
         return [finding for each in verified.datasets for finding in each.findings]
 
 
-def _made(files: list[Rows]) -> Made:
+def _made(files: list[Rows]) -> PackingStats:
     lengths = np.concatenate([np.empty(0, np.int64), *[length for rows in files for length in rows["seq_lengths"]]])
     tokens = np.array([len(ids) for rows in files for ids in rows["input_ids"]], np.int64)
     trained = sum(int(mask.sum()) for rows in files for mask in rows["loss_mask"])
-    return Made(trained, Tally.of(lengths), Tally.of(tokens))
+    return PackingStats(trained, IntHistogram.from_values(lengths), IntHistogram.from_values(tokens))
 
 
 Fault = Callable[[Bench, random.Random], Named | None]  # None: there is nothing here to break so
@@ -147,7 +147,7 @@ def cut_a_file(bench: Bench, rng: random.Random) -> Named:
 
 
 def remove_a_file(bench: Bench, rng: random.Random) -> Named:
-    path = rng.choice([path for path in sorted(bench.folder.iterdir()) if path.name != manifest.NAME])
+    path = rng.choice([path for path in sorted(bench.folder.iterdir()) if path.name != manifest.MANIFEST_NAME])
     path.unlink()
     return Named(path.name, words="is missing")
 
@@ -161,7 +161,7 @@ def drop_a_row(bench: Bench, rng: random.Random) -> Named | None:
     place = bench.place(rows, at, rng.randrange(len(rows["seq_lengths"][at])))
     bench.write(name, {column: values[:at] + values[at + 1 :] for column, values in rows.items()})
     bench.forge()
-    return Named(manifest.NAME, words=f"{place}: ")
+    return Named(manifest.MANIFEST_NAME, words=f"{place}: ")
 
 
 def repeat_a_row(bench: Bench, rng: random.Random) -> Named:
@@ -321,12 +321,12 @@ def change_a_number(bench: Bench, rng: random.Random) -> Named | None:
         holder[key] = 1
     if key == "validation":
         holder[key] = 0.999
-    (bench.folder / manifest.NAME).write_bytes(manifest.seal(bench.fields))
+    (bench.folder / manifest.MANIFEST_NAME).write_bytes(manifest.seal(bench.fields))
     if place[0] == "recipe" or place[:2] == ("tokenizer", "special_ids"):
         return Named("")  # the recipe is not what is wrong in itself: see `caught`
     if (place[0], key) == ("outputs", "bytes"):
         return Named(holder["name"])
-    return Named(manifest.NAME, words=str(key) if isinstance(key, str) else "")
+    return Named(manifest.MANIFEST_NAME, words=str(key) if isinstance(key, str) else "")
 
 
 def _decides(bench: Bench, key: str) -> bool:
@@ -360,7 +360,7 @@ FAULTS: list[Fault] = [
     drop_a_row,
     repeat_a_row,
     exchange_rows,
-    *(change_a_value(column, "seal") for column in COLUMNS),
+    *(change_a_value(column, "seal") for column in SEQUENCE_COLUMNS),
     *(change_a_value(column, "forge") for column in ("source_shard", "source_line", "labels")),
     change_a_token(trained=0),
     change_a_token(trained=1),
@@ -389,7 +389,7 @@ def caught(bench: Bench, named: Named) -> str | None:
     """None where verify finds a fault and names it; else what it does."""
     found = bench.findings()
     if found is None:
-        return None if named.file in (manifest.NAME, "") else "refused"
+        return None if named.file in (manifest.MANIFEST_NAME, "") else "refused"
     if not found:
         return "passed"
     return None if not named.file or named.within(found) else "; ".join(map(str, found[:3]))

@@ -3,14 +3,14 @@
 from cook.cli import ending
 
 try:
-    ending.listen()
+    ending.install_handlers()
     from cook.read import lines
     from cook.store import write
 
     lines.PART_BYTES, write.FILE_TOKENS = 6_000, 12_000
     from cook.__main__ import start
 except KeyboardInterrupt:
-    ending.leave()
+    ending.exit_now()
 
 if __name__ == "__main__":
     start()

@@ -5,12 +5,12 @@ import sys
 from cook.cli import ending
 
 try:
-    ending.listen()
+    ending.install_handlers()
     from cook.executors import process
 
     if sys.argv[1:2] == ["spawned"]:
-        process.ENGINES.add("sys")
-    process.settle()  # before numpy is imported
+        process.THREADED_ENGINES.add("sys")
+    process.configure_process()  # before numpy is imported
 
     from cook.executors import local
     from cook.read import lines
@@ -19,7 +19,7 @@ try:
     local.POOL_BYTES, lines.PART_BYTES, write.FILE_TOKENS = 0, 6_000, 12_000
     from cook.__main__ import start
 except KeyboardInterrupt:
-    ending.leave()
+    ending.exit_now()
 
 if __name__ == "__main__":
     sys.argv[1:] = sys.argv[2:] if sys.argv[1] == "spawned" else sys.argv[1:]

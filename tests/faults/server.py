@@ -57,7 +57,7 @@ class Events:
     @staticmethod
     def unpublished(path: Any) -> bool:
         """What is still to become a result, and tokens."""
-        return any(part in (staging.WORK, "spools") for part in Path(str(path)).parts)
+        return any(part in (staging.WORK_DIR, "spools") for part in Path(str(path)).parts)
 
     def called(self, _: Any, event: str, what: Any) -> None:
         """See sys.setprofile."""
@@ -82,7 +82,7 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
         lines.PART_BYTES = request.get("part_bytes", 6_000)
         parquet.FILE_TOKENS = request.get("file_tokens", 12_000)
         if not request.get("exchanges", True):
-            staging.exchange = lambda one, other: False  # as on a file system that cannot
+            staging.swap_folders = lambda one, other: False  # as on a file system that cannot
         if most := request.get("largest_file"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         counting = {key: request[key] for key in ("within", "kill_at", "kill_by") if key in request}
@@ -102,7 +102,7 @@ def child(request: dict[str, Any], printed: int, told: int) -> NoReturn:
 
 def serve() -> None:
     """Answer requests until there are no more."""
-    local.WAITING = 4
+    local.DEFAULT_IN_FLIGHT = 4
     running: dict[int, tuple[int, int]] = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -68,12 +68,12 @@ def test_any_damage_to_an_output_is_refused_by_name(tmp_path, cooked):
 
 def test_a_manifest_of_another_format(tmp_path, cooked):
     folder = Path(shutil.copytree(cooked / "root" / "one", tmp_path / "one"))
-    fields = manifest.read(folder)
+    fields = manifest.read_manifest(folder)
     for version, message in ((1, "is of format version 1, and this cook reads 2"), ("1", "is not a manifest of cook")):
         (folder / "cook.json").write_bytes(manifest.seal(fields | {"format_version": version}))
         with pytest.raises(OutputError, match=message):
             read_cooked(folder)
-    (folder / "cook.json").write_bytes(orjson.dumps(fields | manifest.read(cooked / "root" / "one")))
+    (folder / "cook.json").write_bytes(orjson.dumps(fields | manifest.read_manifest(cooked / "root" / "one")))
     with pytest.raises(OutputError, match=r"cook\.json: is damaged"):
         read_cooked(folder)
 
@@ -123,11 +123,11 @@ def test_a_damaged_cache_is_noticed_and_made_anew(tmp_path, server, tokenizer, s
 
 def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
     """Flips hit its line of JSON more often than its rows."""
-    examples = np.ones(777, records.EXAMPLE)
+    examples = np.ones(777, records.ENCODED_EXAMPLE_DTYPE)
     name = str(tmp_path / "spool")
-    with spool.writing(name, 0) as (writer, done):
-        writer.write(np.arange(records.total(examples), dtype=np.uint32))
-        done.append(spool.Index(examples, np.ones(333, records.SKIPPED), 900, 800, 777))
+    with spool.open_writer(name, 0) as (writer, done):
+        writer.write(np.arange(records.total_tokens(examples), dtype=np.uint32))
+        done.append(spool.SpoolIndex(examples, np.ones(333, records.SKIPPED_ROW_DTYPE), 900, 800, 777))
     path = Path(name + ".index")
     data = path.read_bytes()
     right = spool.load(name)
@@ -147,10 +147,10 @@ def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
 
 def test_what_is_kept_behind_a_hash(tmp_path):
     for worse in damaged(Path(__file__).read_bytes()[:500]):
-        path = cache.ready(str(tmp_path)) / "kept"
-        right = cache.kept(path, lambda: b"right" * 100)
+        path = cache.prepare_cache(str(tmp_path)) / "kept"
+        right = cache.get_or_compute(path, lambda: b"right" * 100)
         kept = path.read_bytes()
         path.write_bytes(worse)
-        assert cache.kept(path, lambda: b"right" * 100) == right
+        assert cache.get_or_compute(path, lambda: b"right" * 100) == right
         assert path.read_bytes() == kept
     assert {path.name for path in tmp_path.iterdir()} == {"CACHEDIR.TAG", "kept"}

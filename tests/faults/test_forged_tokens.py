@@ -23,10 +23,10 @@ from cook.core.cache import ids_path
 from cook.core.errors import TokenizerError
 from cook.core.recipe import Recipe
 from cook.encode import parts
-from cook.read.lines import Part
+from cook.read.lines import ByteRange
 from cook.read.sources import open_source
 from cook.shapes.context_qa import ContextQA
-from cook.tokenizer.loading import Tokenizer, load_engine, resolve, special_strings
+from cook.tokenizer.loading import Tokenizer, load_engine, resolve_tokenizer, special_token_texts
 from cook.tokenizer.presets import PRESETS
 
 
@@ -76,7 +76,7 @@ def recipe(model: str, models: dict[str, Path], **other: object) -> Recipe:
 def resolved(made: Recipe) -> Tokenizer:
     if made.engine == "fastokens" and importlib.util.find_spec("fastokens") is None:
         pytest.skip("fastokens is not installed")
-    found = resolve(made)
+    found = resolve_tokenizer(made)
     assert found.engine == made.engine, "the engine stepped aside, and is not tested"
     return found
 
@@ -84,7 +84,11 @@ def resolved(made: Recipe) -> Tokenizer:
 @functools.cache
 def strings() -> tuple[str, ...]:
     """Every special string of every model here."""
-    found = {string for name in PRESETS for string in special_strings(resolve(Recipe(datasets="x", tokenizer=name)))}
+    found = {
+        string
+        for name in PRESETS
+        for string in special_token_texts(resolve_tokenizer(Recipe(datasets="x", tokenizer=name)))
+    }
     found |= {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<tool_call>", "<|fim_prefix|>"}
     return tuple(sorted(found))
 
@@ -104,18 +108,18 @@ def tokenized(made: Recipe, root: Path, tokenizer: Tokenizer) -> Iterator[list[i
     """The examples that the tokenize stage makes of a dataset, from its spools."""
     (shard,) = open_source(str(root)).shards("set")
     names = str(root / "whole"), str(root / "remade")
-    job = parts.Job(
+    job = parts.EncodeJob(
         made,
         tokenizer,
-        Part(str(shard.path), 0, None),
+        ByteRange(str(shard.path), 0, None),
         shard,
         *names,
         ContextQA(made, tokenizer),
         parts.read_records,
     )
-    result = parts.tokenize(job)
+    result = parts.encode_part(job)
     assert not result.problems
-    for name, places in zip(names, (result.whole, result.remade), strict=True):
+    for name, places in zip(names, (result.full_positions, result.split_positions), strict=True):
         raw = np.fromfile(ids_path(name), np.uint32) if len(places) else np.empty(0, np.uint32)
         ids = records.token_ids(raw)
         for place in places:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import entry, pair, write_shard
-from cook.core.records import PLACED
+from cook.core.records import PLACED_EXAMPLE_DTYPE
 from cook.store import manifest
 from faults.ground import left_over, spools, tree, whole, write_source
 
@@ -47,7 +47,10 @@ TARGETS: dict[str, tuple[Callable[[Path], Path], dict[str, int]]] = {
 def sizes(root: Path, cache: Path, target: str) -> list[int]:
     """How large the files of a kind are that a cook wrote."""
     if target == "placed":
-        return [manifest.read(path.parent)["counts"]["examples"] * PLACED.itemsize for path in root.glob("*/cook.json")]
+        return [
+            manifest.read_manifest(path.parent)["counts"]["examples"] * PLACED_EXAMPLE_DTYPE.itemsize
+            for path in root.glob("*/cook.json")
+        ]
     paths = [path for path in (*root.rglob("*"), *cache.rglob("*")) if path.name.endswith(target)]
     return [path.stat().st_size for path in paths]
 

@@ -32,7 +32,7 @@ def test_every_number_of_a_manifest_is_checked(odd_set, tmp_path):
             continue  # below
         bench.fields = copy.deepcopy(whole)
         inner(bench.fields, place)[place[-1]] += 1
-        (bench.folder / manifest.NAME).write_bytes(manifest.seal(bench.fields))
+        (bench.folder / manifest.MANIFEST_NAME).write_bytes(manifest.seal(bench.fields))
         found = bench.findings(deep=place[0] in ("counts", "figures", "inputs"))
         if found == []:
             missed.append(place)
@@ -87,7 +87,7 @@ def test_no_manifest_ends_in_anything_but_findings_or_an_error(odd_set, tmp_path
             del holder[place[-1]]
         else:
             holder[place[-1]] = value
-        (bench.folder / manifest.NAME).write_bytes(manifest.seal(bench.fields))
+        (bench.folder / manifest.MANIFEST_NAME).write_bytes(manifest.seal(bench.fields))
         for deep in (False, True):
             try:
                 found = verify(bench.folder, deep=deep, source=bench.source if deep else None).found

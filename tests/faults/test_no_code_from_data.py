@@ -17,7 +17,7 @@ from cook.core.errors import RecipeError
 from cook.core.recipe import Recipe, read_config
 from cook.encode import spool
 from cook.shapes.formatter import Formatter
-from cook.tokenizer.loading import load_engine, resolve
+from cook.tokenizer.loading import load_engine, resolve_tokenizer
 
 SOURCE = Path(cook.__file__).parent
 
@@ -134,7 +134,7 @@ def test_a_tokenizer_folder_with_code(models, tmp_path):
             engine=engine,
             jobs=1,
         )
-        assert load_engine(resolve(made)).name == engine
+        assert load_engine(resolve_tokenizer(made)).name == engine
         assert cook.run(made).results[0].counts["examples"] == 1
     assert not (tmp_path / "sprung").exists()
 

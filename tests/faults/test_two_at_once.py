@@ -107,11 +107,11 @@ def test_one_spool_written_by_two_threads(tmp_path):
     name, both = str(tmp_path / "spool"), threading.Barrier(2)
 
     def write(_: int) -> None:
-        with spool.writing(name, 0) as (writer, done):
+        with spool.open_writer(name, 0) as (writer, done):
             both.wait(10)
-            examples = np.ones(9, records.EXAMPLE)
-            writer.write(np.arange(records.total(examples), dtype=np.uint32))
-            done.append(spool.Index(examples, np.empty(0, records.SKIPPED)))
+            examples = np.ones(9, records.ENCODED_EXAMPLE_DTYPE)
+            writer.write(np.arange(records.total_tokens(examples), dtype=np.uint32))
+            done.append(spool.SpoolIndex(examples, np.empty(0, records.SKIPPED_ROW_DTYPE)))
             both.wait(10)
 
     with ThreadPoolExecutor(2) as pool:

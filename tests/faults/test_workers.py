@@ -61,10 +61,10 @@ BEGIN = pytest.mark.parametrize("begin", [[], ["spawned"]], ids=["forked", "spaw
 METHOD = """
 import threading, time
 import cook.tokenizer.presets, cook.executors.process, cook.pipeline.startup
-cook.executors.process.settle()
-cook.pipeline.startup.begin("llama3")
+cook.executors.process.configure_process()
+cook.pipeline.startup.preload_vocabulary("llama3")
 {before}
-print(cook.executors.process.start_method())
+print(cook.executors.process.worker_start_method())
 """
 
 
@@ -75,7 +75,7 @@ print(cook.executors.process.start_method())
         pytest.param("import fastokens", "spawn", marks=needs_fastokens),
         (
             "from cook.tokenizer.presets import *; "
-            "vocabulary(PRESETS['llama3']).encode_batch_flat(['words'] * 100_000)",
+            "load_vocabulary(PRESETS['llama3']).encode_batch_flat(['words'] * 100_000)",
             "spawn",
         ),
         ("threading.Thread(target=time.sleep, args=[2], daemon=True).start()", "spawn"),
@@ -94,15 +94,15 @@ PRELOADED = """
 import cook.executors.local, cook.executors.process
 {before}
 if __name__ == "__main__":
-    size = cook.executors.local.POOL_BYTES * cook.executors.local.SPAWNED
+    size = cook.executors.local.POOL_BYTES * cook.executors.local.SPAWN_COST_FACTOR
     names = "{{'json.tool', 'cook.core.recipe', 'cook.pipeline.runner'}}"
-    with cook.executors.local.executor(2, size, ("json.tool", "cook.core.recipe")) as pool:
+    with cook.executors.local.local_executor(2, size, ("json.tool", "cook.core.recipe")) as pool:
         print(pool.submit(eval, "sorted(" + names + " & __import__('sys').modules.keys())").result())
         print(pool._mp_context.get_start_method())
 """
 
 
-@pytest.mark.parametrize(("before", "method"), [("cook.executors.process.settle()", "fork"), ("", "spawn")])
+@pytest.mark.parametrize(("before", "method"), [("cook.executors.process.configure_process()", "fork"), ("", "spawn")])
 def test_workers_import_what_is_named_before_they_have_work(before, method):
     command = [sys.executable, "-c", PRELOADED.format(before=before)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
@@ -111,8 +111,8 @@ def test_workers_import_what_is_named_before_they_have_work(before, method):
 
 def test_an_error_ends_the_thread_that_sees_to_a_pool(monkeypatch):
     """Else Python wakes it at its own end, and now and then prints that what it wakes it by is closed."""
-    monkeypatch.setattr(local, "ENDING", 30.0)  # on a machine that is busy
-    with pytest.raises(KeyError), local.executor(2, local.POOL_BYTES * local.SPAWNED) as pool:
+    monkeypatch.setattr(local, "SHUTDOWN_TIMEOUT", 30.0)  # on a machine that is busy
+    with pytest.raises(KeyError), local.local_executor(2, local.POOL_BYTES * local.SPAWN_COST_FACTOR) as pool:
         assert pool._executor_manager_thread in threading.enumerate()
         manager = pool._executor_manager_thread
         raise KeyError

@@ -16,9 +16,9 @@ from conftest import point_at
 from cook import TokenizerError
 from cook.core import cache
 from cook.read import transport
-from cook.read.answers import Asked, Refused
-from cook.read.hub.client import remove
-from cook.read.waiting import Watch
+from cook.read.answers import ResponseRejected, ServerQuery
+from cook.read.hub.client import remove_cached
+from cook.read.waiting import StallWatch
 from cook.tokenizer import hub_files
 from hostile.ground import LINE, Ground, some
 from hostile.values import (
@@ -181,7 +181,7 @@ def test_a_tokenizer_is_asked_for_with_the_same_care(ground, server, name):
     server.add("o/m", {"tokenizer.json": b"{}"})
     server.twist("/resolve/", ground.placed(header(name, PLACE)))
     with pytest.raises(TokenizerError, match=f"(?i)sends {name}"):
-        hub_files.tokenizer_file("o/m", "tokenizer.json")
+        hub_files.fetch_tokenizer_file("o/m", "tokenizer.json")
     ground.check()
 
 
@@ -217,9 +217,11 @@ def trickle(piece: bytes, pause_s: float) -> Callable[[_Reply], _Reply]:
 @pytest.mark.parametrize("part", ["/revision/", "/tree/", "/resolve/"])
 @pytest.mark.parametrize("what", ["byte by byte", "endless", "hang", "wait"])
 def test_nothing_is_waited_for_without_end(ground, server, monkeypatch, what, part):
-    monkeypatch.setattr("cook.read.waiting.PATIENCE_S", 1.5)
-    monkeypatch.setattr("cook.read.answers.LIST_BYTES", 1 << 20)
-    monkeypatch.setattr("cook.read.answers.Asked.__init__.__defaults__", (1 << 20, *Asked.__init__.__defaults__[1:]))
+    monkeypatch.setattr("cook.read.waiting.STALL_TIMEOUT_S", 1.5)
+    monkeypatch.setattr("cook.read.answers.MAX_LIST_BYTES", 1 << 20)
+    monkeypatch.setattr(
+        "cook.read.answers.ServerQuery.__init__.__defaults__", (1 << 20, *ServerQuery.__init__.__defaults__[1:])
+    )
     if what == "hang":
         server.fault("hang", part)
     elif what == "wait":
@@ -234,15 +236,15 @@ def test_nothing_is_waited_for_without_end(ground, server, monkeypatch, what, pa
 
 
 def test_pages_without_end(ground, server, monkeypatch):
-    monkeypatch.setattr("cook.read.answers.REQUESTS", 20)
+    monkeypatch.setattr("cook.read.answers.MAX_REQUESTS", 20)
     server.twist("/tree/", header("Link", f'<{server.url}/api/datasets/o/n/tree/main?x=1>; rel="next"'))
     ground.run("cook", *SOURCE, code=1, told="after 20 requests")
     assert len([r for r in server.requests if "/tree/" in r.path]) == 20
 
 
 def test_the_user_is_told_what_is_waited_for(ground, server, monkeypatch):
-    monkeypatch.setattr("cook.read.waiting.PATIENCE_S", 2.5)
-    monkeypatch.setattr("cook.read.waiting.TOLD_AFTER_S", 0.5)
+    monkeypatch.setattr("cook.read.waiting.STALL_TIMEOUT_S", 2.5)
+    monkeypatch.setattr("cook.read.waiting.WARN_AFTER_S", 0.5)
     server.fault("hang", "/tree/")
     told = r"warning: waiting for http://127.* \(it does not answer\); cook gives up in 2 s"
     ground.run("list", *SOURCE, code=1, told=told)
@@ -263,10 +265,10 @@ def test_a_portal_in_the_way_does_not_hide_what_is_cached(ground, server):
 def test_a_planted_record_is_no_path(ground, server):
     commit = server.add("o/n", FILES, kind="dataset")
     ground.run("list", *SOURCE, code=0)
-    folder = cache.folder(None) / "hub" / "datasets--o--n"
-    cache.keep(folder / "trees" / f"{commit}.json", orjson.dumps([["../../x.jsonl", 5, "f" * 40, None]]))
+    folder = cache.cache_dir(None) / "hub" / "datasets--o--n"
+    cache.put(folder / "trees" / f"{commit}.json", orjson.dumps([["../../x.jsonl", 5, "f" * 40, None]]))
     ground.run("list", "-s", f"{SOURCE[1]}@{commit}", code=0, told="d +2")
-    cache.keep(folder / "refs" / "main.json", orjson.dumps({"commit": str(ground.place), "day": "2026-01-01"}))
+    cache.put(folder / "refs" / "main.json", orjson.dumps({"commit": str(ground.place), "day": "2026-01-01"}))
     point_at("http://127.0.0.1:9", ground.monkeypatch)
     ground.run("list", *SOURCE, code=1, told="cannot be reached")
 
@@ -278,7 +280,7 @@ def test_only_files_of_the_clients_cache_are_removed(ground, server):
     named = held / "datasets--o--n" / "snapshots" / ("c" * 40) / "x.jsonl"
     named.parent.mkdir(parents=True)
     named.symlink_to(ground.place)
-    remove(named)
+    remove_cached(named)
     assert not named.is_symlink()
     ground.check()
     linked = named.parent.parent / ("d" * 40)
@@ -290,7 +292,7 @@ def test_only_files_of_the_clients_cache_are_removed(ground, server):
         named.parent.parent / "x" / "y",
     ):
         with pytest.raises(OSError, match=r"not removed|is a link"):
-            remove(path)
+            remove_cached(path)
     ground.check()
 
 
@@ -312,10 +314,10 @@ def test_the_users_own_client_is_kept(server, monkeypatch):
     server.add("o/n", {"x": b"x"})
     server.twist("/resolve/", header("ETag", "mine"))
     assert session.get(f"{server.url}/o/n/resolve/main/x").headers["ETag"] == "mine"
-    asked = Asked(Watch(), server.url)
-    within = transport.asking.set(asked)
+    asked = ServerQuery(StallWatch(), server.url)
+    within = transport.current_query.set(asked)
     try:
-        with pytest.raises(Refused, match="ETag"):
+        with pytest.raises(ResponseRejected, match="ETag"):
             session.head(f"{server.url}/o/n/resolve/main/x")
     finally:
-        transport.asking.reset(within)
+        transport.current_query.reset(within)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cook import SourceError
-from cook.read.answers import Asked
+from cook.read.answers import ServerQuery
 from cook.read.modelscope import ModelScopeSource
 from hostile.ground import LINE, Ground, some
 from hostile.values import BODIES, CODINGS, HEADER, KINDS, NUMBERS, PATHS, PLACE, PLACES, SIZES, TEXTS, TYPES, WAITS
@@ -150,9 +150,9 @@ def test_nothing_is_waited_for_without_end(ground, server, monkeypatch, what, pa
         while not rest.wait(0.3 if what == "byte by byte" else 0):
             yield b" " * (1 if what == "byte by byte" else 65536)
 
-    monkeypatch.setattr("cook.read.waiting.PATIENCE_S", 1.5)
-    monkeypatch.setattr("cook.read.modelscope.LIST_BYTES", 1 << 20)
-    monkeypatch.setattr(Asked.__init__, "__defaults__", (1 << 20, *Asked.__init__.__defaults__[1:]))
+    monkeypatch.setattr("cook.read.waiting.STALL_TIMEOUT_S", 1.5)
+    monkeypatch.setattr("cook.read.modelscope.MAX_LIST_BYTES", 1 << 20)
+    monkeypatch.setattr(ServerQuery.__init__, "__defaults__", (1 << 20, *ServerQuery.__init__.__defaults__[1:]))
     change = header("Retry-After", "1000000000", 429)
     server.twist(part, change if what == "wait" else lambda reply: reply._replace(pieces=pieces()))
     told = {"endless": "sends more than|exceeded", "wait": "429 and asks to wait 1000000000 s, longer than cook does"}

@@ -190,7 +190,7 @@ def test_repeats_and_splits_against_plain_loops(rows, number):
     for c, p, made in rows:
         expected += [(c, p) in seen] * made
         seen.add((c, p))
-    assert splits.repeats(context, content, entry).tolist() == expected
+    assert splits.find_repeats(context, content, entry).tolist() == expected
     taken: set[int] = set()
     left = number
     for value in sorted(set(context.tolist())):
@@ -199,7 +199,7 @@ def test_repeats_and_splits_against_plain_loops(rows, number):
             break
         taken.add(value)
         left -= count
-    assert splits.validation(number, context, entry).tolist() == [value in taken for value in context.tolist()]
+    assert splits.select_validation(number, context, entry).tolist() == [value in taken for value in context.tolist()]
 
 
 def test_other_keys_of_a_line(tmp_path, cook):

@@ -17,7 +17,7 @@ import cook
 from conftest import COLLECTION, entry, needs_collection, pair, write_shard
 from cook import BadLines, InputError, OutputExists, Recipe, SeveralFailed, SourceError, TooLong, mix, read_cooked, run
 from cook.core import owned
-from cook.core.recipe import NO_BYTE
+from cook.core.recipe import NON_OUTPUT_SETTINGS
 from cook.read import lines as entries_module
 from cook.store import staging, write
 from cook.store.outputs import Sequence
@@ -365,8 +365,8 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path):
     work = tmp_path / "out" / ".cook"
     (work / "other" / "out").mkdir(parents=True)
     (work / "other" / "out" / "half.parquet").write_bytes(b"x")
-    (work / "other.lock").write_bytes(staging.LOCK)
-    owned.mark(work / "other", owned.STAGING)
+    (work / "other.lock").write_bytes(staging.LOCK_CONTENT)
+    owned.mark_folder(work / "other", owned.STAGING_PURPOSE)
     bake(tmp_path, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "set"]
 
@@ -414,14 +414,14 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path):
 
 def test_a_shard_that_changes_while_it_is_read(tmp_path, monkeypatch):
     path = write_shard(tmp_path, "set", [entry()])
-    real = cook.pipeline.build._gather
+    real = cook.pipeline.build._plan_and_write
 
     def meddle(*args):
         with path.open("ab") as file:
             file.write(b"\n")
         return real(*args)
 
-    monkeypatch.setattr(cook.pipeline.build, "_gather", meddle)
+    monkeypatch.setattr(cook.pipeline.build, "_plan_and_write", meddle)
     with pytest.raises(SourceError, match=r"00000\.jsonl: changed while it was read"):
         bake(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out" / "set").exists()
@@ -453,7 +453,7 @@ def test_a_recipe_that_determines_other_bytes_is_another_recipe():
     settings = {field.name for field in dataclasses.fields(recipe)}
     resolved = {"tokenizer", "bos", "eos", "source", "datasets"}  # the manifest holds what they come to
     told = {"splits", "added_tokens"}  # in the manifest where they change anything
-    assert settings - set(recipe.determining()) - resolved - told == set(NO_BYTE)
+    assert settings - set(recipe.determining()) - resolved - told == set(NON_OUTPUT_SETTINGS)
 
 
 @needs_collection

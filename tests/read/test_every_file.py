@@ -9,8 +9,8 @@ import pytest
 
 from conftest import entry, write_shard
 from cook import CookError, InputError, Recipe, RecipeError, SeveralFailed, SourceError, load, preview, run, verify
-from cook.cli.commands.listing import datasets
-from cook.pack.splits import named
+from cook.cli.commands.listing import list_datasets
+from cook.pack.splits import infer_splits
 from cook.read.source import Folder, SourceWarning
 
 
@@ -53,7 +53,7 @@ def test_what_is_not_read_is_an_error_or_recorded(tmp_path, kind, shard):
         bake(tmp_path / "s", tmp_path / "out")
     assert f"{folder / name}" in str(caught.value)
     assert "--on-error skip" in str(caught.value)
-    [listed] = [row for row in datasets(str(tmp_path / "s")) if row["name"] == "d"]
+    [listed] = [row for row in list_datasets(str(tmp_path / "s")) if row["name"] == "d"]
     assert (listed["shards"], told in listed["problem"]) == (1, True)
     with pytest.raises(CookError, match=told):
         bake(tmp_path / "s", tmp_path / "all", datasets="all")
@@ -132,7 +132,7 @@ def test_a_dataset_that_is_a_link_to_nothing(tmp_path):
     ],
 )
 def test_splits_by_names(names, splits):
-    assert named("d", names) == splits
+    assert infer_splits("d", names) == splits
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ import yaml
 from conftest import NOBODY, Told, entry, offline, pair, point_at
 from cook import Recipe, SeveralFailed, SourceError, run
 from cook.core import cache
-from cook.core.catalog import CATALOG, COLLECTION
-from cook.core.progress import bars
+from cook.core.catalog import CATALOG, HUB_COLLECTION
+from cook.core.progress import progress_bars
 from cook.read.hub import client
 from cook.read.source import SourceWarning
 from cook.read.sources import open_source
@@ -34,7 +34,7 @@ def shard(*texts: str) -> bytes:
     return b"".join(orjson.dumps(entry(text, pair(f"What of {text}?", text))) + b"\n" for text in texts)
 
 
-def add(server: HubServer, *names: str, repo: str = COLLECTION, shards: int = 2, version: str = "", **more) -> str:
+def add(server: HubServer, *names: str, repo: str = HUB_COLLECTION, shards: int = 2, version: str = "", **more) -> str:
     """A collection of small datasets, a README and a stray file; every second shard lies in LFS."""
     files = {
         f"{name}/shard/{i:05}.jsonl": shard(f"{name}{version} {i}", "more") for name in names for i in range(shards)
@@ -76,12 +76,12 @@ def test_the_main_job_of_all_35(server, tmp_path, monkeypatch):
     first = cooked("1")
     assert got(server) == {f"{name}/shard/0000{i}.jsonl": 1 for name in names for i in (0, 1)}
     manifest = orjson.loads(first["squad/cook.json"])
-    assert manifest["source"] == {"kind": "hub", "id": COLLECTION, "commit": commit}
+    assert manifest["source"] == {"kind": "hub", "id": HUB_COLLECTION, "commit": commit}
     assert "revision" not in manifest["recipe"]
 
     asked = len(server.requests)
     assert cooked("2") == first
-    assert [r.path for r in server.requests[asked:]] == [f"/api/datasets/{COLLECTION}/revision/main"]
+    assert [r.path for r in server.requests[asked:]] == [f"/api/datasets/{HUB_COLLECTION}/revision/main"]
 
     asked = len(server.requests)
     assert cooked("3", revision=commit) == first, "a commit that is known needs no request"
@@ -216,7 +216,7 @@ def test_a_revision_that_is_not_there(server):
 def test_the_hub_is_waited_for_as_long_as_it_asks_but_not_for_ever(server, monkeypatch):
     waits = []
     monkeypatch.setattr(client.time, "sleep", waits.append)
-    monkeypatch.setattr(client, "WAITS", (0.5, 3.0))
+    monkeypatch.setattr(client, "RETRY_DELAYS", (0.5, 3.0))
     add(server, "a", repo="owner/own")
     server.fault("rate_limit", "/revision/", times=1)
     assert open_source(OWN).names() == ["a"]
@@ -229,8 +229,8 @@ def test_the_hub_is_waited_for_as_long_as_it_asks_but_not_for_ever(server, monke
     asked = len(server.requests)
     with pytest.warns(SourceWarning, match="it answers 503"):
         open_source(OWN)
-    assert len(server.requests) - asked == 1 + len(client.WAITS)
-    assert waits == [1.0, *client.WAITS]
+    assert len(server.requests) - asked == 1 + len(client.RETRY_DELAYS)
+    assert waits == [1.0, *client.RETRY_DELAYS]
 
 
 def test_nothing_cached_and_nobody_there(server, monkeypatch):
@@ -354,7 +354,7 @@ def test_the_server_fails_and_not_all_is_cached(server, monkeypatch):
 def test_offline_without_what_cook_keeps(server, cook, monkeypatch):
     commit = add(server, "a", repo="owner/own")
     fetch(OWN, cache="none")
-    assert not list(cache.folder(None).rglob("hub/*"))
+    assert not list(cache.cache_dir(None).rglob("hub/*"))
     offline(monkeypatch)
     with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set, and without cook's cache its files are not known"):
         fetch(OWN, cache="none")
@@ -366,7 +366,7 @@ def test_offline_without_what_cook_keeps(server, cook, monkeypatch):
 def test_what_is_kept_may_be_damaged_or_cleared(server, cook, tmp_path, monkeypatch):
     add(server, "a", repo="owner/own")
     fetch()
-    kept = list(cache.folder(None).rglob("hub/**/*.json"))
+    kept = list(cache.cache_dir(None).rglob("hub/**/*.json"))
     assert [path.parent.name for path in sorted(kept)] == ["refs", "trees"]
     for path in kept:
         path.write_bytes(path.read_bytes()[:-1])
@@ -506,7 +506,7 @@ def test_a_hub_that_never_answers(server, monkeypatch):
 
 
 def test_the_bar_of_the_stage(capsys):
-    with bars(shown=True) as progress:
+    with progress_bars(enabled=True) as progress:
         progress("fetch", 0, 4000)
         progress("fetch", 0, 4000)
         time.sleep(0.15)  # longer than tqdm waits

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from conftest import entry, pair
 from cook.core.errors import Problem, SourceError
 from cook.read import lines as entries
-from cook.read.lines import Line, LineReader, Part
-from cook.shapes.context_qa import Entry, parse
+from cook.read.lines import ByteRange, Line, LineReader
+from cook.shapes.context_qa import Entry, parse_entry
 
 GOOD = orjson.dumps(entry("c", pair("q", "a")))
 
 
-def read(path: Path, part: Part | None = None) -> list[Entry | Problem]:
+def read(path: Path, part: ByteRange | None = None) -> list[Entry | Problem]:
     found: list[Entry | Problem] = []
-    for line in LineReader(part or Part(str(path), 0, None)):
-        parsed = line if isinstance(line, Problem) else parse(str(path), line)
+    for line in LineReader(part or ByteRange(str(path), 0, None)):
+        parsed = line if isinstance(line, Problem) else parse_entry(str(path), line)
         found += parsed if isinstance(parsed, list) else [parsed]
     return found
 
@@ -119,7 +119,7 @@ def test_an_unreadable_shard(tmp_path):
 
 
 def test_a_line_over_the_limit_is_never_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(entries, "MAX_LINE", 1000)
+    monkeypatch.setattr(entries, "MAX_LINE_BYTES", 1000)
     monkeypatch.setattr(entries, "READ_BYTES", 64)
     long = orjson.dumps(entry("x" * 5000))
     path = shard(tmp_path, GOOD + b"\n" + long + b"\n" + GOOD + b"\n")
@@ -137,11 +137,11 @@ def test_a_line_over_the_limit_is_never_held(tmp_path, monkeypatch):
 def test_parts_hold_every_line_once(tmp_path_factory, lines, size, ends, mark):
     data = b"\xef\xbb\xbf" * mark + b"\n".join(lines) + b"\n" * ends
     path = shard(tmp_path_factory.mktemp("parts"), data)
-    whole = LineReader(Part(str(path), 0, None))
+    whole = LineReader(ByteRange(str(path), 0, None))
     expected = [(line.number, line.start, line.text) for line in whole if isinstance(line, Line)]
     found, base = [], 0
     for start in range(0, max(len(data), 1), size):
-        reader = LineReader(Part(str(path), start, start + size))
+        reader = LineReader(ByteRange(str(path), start, start + size))
         found += [(line.number + base, line.start, line.text) for line in reader if isinstance(line, Line)]
         base += reader.lines
     assert found == expected
@@ -151,7 +151,7 @@ def test_parts_hold_every_line_once(tmp_path_factory, lines, size, ends, mark):
 def test_lines_are_found_again(tmp_path):
     rows = [orjson.dumps(entry(f"context {i}")) for i in range(5)]
     for name, data in (("a.jsonl", b"\n".join(rows)), ("a.jsonl.gz", gzip.compress(b"\n".join(rows)))):
-        part = Part(str(shard(tmp_path, data, name)), 0, None)
+        part = ByteRange(str(shard(tmp_path, data, name)), 0, None)
         lines = [line for line in LineReader(part) if isinstance(line, Line)]
-        again = list(entries.lines_again(part, [2, 5], [lines[1].start, lines[4].start]))
+        again = list(entries.reread_lines(part, [2, 5], [lines[1].start, lines[4].start]))
         assert again == [lines[1], lines[4]]

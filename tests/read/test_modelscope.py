@@ -14,7 +14,7 @@ import pytest
 
 from conftest import entry
 from cook import Recipe, SourceError, run
-from cook.read.modelscope import COLLECTION, LISTING_WAITS, ModelScopeSource
+from cook.read.modelscope import LISTING_RETRY_DELAYS, MODELSCOPE_COLLECTION, ModelScopeSource
 from cook.read.source import SourceWarning
 from cook.read.sources import open_source
 from servers.modelscope_server import ModelScopeServer
@@ -72,7 +72,7 @@ def opened(revision: str = "master") -> ModelScopeSource:
 
 
 def test_names_of_sources():
-    assert open_source("modelscope") == ModelScopeSource(COLLECTION, "master")
+    assert open_source("modelscope") == ModelScopeSource(MODELSCOPE_COLLECTION, "master")
     assert open_source("modelscope://datasets/o/n") == ModelScopeSource("o/n", "master")
     assert open_source("modelscope://datasets/o/n.1@fix/a-b") == ModelScopeSource("o/n.1", "fix/a-b")
 
@@ -278,7 +278,7 @@ def test_a_listing_is_not_asked_for_without_end(hub):
     hub.fault("refused", "/repo/tree")
     with pytest.raises(SourceError, match="business failure"):
         opened().names()
-    assert len(hub.requests) == 1 + len(LISTING_WAITS)
+    assert len(hub.requests) == 1 + len(LISTING_RETRY_DELAYS)
 
 
 @needs_client

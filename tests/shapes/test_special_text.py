@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cook.read.lines import Line
-from cook.shapes.context_qa import parse
-from cook.shapes.special_text import Marks
+from cook.shapes.context_qa import parse_entry
+from cook.shapes.special_text import SpecialTextCounter
 
 MARKERS = ("<CON>", "</END>", '"Q:"', "a\\b", "\tx")
 SPECIALS = ("<|eot_id|>", "<｜end｜>", "🙂", "[/INST]")
@@ -41,13 +41,13 @@ def test_every_spelling_of_an_entry_is_counted_alike(
 ) -> None:
     context_json, question_json, answer_json = (data.draw(spelt(text)) for text in (context, question, answer))
     line = f'{{"context": {context_json}, "QA_list": [{{"Q": {question_json}, "A": {answer_json}}}]}}'.encode()
-    entry = parse("", Line(1, 0, line))
+    entry = parse_entry("", Line(1, 0, line))
     assert not isinstance(entry, list)
 
-    marks = Marks(MARKERS, SPECIALS)
-    marks.look(entry.texts)
+    marks = SpecialTextCounter(MARKERS, SPECIALS)
+    marks.count(entry.texts)
 
     sides = [context, question, answer] if question.strip() and answer.strip() else [context]
     found = {string for string in (*MARKERS, *SPECIALS) if any(string in side for side in sides)}
-    assert {marker for marker, count in marks.by_marker.items() if count} == found & set(MARKERS)
-    assert marks.special == bool(found & set(SPECIALS))
+    assert {marker for marker, count in marks.marker_counts.items() if count} == found & set(MARKERS)
+    assert marks.special_count == bool(found & set(SPECIALS))

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from conftest import entry, write_shard
 from cook import run as run_recipe
 from cook.core.recipe import Recipe
-from cook.core.records import BAD_LINE, BLANK_ANSWER, EXAMPLE, OVERLONG, SKIPPED
+from cook.core.records import BAD_LINE, BLANK_ANSWER, ENCODED_EXAMPLE_DTYPE, OVERLONG, SKIPPED_ROW_DTYPE
 from cook.encode import parts
 from cook.shapes.context_qa import Entry
 from cook.shapes.formatter import Formatter
-from cook.shapes.protocol import Piece, SplitResult
-from cook.shapes.splitting import run, split, truncate
+from cook.shapes.protocol import SplitExample, SplitResult
+from cook.shapes.splitting import run_batched, split, truncate
 
 
 # A token a word, or a mark; spaces cost nothing. "<words ." / "q words a words" / "|": a delimiter of one token.
@@ -55,11 +55,11 @@ def remake(policy, context, pairs, capacity, fmt=FORMAT) -> SplitResult:
         steps = split(inputs, pairs, fmt, capacity)
     else:
         steps = truncate(inputs, context, pairs, fmt, capacity, token_ends)
-    return run([steps], encode)[0]
+    return run_batched([steps], encode)[0]
 
 
-def lists(piece: Piece):
-    return *(each.tolist() for each in piece.texts), piece.units, piece.cut
+def lists(piece: SplitExample):
+    return *(each.tolist() for each in piece.text_ids), piece.units, piece.truncated
 
 
 def test_split_by_hand():
@@ -67,18 +67,18 @@ def test_split_by_hand():
     pairs = [("one", "two"), ("three", "four"), ("five", "six")]
     made = remake("split", "x y", pairs, 14)
     whole = ids("< x y . | ")
-    assert [lists(piece) for piece in made.pieces] == [
+    assert [lists(piece) for piece in made.examples] == [
         (whole, ids("q one a two | q three a four"), 2, False),
         (whole, ids("q five a six"), 1, False),
     ]
-    assert made.lost == []
+    assert made.lost_units == []
 
 
 def test_split_loses_a_pair_that_does_not_fit_alone_and_keeps_the_rest_together():
     pairs = [("one", "two"), ("long " * 9, "x"), ("three", "four")]
     made = remake("split", "x y", pairs, 14)
-    assert [lists(piece)[1:] for piece in made.pieces] == [(ids("q one a two | q three a four"), 2, False)]
-    assert made.lost == [1]
+    assert [lists(piece)[1:] for piece in made.examples] == [(ids("q one a two | q three a four"), 2, False)]
+    assert made.lost_units == [1]
 
 
 def test_split_loses_all_when_the_context_alone_is_too_long():
@@ -89,8 +89,8 @@ def test_split_loses_all_when_the_context_alone_is_too_long():
 def test_truncate_by_hand():
     # 14 tokens, of which the pair needs 4 and the frame "< . |" 3: 7 words of the context remain.
     made = remake("truncate", "a b d e f g h i j k", [("one", "two")], 14)
-    assert [lists(piece) for piece in made.pieces] == [(ids("<a b d e f g h . | "), ids("q one a two"), 1, True)]
-    assert made.lost == []
+    assert [lists(piece) for piece in made.examples] == [(ids("<a b d e f g h . | "), ids("q one a two"), 1, True)]
+    assert made.lost_units == []
 
 
 def test_truncate_never_cuts_to_nothing():
@@ -101,8 +101,8 @@ def test_truncate_never_cuts_to_nothing():
 def test_truncate_cuts_only_for_pairs_that_need_it():
     pairs = [("one", "two"), ("w " * 8, "x"), ("three", "four")]
     made = remake("truncate", "a b d e", pairs, 16)
-    assert [(piece.units, piece.cut) for piece in made.pieces] == [(2, False), (1, True)]
-    assert made.lost == []
+    assert [(piece.units, piece.truncated) for piece in made.examples] == [(2, False), (1, True)]
+    assert made.lost_units == []
 
 
 WORDS = st.lists(st.sampled_from(["a", "bb", "ccc", "é", ","]), min_size=1, max_size=8).map(" ".join)
@@ -131,8 +131,8 @@ def test_split_is_greedy_in_pair_order(context, pairs, capacity, fmt):
     groups, lost = greedy(context, pairs, capacity, fmt)
     made = remake("split", context, pairs, capacity, fmt)
     whole = ids(fmt.input_text(context))
-    assert made.lost == lost
-    assert [lists(piece) for piece in made.pieces] == [
+    assert made.lost_units == lost
+    assert [lists(piece) for piece in made.examples] == [
         (whole, ids(fmt.output_text([pairs[i] for i in group])), len(group), False) for group in groups
     ]
 
@@ -141,8 +141,8 @@ def test_split_is_greedy_in_pair_order(context, pairs, capacity, fmt):
 def test_truncate_keeps_every_pair_that_any_context_leaves_room_for(context, pairs, capacity, fmt):
     groups, unfit = greedy(context, pairs, capacity, fmt)
     made = remake("truncate", context, pairs, capacity, fmt)
-    assert sum(piece.units for piece in made.pieces) + len(made.lost) == len(pairs)
-    assert [piece.units for piece in made.pieces if not piece.cut] == [len(group) for group in groups]
+    assert sum(piece.units for piece in made.examples) + len(made.lost_units) == len(pairs)
+    assert [piece.units for piece in made.examples if not piece.truncated] == [len(group) for group in groups]
     ends = [end - len("<") for end in token_ends(fmt.input_text(context))]
     heads = [context[:end] for end in ends if 0 < end < len(context)]
     expected = []
@@ -151,8 +151,8 @@ def test_truncate_keeps_every_pair_that_any_context_leaves_room_for(context, pai
         fitting = [head for head in heads if count(fmt.input_text(head)) <= room]
         if fitting:
             expected.append((ids(fmt.input_text(fitting[-1])), ids(fmt.output_text([pairs[index]])), 1, True))
-    assert [lists(piece) for piece in made.pieces if piece.cut] == expected
-    assert len(made.lost) == len(unfit) - len(expected)
+    assert [lists(piece) for piece in made.examples if piece.truncated] == expected
+    assert len(made.lost_units) == len(unfit) - len(expected)
 
 
 def test_many_entries_share_each_round():
@@ -164,7 +164,7 @@ def test_many_entries_share_each_round():
 
     inputs = encode([FORMAT.input_text("x y")])[0]
     pairs = [(f"w{i}", "x") for i in range(4)]
-    made = run([split(inputs, pairs, FORMAT, 14) for _ in range(50)], counted)
+    made = run_batched([split(inputs, pairs, FORMAT, 14) for _ in range(50)], counted)
     assert len(made) == 50
     assert rounds[0] == 200
     assert len(rounds) <= 8
@@ -182,10 +182,14 @@ def test_entries_that_are_lost_whole_are_told_as_if_each_were_looked_at(made):
         blank += [(line, at, BLANK_ANSWER, 1, 0) for at, _ in blanks]
         if gap < 3 and one.pairs:  # else it is not among those lost
             rows.append((tokens + 5, 5, line, len(one.pairs), 0, 0, 0, 0))
-            expected += [(line, one.place(kept), OVERLONG, 1, tokens + 5) for kept in range(len(one.pairs))]
+            expected += [
+                (line, one.original_pair_index(kept), OVERLONG, 1, tokens + 5) for kept in range(len(one.pairs))
+            ]
             expected.append((line, -1, OVERLONG, 0, tokens + 5))
-    lost = parts._lost(np.array(rows, EXAMPLE), np.array([(1, -1, BAD_LINE, 0, 0), *blank], SKIPPED))
-    assert lost.dtype == SKIPPED
+    lost = parts._dropped_rows(
+        np.array(rows, ENCODED_EXAMPLE_DTYPE), np.array([(1, -1, BAD_LINE, 0, 0), *blank], SKIPPED_ROW_DTYPE)
+    )
+    assert lost.dtype == SKIPPED_ROW_DTYPE
     assert lost.tolist() == expected
 
 

@@ -25,25 +25,29 @@ row = st.tuples(st.lists(INT32, min_size=1, max_size=30), st.lists(INT8, min_siz
 groups = st.lists(st.lists(row, min_size=1, max_size=20), max_size=4)
 
 
-def coded(values: npt.NDArray[Any]) -> npt.NDArray[Any] | pages.Coded:
+def coded(values: npt.NDArray[Any]) -> npt.NDArray[Any] | pages.DictionaryEncoded:
     """The values by a dictionary; as they are where there are too many."""
     if (least := int(values.min())) < 0 or len(set(values.tolist())) > 2:  # else by two bytes, or by a bit
         known, places = np.unique(values, return_inverse=True)
-        return values if len(known) > pages.MOST + 1 else pages.Coded(known, places.astype(np.uint16))
-    return pages.Coded(np.array([least, int(values.max())]), values != least)
+        return (
+            values
+            if len(known) > pages.MAX_DICTIONARY + 1
+            else pages.DictionaryEncoded(known, places.astype(np.uint16))
+        )
+    return pages.DictionaryEncoded(np.array([least, int(values.max())]), values != least)
 
 
 def written(groups: list[Rows], dictionaries: bool = False) -> bytes:
     """The file of these row groups."""
     names = ("ids", "mask", "text")
 
-    def flat(lists: list[list[int]], kind: str) -> pages.Lists:
+    def flat(lists: list[list[int]], kind: str) -> pages.ColumnLists:
         offsets = np.cumsum([0, *map(len, lists)])
         values = np.array([value for values in lists for value in values], kind)
         return coded(values) if dictionaries else values, offsets
 
     file = io.BytesIO()
-    writer = pages.Writer(file, {names[0]: "int32", names[1]: "int8"}, [names[2]])
+    writer = pages.ParquetWriter(file, {names[0]: "int32", names[1]: "int8"}, [names[2]])
     for rows in groups:
         ids, mask, texts = map(list, zip(*rows, strict=True))
         writer.write([flat(ids, "int32"), flat(mask, "int8")], [texts])
@@ -73,19 +77,19 @@ def test_pyarrow_reads_what_was_written(groups, dictionaries):
 @given(st.lists(st.integers(0, 300_000), min_size=1, max_size=300))
 @example([5, 5, 7] * 30_000)  # more of one than a number of 16 bits counts
 def test_a_dictionary_says_the_same_values_the_most_frequent_first(values):
-    made = pages.coded(np.array(values, np.int32))
+    made = pages.encode_dictionary(np.array(values, np.int32))
     assert made is not None
-    assert made.places.dtype == np.uint16
-    assert made.dictionary[made.places].tolist() == values
+    assert made.codes.dtype == np.uint16
+    assert made.dictionary[made.codes].tolist() == values
     counts = [values.count(value) for value in made.dictionary.tolist()]
     assert counts == sorted(counts, reverse=True)
 
 
-@pytest.mark.parametrize(("distinct", "one"), [(pages.MOST, True), (pages.MOST + 1, False)])
+@pytest.mark.parametrize(("distinct", "one"), [(pages.MAX_DICTIONARY, True), (pages.MAX_DICTIONARY + 1, False)])
 def test_a_dictionary_leaves_room_for_one_more_value_in_16_bits(distinct, one):
-    assert (pages.coded(np.arange(distinct, dtype=np.int32)) is not None) == one
-    assert pages.MOST + 1 == 2**16
-    assert (pages.coded(np.array([pages.BELOW - one], np.int32)) is not None) == one
+    assert (pages.encode_dictionary(np.arange(distinct, dtype=np.int32)) is not None) == one
+    assert pages.MAX_DICTIONARY + 1 == 2**16
+    assert (pages.encode_dictionary(np.array([pages.MAX_CODED_VALUE - one], np.int32)) is not None) == one
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "dictionaries"])
@@ -120,7 +124,7 @@ def test_its_schema_is_that_of_pyarrow_for_the_same_columns(tmp_path):
 
 
 def test_an_empty_list_is_refused():
-    writer = pages.Writer(io.BytesIO(), {"ids": "int32"})
+    writer = pages.ParquetWriter(io.BytesIO(), {"ids": "int32"})
     with pytest.raises(ValueError, match="ids: a list is empty"):
         writer.write([(np.array([1], np.int32), np.array([0, 1, 1]))])
 

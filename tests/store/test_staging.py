@@ -31,9 +31,9 @@ EXAMPLES = st.lists(
 @given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans())))
 def test_a_token_and_its_mask_are_one_value(tokens):
     ids, mask = (np.array([token[at] for token in tokens], kind) for at, kind in enumerate((np.int32, bool)))
-    raw = records.join(ids, mask)
+    raw = records.mark_trained(ids, mask)
     assert raw.dtype == np.uint32
-    assert records.trained(raw).tolist() == mask.tolist()
+    assert records.trained_mask(raw).tolist() == mask.tolist()
     found = records.token_ids(raw)
     assert found.dtype == np.int32
     assert found.tolist() == ids.tolist()
@@ -44,20 +44,20 @@ def test_what_is_gathered_is_what_was_spooled(tmp_path_factory, made, data):
     """Examples of any ids and masks in several spool files, in any order and grouping, come back as they were."""
     folder = tmp_path_factory.mktemp("store")
     spools: list[list[tuple[int, bool]]] = [[], [], [], []]
-    table = np.zeros(len(made), records.PLACED)
+    table = np.zeros(len(made), records.PLACED_EXAMPLE_DTYPE)
     for index, (tokens, file) in enumerate(made):
         trained = sum(bit for _, bit in tokens)
         table[index] = (file, len(spools[file]), len(tokens), trained, index % 3, index + 1)
         spools[file] += tokens
     for file, tokens in enumerate(spools):
         ids, mask = np.array(tokens, np.int64).reshape(-1, 2).T
-        records.join(ids, mask == 1).tofile(folder / f"{file}.spool")
+        records.mark_trained(ids, mask == 1).tofile(folder / f"{file}.spool")
     order = data.draw(st.permutations(range(len(made))))
     ends = sorted({*data.draw(st.lists(st.integers(1, len(made)))), len(made)})
     starts = np.array([0, *ends])
     paths = tuple(str(folder / f"{file}.spool") for file in range(4))
     path = folder / "train.parquet"
-    done = write.write_file(write.FileJob(str(path), paths, table[list(order)], starts))
+    done = write.write_parquet_file(write.FileJob(str(path), paths, table[list(order)], starts))
     assert done.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     found = pq.read_table(path).to_pylist()
     assert (done.rows, done.tokens) == (len(found), sum(len(tokens) for tokens, _ in made))
@@ -106,23 +106,23 @@ def test_columns_and_types(cooked):
 
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=9),
-    st.sampled_from([0, 128_255, pages.BELOW - 1, pages.BELOW]),
+    st.sampled_from([0, 128_255, pages.MAX_CODED_VALUE - 1, pages.MAX_CODED_VALUE]),
 )
 def test_what_is_laid_out_of_ids_is_what_is_read(tmp_path_factory, lengths, highest):
     """Of small vocabularies and large ones, by a dictionary and, where the ids of a row group are too many, without."""
     path = tmp_path_factory.mktemp("rows") / "file.parquet"
-    ids_file, many = path.with_suffix(".ids"), pages.MOST + 1 if highest == pages.BELOW - 1 else 0
+    ids_file, many = path.with_suffix(".ids"), pages.MAX_DICTIONARY + 1 if highest == pages.MAX_CODED_VALUE - 1 else 0
     inputs, outputs = (np.array(part, np.int32) for part in zip(*lengths, strict=True))
     inputs[-1] += many
     ids = np.linspace(0, highest, int((inputs + outputs).sum())).astype(np.int32)
     mask = [
         bit for of_input, of_output in zip(inputs, outputs, strict=True) for bit in [0] * of_input + [1] * of_output
     ]
-    ids_file.write_bytes(records.join(ids, np.array(mask) == 1).tobytes())
-    examples = np.zeros(len(lengths), records.PLACED)
+    ids_file.write_bytes(records.mark_trained(ids, np.array(mask) == 1).tobytes())
+    examples = np.zeros(len(lengths), records.PLACED_EXAMPLE_DTYPE)
     examples["tokens"], examples["trained"], examples["line"] = inputs + outputs, outputs, np.arange(len(lengths)) + 1
     examples["at"] = np.cumsum(inputs + outputs) - (inputs + outputs)
-    done = write.write_file(
+    done = write.write_parquet_file(
         write.FileJob(str(path), (str(ids_file),), examples, np.arange(len(lengths) + 1, dtype=np.int64))
     )
     table = pq.read_table(path)
@@ -135,14 +135,14 @@ def test_what_is_laid_out_of_ids_is_what_is_read(tmp_path_factory, lengths, high
         (inputs + outputs).tolist()
     ] * 3
     assert (done.tokens, done.trained_tokens) == (len(ids), sum(mask))
-    assert pq.read_metadata(path).row_group(0).column(0).has_dictionary_page == (highest < pages.BELOW - 1)
+    assert pq.read_metadata(path).row_group(0).column(0).has_dictionary_page == (highest < pages.MAX_CODED_VALUE - 1)
 
 
 def test_the_manifest_by_its_fields(cooked):
     data = (cooked / "cook.json").read_bytes()
     found = orjson.loads(data)
     sealed = found.pop("sha256")
-    assert sealed == hashlib.sha256(manifest.canonical(found)).hexdigest()
+    assert sealed == hashlib.sha256(manifest.canonical_bytes(found)).hexdigest()
     assert manifest.seal(found) == data
     assert found["format_version"] == 2
     assert found["recipe"] == {
@@ -242,19 +242,19 @@ def test_a_readme_of_someone_else_is_left_alone(cooked):
     readme = cooked.parent / "README.md"
     readme.write_text("mine")
     with pytest.warns(CardWarning, match="cook did not write it"):
-        dataset_card.write(cooked.parent)
+        dataset_card.write_card(cooked.parent)
     assert readme.read_text() == "mine"
 
 
 def test_the_card_is_the_same_when_nothing_changed(cooked):
     readme = cooked.parent / "README.md"
     before = readme.stat().st_mtime_ns
-    dataset_card.write(cooked.parent)
+    dataset_card.write_card(cooked.parent)
     assert readme.stat().st_mtime_ns == before
 
 
 def staged(root: Path, text: str) -> None:
-    with staging.staging(root, "set") as folder:
+    with staging.staging_folder(root, "set") as folder:
         out = folder / "out"
         out.mkdir()
         files.write_bytes(out / "file", text.encode())
@@ -264,7 +264,7 @@ def staged(root: Path, text: str) -> None:
 @pytest.mark.parametrize("exchanges", [True, False])
 def test_publishing_over_an_older_result(tmp_path, monkeypatch, exchanges):
     if not exchanges:
-        monkeypatch.setattr(staging, "exchange", lambda one, other: False)
+        monkeypatch.setattr(staging, "swap_folders", lambda one, other: False)
     for text in ("first", "second"):
         staged(tmp_path, text)
         assert (tmp_path / "set" / "file").read_text() == text
@@ -273,7 +273,7 @@ def test_publishing_over_an_older_result(tmp_path, monkeypatch, exchanges):
 
 def test_a_failure_leaves_the_older_result(tmp_path):
     staged(tmp_path, "first")
-    with pytest.raises(RuntimeError), staging.staging(tmp_path, "set") as folder:
+    with pytest.raises(RuntimeError), staging.staging_folder(tmp_path, "set") as folder:
         (folder / "half").write_text("x")
         raise RuntimeError
     assert (tmp_path / "set" / "file").read_text() == "first"
@@ -282,12 +282,12 @@ def test_a_failure_leaves_the_older_result(tmp_path):
 
 def test_a_kill_between_two_renames_is_recovered(cooked):
     root = cooked.parent
-    (root / staging.WORK).mkdir()
-    os.rename(cooked, staging.aside(root, "set"))
+    (root / staging.WORK_DIR).mkdir()
+    os.rename(cooked, staging.backup_path(root, "set"))
     assert len(list(read_cooked(cooked).sequences())) == 1  # the reader finds it
-    with staging.staging(root, "set"):  # and the next cook puts it back
+    with staging.staging_folder(root, "set"):  # and the next cook puts it back
         assert cooked.is_dir()
-    assert not (root / staging.WORK).exists()
+    assert not (root / staging.WORK_DIR).exists()
 
 
 def test_many_at_once_in_one_root_do_not_disturb_each_other(tmp_path):
@@ -295,7 +295,7 @@ def test_many_at_once_in_one_root_do_not_disturb_each_other(tmp_path):
 
     def many(name: str) -> None:
         for _ in range(100):
-            with staging.staging(tmp_path / "root", name):
+            with staging.staging_folder(tmp_path / "root", name):
                 pass
 
     with ThreadPoolExecutor(4) as pool:
@@ -307,7 +307,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 import cook.store.staging
-with cook.store.staging.staging(Path(sys.argv[1]), "set"):
+with cook.store.staging.staging_folder(Path(sys.argv[1]), "set"):
     print("held", flush=True)
     time.sleep(60)
 """

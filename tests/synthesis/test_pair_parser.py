@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from cook import Recipe, RecipeError
 from cook.shapes.formatter import Formatter
-from cook.synthesis.pair_parser import REASONS, Parser, counts
+from cook.synthesis.pair_parser import LEFT_OUT_REASONS, PairParser, count_reasons
 
 TEMPLATE = Recipe.pair_template
 MARKERS = ("<QUE>", "<ANS>", "</END>")
 
 
 def parsed(text, **settings):
-    pairs, left_out = Parser(TEMPLATE, **settings)(text)
+    pairs, left_out = PairParser(TEMPLATE, **settings)(text)
     return pairs, [(each.piece, each.reason) for each in left_out]
 
 
@@ -59,17 +59,17 @@ def test_an_exact_repeat_is_kept_once_and_a_question_in_another_case_if_not_told
 
 
 def test_what_is_left_out_comes_with_its_text():
-    _, left_out = Parser(TEMPLATE)("<QUE> A? </END> <QUE> B")
+    _, left_out = PairParser(TEMPLATE)("<QUE> A? </END> <QUE> B")
     assert [(each.text, each.reason) for each in left_out] == [
         ("<QUE> A?", "no_answer_marker"),
         ("<QUE> B", "unfinished"),
     ]
-    assert counts(left_out) == {"no_answer_marker": 1, "unfinished": 1}
-    assert set(counts(left_out)) <= set(REASONS)
+    assert count_reasons(left_out) == {"no_answer_marker": 1, "unfinished": 1}
+    assert set(count_reasons(left_out)) <= set(LEFT_OUT_REASONS)
 
 
 def test_other_templates_are_parsed_by_their_own_markers():
-    parse = Parser("[Q]{question}[A]{answer}[.]", delimiter="\n###\n")
+    parse = PairParser("[Q]{question}[A]{answer}[.]", delimiter="\n###\n")
     text = Formatter(
         Recipe(datasets="x", tokenizer="x", pair_template="[Q]{question}[A]{answer}[.]", delimiter="\n###\n")
     ).output_text([("Who?", "Ada"), ("When?", "1871")])
@@ -88,7 +88,7 @@ def test_other_templates_are_parsed_by_their_own_markers():
 )
 def test_a_template_without_three_markers_cannot_be_parsed(template):
     with pytest.raises(RecipeError, match="pair_template: cannot be parsed back"):
-        Parser(template)
+        PairParser(template)
 
 
 TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from("<>/ \n{}QUEANSD"), min_size=1, max_size=20)
@@ -99,7 +99,7 @@ SIDE = TEXT.filter(lambda text: text.strip() and not any(marker in text for mark
 def test_pairs_without_markers_come_back_from_their_formatted_text(pairs):
     text = Formatter(Recipe(datasets="x", tokenizer="x")).output_text(pairs)
     stripped = [(question.strip(), answer.strip()) for question, answer in pairs]
-    found, left_out = Parser(TEMPLATE)(text)
+    found, left_out = PairParser(TEMPLATE)(text)
     assert found == list(dict.fromkeys(stripped))
     assert {each.reason for each in left_out} == {"repeat"}
     assert len(left_out) == len(pairs) - len(found)
@@ -110,7 +110,7 @@ ANYTHING = st.lists(st.sampled_from([*MARKERS, " ", "\n", "Who?", "Ada"]), max_s
 
 @given(ANYTHING, st.booleans())
 def test_every_piece_of_any_text_is_a_pair_or_left_out_for_a_reason(text, unique):
-    pairs, left_out = Parser(TEMPLATE, unique_questions=unique)(text)
+    pairs, left_out = PairParser(TEMPLATE, unique_questions=unique)(text)
     pieces = text.split("</END>")
     count = len(pieces) - (not pieces[-1].strip())
     assert len(pairs) + len(left_out) == count
@@ -123,12 +123,14 @@ def test_every_piece_of_any_text_is_a_pair_or_left_out_for_a_reason(text, unique
 
 def test_a_thought_before_the_pairs_is_passed_over():
     thought = "<think>\nFirst <QUE> what </END> …\n</think>\n\n"
-    pairs, left_out = Parser("<QUE> {question} <ANS> {answer} </END>")(thought + "<QUE> Who? <ANS> Ada </END>")
+    pairs, left_out = PairParser("<QUE> {question} <ANS> {answer} </END>")(thought + "<QUE> Who? <ANS> Ada </END>")
     assert (pairs, left_out) == ([("Who?", "Ada")], [])
-    pairs, left_out = Parser("<QUE> {question} <ANS> {answer} </END>")("<think> never ends <QUE> Who? <ANS> Ada </END>")
+    pairs, left_out = PairParser("<QUE> {question} <ANS> {answer} </END>")(
+        "<think> never ends <QUE> Who? <ANS> Ada </END>"
+    )
     assert (pairs, [each.reason for each in left_out]) == ([], ["no_question_marker"])
 
 
 def test_an_answer_of_what_shows_nothing_is_blank():
-    pairs, left_out = Parser("<QUE> {question} <ANS> {answer} </END>")("<QUE> Who? <ANS> \u200b </END>")
+    pairs, left_out = PairParser("<QUE> {question} <ANS> {answer} </END>")("<QUE> Who? <ANS> \u200b </END>")
     assert (pairs, [each.reason for each in left_out]) == ([], ["blank_answer"])

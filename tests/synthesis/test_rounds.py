@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 import published_rounds as published
 from cook import parse, prompts
-from cook.synthesis.rounds import history, span
+from cook.synthesis.rounds import history, round_range
 
 TEXTS, ROUNDS, MAX_LENGTH, NEW = 1000, 3, 2048, 400
 ROOM = MAX_LENGTH - NEW
@@ -138,7 +138,7 @@ def test_texts_are_shared_out_as_published():
     for count in range(1, 30):
         for number in range(1, 6):
             texts = list(map(str, range(count)))
-            assert [[texts[i] for i in span(count, number, n + 1)] for n in range(number)] == published.runs(
+            assert [[texts[i] for i in round_range(count, number, n + 1)] for n in range(number)] == published.runs(
                 texts, number
             )
 

@@ -19,7 +19,7 @@ from cook.core.recipe import Recipe
 from cook.tokenizer import control
 from cook.tokenizer.engines.hf import HfEngine
 from cook.tokenizer.engines.splintr import SplintrEngine
-from cook.tokenizer.loading import EngineWarning, TokenizerWarning, load_engine, reference_engine, resolve
+from cook.tokenizer.loading import EngineWarning, TokenizerWarning, load_engine, reference_engine, resolve_tokenizer
 
 CORPUS = ["the lamp is red and the cup is blue <QUE> <ANS> </END> <CON> </CON> what which where when a b c d e"] * 50
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
@@ -88,7 +88,7 @@ def cooked(root: Path, tokenizer: Path, *rows: dict, **settings: object) -> tupl
 
 
 def resolved(tokenizer: Path, **settings: object):
-    return resolve(Recipe(datasets="set", tokenizer=str(tokenizer), **settings))
+    return resolve_tokenizer(Recipe(datasets="set", tokenizer=str(tokenizer), **settings))
 
 
 def spell(document: dict, *tokens: tuple[str, dict]) -> dict:
@@ -337,7 +337,7 @@ def test_pieces_of_over_long_records_are_read_back_in_the_normal_form(tmp_path, 
     cook.run(dataclasses.replace(recipe, output=str(tmp_path / "bad")))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EngineWarning)
-        monkeypatch.setattr("cook.encode.parts.load_engine", lambda tokenizer, light=False: reference_engine(tokenizer))
+        monkeypatch.setattr("cook.encode.parts.load_engine", lambda tokenizer, quick=False: reference_engine(tokenizer))
         checked = cook.verify(tmp_path / "bad", deep=True, source=str(tmp_path / "source"), tokenizer=str(folder))
     told = [finding.what for finding in checked.datasets[0].findings]
     assert any("is encoded as what reads" in what for what in told)

@@ -16,10 +16,15 @@ from cook.core.recipe import Recipe
 from cook.shapes.formatter import Formatter
 from cook.tokenizer.engine import Engine
 from cook.tokenizer.engines import probe
-from cook.tokenizer.engines.bundled import bundled_cuts, last_merges, tokenizer_json, vocabulary_fingerprint
+from cook.tokenizer.engines.bundled import (
+    final_merge_positions,
+    stored_merge_positions,
+    tokenizer_json,
+    vocabulary_fingerprint,
+)
 from cook.tokenizer.engines.hf import HfEngine
 from cook.tokenizer.engines.splintr import SplintrEngine
-from cook.tokenizer.loading import load_engine, resolve
+from cook.tokenizer.loading import load_engine, resolve_tokenizer
 from cook.tokenizer.presets import PRESETS, find_preset
 from reference import MODELS, model_json
 
@@ -38,7 +43,7 @@ def engine(name: str, models: dict[str, Path]) -> Engine:
 
 @functools.cache
 def resolved(tokenizer: str) -> Engine:
-    return load_engine(resolve(Recipe(datasets="squad", tokenizer=tokenizer)))
+    return load_engine(resolve_tokenizer(Recipe(datasets="squad", tokenizer=tokenizer)))
 
 
 @functools.cache
@@ -53,7 +58,7 @@ def fast(name: str) -> tuple[Engine, ...]:
 
 def lean(name: str) -> tuple[bytes, ...]:
     """A preset's tokenizer.json without the merges that never happen."""
-    return (tokenizer_json(PRESETS[name], lean=True),) if name in PRESETS else ()
+    return (tokenizer_json(PRESETS[name], prune_merges=True),) if name in PRESETS else ()
 
 
 lean_reference = functools.cache(lambda name: tuple(map(HfEngine, lean(name))))
@@ -103,7 +108,10 @@ def test_shared_vectors(name, models):
 
 def test_the_fast_engine_is_trusted_for_all_four(models):
     for name, path in models.items():
-        assert resolve(Recipe(datasets="squad", tokenizer=name if name in PRESETS else str(path))).engine == "splintr"
+        assert (
+            resolve_tokenizer(Recipe(datasets="squad", tokenizer=name if name in PRESETS else str(path))).engine
+            == "splintr"
+        )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -119,7 +127,7 @@ def test_probe_ids_are_those_of_the_reference(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_merges_kept_are_the_last_of_each_token(name):
     full, kept = orjson.loads(model_json(name)), orjson.loads(*lean(name))
-    assert bundled_cuts(PRESETS[name]) == last_merges(full)[: PRESETS[name].plain].tolist()
+    assert stored_merge_positions(PRESETS[name]) == final_merge_positions(full)[: PRESETS[name].plain_size].tolist()
     assert kept["model"]["vocab"] == full["model"]["vocab"]
     in_full = iter(" ".join(pair) for pair in full["model"]["merges"])
     assert all(merge in in_full for merge in kept["model"]["merges"])  # in the same order

@@ -13,12 +13,12 @@ from cook.core.errors import TokenizerError
 from cook.core.recipe import Recipe
 from cook.tokenizer import growth
 from cook.tokenizer import loading as module
-from cook.tokenizer.loading import EngineWarning, load_engine, resolve
+from cook.tokenizer.loading import EngineWarning, load_engine, resolve_tokenizer
 from reference import MODELS
 
 
 def make(tokenizer: str | Path, **settings):
-    return resolve(Recipe(datasets="squad", tokenizer=str(tokenizer), **settings))
+    return resolve_tokenizer(Recipe(datasets="squad", tokenizer=str(tokenizer), **settings))
 
 
 def test_presets():
@@ -213,11 +213,13 @@ def test_a_tokenizer_that_replaces_letters_as_those_of_models_do_is_not():
     letters = (replaced({"String": one}, other) for one, other in (("``", '"'), ("\u2581", " "), (" ", "\u2581")))
     patterns = (r"\s+", " {2,}", r"[\u0300-\u036f]+", r"\p{Mn}", r"\r\n")
     spaces = (replaced({"Regex": pattern}, " ") for pattern in patterns * 5)
-    growth.refuse(Path("x"), {"normalizer": steps(*forms, *letters, *spaces, {"type": "Prepend", "prepend": "\u2581"})})
+    growth.check_growth(
+        Path("x"), {"normalizer": steps(*forms, *letters, *spaces, {"type": "Prepend", "prepend": "\u2581"})}
+    )
 
 
 def test_a_tokenizer_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_TOKENIZER_JSON_BYTES", 1000)
     (tmp_path / "tokenizer.json").write_bytes(b" " * 1001)
     with pytest.raises(TokenizerError, match=r"tokenizer\.json: has more than 1,000 bytes"):
         make(tmp_path, bos="none", eos="x")

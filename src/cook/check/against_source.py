@@ -20,37 +20,37 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.check import hashing
-from cook.check.folder import places_of
-from cook.check.rows import MOST
+from cook.check.folder import entry_keys
+from cook.check.rows import MAX_FINDINGS
 from cook.core import files, records
 from cook.core.errors import InputError
-from cook.core.records import REASONS, Raw, Rows, join, token_ids, trained
-from cook.encode import table as gather
+from cook.core.records import SKIP_REASONS, MarkedTokens, StructuredArray, mark_trained, token_ids, trained_mask
+from cook.encode import table as encode_table
 from cook.encode.left_out import MAX_INT
-from cook.encode.readback import decoder_of, shown
-from cook.encode.tokenized import Dough
-from cook.executors.local import results
+from cook.encode.readback import cached_decoder, excerpt
+from cook.encode.tokenized import TokenizedDataset
+from cook.executors.local import ordered_results
 from cook.pack import files as pack_files
 from cook.pack import windows
 from cook.pack.planner import plan
-from cook.pack.splits import named
+from cook.pack.splits import infer_splits
 from cook.pipeline import figures
 from cook.pipeline.build import choose_splits, encode_jobs, encode_parts
 from cook.read.source import Shard
 from cook.store import kinds
-from cook.store import read as unpack
+from cook.store import read as store_read
 from cook.tokenizer.loading import Tokenizer
 
 if TYPE_CHECKING:
-    from cook.check.folder import Check
+    from cook.check.folder import FolderCheck
 
-SHARE = 1 << 22  # tokens that are hashed by one job
-PIECE = 1 << 20  # and at once
-COUNTS = ("entries", "pairs", "split", "truncated", "special_strings", "markers")  # that the shards alone tell
-Places = npt.NDArray[np.int64]
+HASH_JOB_TOKENS = 1 << 22  # tokens that are hashed by one job
+HASH_BATCH_TOKENS = 1 << 20  # and at once
+SOURCE_COUNTS = ("entries", "pairs", "split", "truncated", "special_strings", "markers")  # that the shards alone tell
+IntArray = npt.NDArray[np.int64]
 
 
-def prove(check: Check, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
+def compare_with_source(check: FolderCheck, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
     """Compare what is cooked with its shards; findings go to the check. Raises SourceError, TokenizerError."""
     if check.recipe is None or not shards:
         return
@@ -64,28 +64,30 @@ def prove(check: Check, shards: list[Shard], tokenizer: Tokenizer | None, pool: 
         (folder / "spools").mkdir()
         jobs = encode_jobs(strategy, recipe, tokenizer, shards, digests, folder)
         try:
-            with gather.Table(folder, folder, recipe.hashes) as table:
-                dough = encode_parts(jobs, pool, table)
+            with encode_table.ExampleTable(folder, folder, recipe.hashes) as table:
+                dataset = encode_parts(jobs, pool, table)
         except InputError as exc:  # by the recipe that the manifest has
-            check.wrong(str(exc))
+            check.manifest_finding(str(exc))
             return
         strategy.split_examples(recipe, folder)
-        placed = table.placed()
-        hashed = results(pool, hash_examples, ((0, job) for job in _hash_jobs(folder, placed, check.seed)))
+        placed = table.read_examples()
+        hashed = ordered_results(pool, run_hash_job, ((0, job) for job in _hash_jobs(folder, placed, check.seed)))
         hashes = np.concatenate([np.empty(0, np.uint64), *(done for _, done in hashed)])
-        splits = choose_splits(recipe, dough, table, named(check.fields["dataset"], [shard.name for shard in shards]))
-        proof = _Proof(check, placed, hashes, _left_out(dough), folder, tokenizer)
-        proof.examples(splits)
-        proof.skipped()
-        proof.counts(dough, strategy.extra_counts(dough.parts))
-        proof.misread(dough)
+        splits = choose_splits(
+            recipe, dataset, table, infer_splits(check.fields["dataset"], [shard.name for shard in shards])
+        )
+        comparison = _SourceComparison(check, placed, hashes, _skipped_records(dataset), folder, tokenizer)
+        comparison.compare_examples(splits)
+        comparison.compare_skipped()
+        comparison.compare_counts(dataset, strategy.extra_counts(dataset.parts))
+        comparison.report_misread(dataset)
 
 
-def _left_out(dough: Dough) -> Rows:
+def _skipped_records(dataset: TokenizedDataset) -> StructuredArray:
     """What came of the shards as the rows of skipped.jsonl."""
-    tables = [np.empty(0, records.LEFT)]
-    for shard, part in zip(dough.shard_of, dough.parts, strict=True):
-        tables.append(np.zeros(len(part.skipped), records.LEFT))
+    tables = [np.empty(0, records.SKIPPED_RECORD_DTYPE)]
+    for shard, part in zip(dataset.shard_of, dataset.parts, strict=True):
+        tables.append(np.zeros(len(part.skipped), records.SKIPPED_RECORD_DTYPE))
         tables[-1]["shard"] = shard
         for field in part.skipped.dtype.names or ():
             tables[-1][field] = part.skipped[field]
@@ -104,33 +106,44 @@ class HashJob(NamedTuple):
         return f"the hashes of examples from {self.begin:,}, in {self.folder}"
 
 
-def _hash_jobs(folder: Path, placed: Rows, seed: int) -> Iterator[HashJob]:
-    for begin, end in records.split_rows(placed["tokens"].astype(np.int64), SHARE):
+def _hash_jobs(folder: Path, placed: StructuredArray, seed: int) -> Iterator[HashJob]:
+    for begin, end in records.split_rows(placed["tokens"].astype(np.int64), HASH_JOB_TOKENS):
         yield HashJob(str(folder), begin, end, seed)
 
 
-def hash_examples(job: HashJob) -> hashing.Hashes:
+def run_hash_job(job: HashJob) -> hashing.Hashes:
     """The hash of each example, from its spool."""
-    examples = files.mapped(Path(job.folder) / "placed", records.PLACED)[job.begin : job.end]
+    examples = files.memory_mapped(Path(job.folder) / "placed", records.PLACED_EXAMPLE_DTYPE)[job.begin : job.end]
     found = [np.empty(0, np.uint64)]
-    for begin, end in records.split_rows(examples["tokens"].astype(np.int64), PIECE):
+    for begin, end in records.split_rows(examples["tokens"].astype(np.int64), HASH_BATCH_TOKENS):
         some = examples[begin:end]
         found.append(
-            hashing.of_examples(pack_files.raw_of(Path(job.folder), job.folder, some), some["tokens"], job.seed)
+            hashing.hash_examples(
+                pack_files.read_raw_tokens(Path(job.folder), job.folder, some), some["tokens"], job.seed
+            )
         )
     return np.concatenate(found)
 
 
-class _Proof:
-    """The comparison; `placed`, `hashes` and `left` are of what the shards make, in the order of the shards."""
+class _SourceComparison:
+    """The comparison.
+
+    `placed`, `hashes` and `skipped_records` are of what the shards make, in the order of the shards.
+    """
 
     def __init__(
-        self, check: Check, placed: Rows, hashes: hashing.Hashes, left: Rows, folder: Path, tokenizer: Tokenizer
+        self,
+        check: FolderCheck,
+        placed: StructuredArray,
+        hashes: hashing.Hashes,
+        left: StructuredArray,
+        folder: Path,
+        tokenizer: Tokenizer,
     ) -> None:
-        self.check, self.placed, self.hashes, self.left = check, placed, hashes, left
+        self.check, self.placed, self.hashes, self.skipped_records = check, placed, hashes, left
         self.folder, self.tokenizer = folder, tokenizer
 
-    def examples(self, splits: dict[str, windows.Chosen]) -> None:
+    def compare_examples(self, splits: dict[str, windows.RowSelection]) -> None:
         """Hold each split's examples against those of the shards, in the order of the plan."""
         check, recipe = self.check, self.check.recipe
         assert recipe is not None
@@ -143,9 +156,9 @@ class _Proof:
             of_placed[rows] = number
             planned = plan(self.placed["tokens"][rows], recipe.max_length, recipe.packing, recipe.seed)
             streams.append((np.flatnonzero(of_file == number), rows[planned.order], planned.starts))
-        places = places_of(check.examples), places_of(self.placed)
+        places = entry_keys(check.examples), entry_keys(self.placed)
 
-        def same(there: Places, expected: Places) -> npt.NDArray[np.bool_]:
+        def same(there: IntArray, expected: IntArray) -> npt.NDArray[np.bool_]:
             there, expected = there[: len(expected)], expected[: len(there)]
             alike = check.examples["hash"][there] == self.hashes[expected]
             found: npt.NDArray[np.bool_] = alike & (places[0][there] == places[1][expected])
@@ -154,30 +167,38 @@ class _Proof:
         alike = [same(there, expected) for there, expected, _ in streams]
         if any(len(there) != len(expected) for there, expected, _ in streams) or not all(map(np.all, alike)):
             kept = np.flatnonzero(of_placed >= 0)
-            there = _Keys(of_file, places[0], check.examples["hash"])
-            expected = _Keys(of_placed[kept], places[1][kept], self.hashes[kept])
+            there = _MatchKeys(of_file, places[0], check.examples["hash"])
+            expected = _MatchKeys(of_placed[kept], places[1][kept], self.hashes[kept])
             more, missing = unmatched(there, expected)
             if len(more) or len(missing):
-                self._explain(names, of_file, of_placed, more, kept[missing])
+                self._report_differences(names, of_file, of_placed, more, kept[missing])
                 return
         for (there_, _, starts), alike_ in zip(streams, alike, strict=True):
             if len(there_):
-                check.planned(recipe, there_, alike_, starts)
+                check.expect_planned(recipe, there_, alike_, starts)
 
-    def _explain(self, names: list[str], of_file: Any, of_placed: Any, more: Places, missing: Places) -> None:
+    def _report_differences(
+        self, names: list[str], of_file: Any, of_placed: Any, more: IntArray, missing: IntArray
+    ) -> None:
         """Findings of examples that the shards do not make, and of those that they make and that are not there."""
         check = self.check
-        made, gone, left = places_of(self.placed), defaultdict[int, list[int]](list), {*places_of(self.left).tolist()}
+        made, gone, left = (
+            entry_keys(self.placed),
+            defaultdict[int, list[int]](list),
+            {*entry_keys(self.skipped_records).tolist()},
+        )
         for at in missing.tolist():
             gone[int(made[at])].append(at)
         wrong: list[tuple[int, int]] = []
-        for at, place in zip(more.tolist(), places_of(check.examples)[more].tolist(), strict=True):
+        for at, place in zip(more.tolist(), entry_keys(check.examples)[more].tolist(), strict=True):
             waiting = gone[place]
             moved = [each for each in waiting if self.hashes[each] == check.examples["hash"][at]]
             here = [each for each in waiting if of_placed[each] == of_file[at]]
             if moved:
                 waiting.remove(moved[0])
-                check.at(at, f"expected in the split {names[of_placed[moved[0]]]}, by the hash of its context")
+                check.example_finding(
+                    at, f"expected in the split {names[of_placed[moved[0]]]}, by the hash of its context"
+                )
             elif here or waiting:
                 wrong.append((at, (here or waiting)[0]))
                 waiting.remove(wrong[-1][1])
@@ -185,105 +206,113 @@ class _Proof:
                 first = int(np.searchsorted(made, place))
                 known = first < len(made) and made[first] == place
                 if known and of_placed[first] >= 0:
-                    check.at(at, "is there once more than its entry makes it")
+                    check.example_finding(at, "is there once more than its entry makes it")
                 elif known or place in left:
-                    check.at(at, "stands here; expected to be left out")
+                    check.example_finding(at, "stands here; expected to be left out")
                 else:
-                    check.at(at, "is no entry of the shards; expected those alone")
-        self._differences(wrong)
+                    check.example_finding(at, "is no entry of the shards; expected those alone")
+        self._compare_tokens(wrong)
         for place, rows in gone.items():
             if rows:
                 what = "its example stands" if len(rows) == 1 else f"{len(rows)} of its examples stand"
-                check.wrong(f"{check.place(place >> 32, place & MAX_INT)}: {what} nowhere; expected once")
+                check.manifest_finding(
+                    f"{check.entry_location(place >> 32, place & MAX_INT)}: {what} nowhere; expected once"
+                )
 
-    def _differences(self, pairs: list[tuple[int, int]]) -> None:
+    def _compare_tokens(self, pairs: list[tuple[int, int]]) -> None:
         """Findings of examples that are not those of the shards beside them: what each reads, and should."""
-        expected, read, decode = dict(pairs), Counter[int](), decoder_of(self.tokenizer).decode
-        for at, there in self._tokens(np.array([*expected], np.int64)):
-            made = pack_files.raw_of(self.folder, str(self.folder), self.placed[expected[at] : expected[at] + 1])
-            told = []
+        expected, read, decode = dict(pairs), Counter[int](), cached_decoder(self.tokenizer).decode
+        for at, there in self._read_examples(np.array([*expected], np.int64)):
+            made = pack_files.read_raw_tokens(
+                self.folder, str(self.folder), self.placed[expected[at] : expected[at] + 1]
+            )
+            differences = []
             for side, of in (("what it trains", True), ("its input", False)):
-                texts = (decode(token_ids(raw[trained(raw) == of]))[0].tobytes() for raw in (there, made))
+                texts = (decode(token_ids(raw[trained_mask(raw) == of]))[0].tobytes() for raw in (there, made))
                 reads, wanted = texts
                 if reads != wanted:
-                    told.append(f"{side} reads {shown(reads, wanted)}; expected {shown(wanted, reads)}")
-            text = shown(decode(token_ids(there.copy()))[0].tobytes())
-            for what in told or [f"has other ids than the tokenizer gives for the text {text}"]:
-                self.check.at(at, what)
+                    differences.append(f"{side} reads {excerpt(reads, wanted)}; expected {excerpt(wanted, reads)}")
+            text = excerpt(decode(token_ids(there.copy()))[0].tobytes())
+            for what in differences or [f"has other ids than the tokenizer gives for the text {text}"]:
+                self.check.example_finding(at, what)
             read[at] += 1
         for at in expected.keys() - read.keys():
-            self.check.at(at, "is not what its entry makes")
+            self.check.example_finding(at, "is not what its entry makes")
 
-    def _tokens(self, examples: Places) -> Iterator[tuple[int, Raw]]:
+    def _read_examples(self, examples: IntArray) -> Iterator[tuple[int, MarkedTokens]]:
         """Examples with their tokens, read from the files; of each file the first, as many as findings are kept."""
         check, table = self.check, self.check.examples
         for file in np.unique(table["file"][examples]).tolist():
-            chosen = np.sort(examples[table["file"][examples] == file])[:MOST]
+            chosen = np.sort(examples[table["file"][examples] == file])[:MAX_FINDINGS]
             first = int(np.searchsorted(table["file"], file))
             ends = np.cumsum(table["tokens"][first : chosen[-1] + 1], dtype=np.int64)
             sizes = check.sizes[check.names[file]]
             wanted = np.zeros(len(sizes), bool)
             wanted[table["row"][chosen]] = True
             rows, before = np.flatnonzero(wanted), np.cumsum(sizes) - sizes
-            for flags, columns in unpack.read_wanted(check.folder / check.names[file], wanted):
+            for flags, columns in store_read.read_wanted(check.folder / check.names[file], wanted):
                 begin = int(before[rows[0] - np.flatnonzero(flags)[0]])
                 ids, mask = (columns[name][0] for name in ("input_ids", "loss_mask"))
                 of_group, rows = rows[: flags.sum()], rows[flags.sum() :]
                 for at in chosen[np.isin(table["row"][chosen], of_group)].tolist():
                     end = int(ends[at - first]) - begin
                     part = slice(end - int(table["tokens"][at]), end)
-                    yield at, join(ids[part] & MAX_INT, mask[part] == 1)
+                    yield at, mark_trained(ids[part] & MAX_INT, mask[part] == 1)
 
-    def skipped(self) -> None:
+    def compare_skipped(self) -> None:
         """Hold skipped.jsonl against what the shards leave out."""
         check = self.check
-        if np.array_equal(check.skipped, self.left):
+        if np.array_equal(check.skipped, self.skipped_records):
             return
-        rows = [Counter(map(tuple, table.tolist())) for table in (check.skipped, self.left)]
-        order = places_of(check.skipped)
+        rows = [Counter(map(tuple, table.tolist())) for table in (check.skipped, self.skipped_records)]
+        order = entry_keys(check.skipped)
         for shard, line in sorted({row[:2] for row in (rows[0] - rows[1]) + (rows[1] - rows[0])}):
-            tables = (table[places_of(table) == (shard << 32 | line)] for table in (check.skipped, self.left))
-            says, so = ("; ".join(sorted(map(_told, table.tolist()))) or "nothing" for table in tables)
+            tables = (
+                table[entry_keys(table) == (shard << 32 | line)] for table in (check.skipped, self.skipped_records)
+            )
+            says, so = ("; ".join(sorted(map(_describe_skipped, table.tolist()))) or "nothing" for table in tables)
             number = int(np.searchsorted(order, shard << 32 | line)) + 1
-            what = f"{check.place(shard, line)}: leaves out {says}; expected {so}"
+            what = f"{check.entry_location(shard, line)}: leaves out {says}; expected {so}"
             check.findings.note(kinds.SKIPPED_NAME, number, what)
 
-    def counts(self, dough: Dough, extra: dict[str, Any]) -> None:
+    def compare_counts(self, dataset: TokenizedDataset, extra: dict[str, Any]) -> None:
         """Hold the manifest's counts that the rows do not tell against those of the shards."""
         check, recipe = self.check, self.check.recipe
         assert recipe is not None
-        account = figures.account(recipe, dough, check.made())
-        for key in (*COUNTS, *extra):
-            check.equal(f"counts.{key}", check.fields["counts"][key], (account["counts"] | extra)[key])
-        check.equal("counts.unknown", check.fields["counts"].get("unknown"), account["counts"].get("unknown"))
+        account = figures.summarize(recipe, dataset, check.packing_stats())
+        for key in (*SOURCE_COUNTS, *extra):
+            check.expect_equal(f"counts.{key}", check.fields["counts"][key], (account["counts"] | extra)[key])
+        check.expect_equal("counts.unknown", check.fields["counts"].get("unknown"), account["counts"].get("unknown"))
         longest = account["figures"]["longest_entry"]
-        check.equal("figures.longest_entry", check.fields["figures"]["longest_entry"], longest)
-        for shard, part in zip(dough.shard_of, dough.parts, strict=True):
+        check.expect_equal("figures.longest_entry", check.fields["figures"]["longest_entry"], longest)
+        for shard, part in zip(dataset.shard_of, dataset.parts, strict=True):
             if recipe.overlong == "error" and part.longest > recipe.max_length:
-                place = check.place(shard, part.longest_line)
-                check.wrong(f"{place}: has {part.longest:,} tokens, and overlong is error")
+                place = check.entry_location(shard, part.longest_line)
+                check.manifest_finding(f"{place}: has {part.longest:,} tokens, and overlong is error")
 
-    def misread(self, dough: Dough) -> None:
+    def report_misread(self, dataset: TokenizedDataset) -> None:
         """Findings of what the encoder gives that does not decode to its text."""
-        places = places_of(self.check.examples)
-        for shard, part in zip(dough.shard_of, dough.parts, strict=True):
-            for line, what in part.misread:
+        places = entry_keys(self.check.examples)
+        for shard, part in zip(dataset.shard_of, dataset.parts, strict=True):
+            for line, what in part.decode_errors:
                 at = np.flatnonzero(places == (shard << 32 | line))[:1].tolist()
-                self.check.at(at[0], what) if at else self.check.wrong(f"{self.check.place(shard, line)}: {what}")
+                self.check.example_finding(at[0], what) if at else self.check.manifest_finding(
+                    f"{self.check.entry_location(shard, line)}: {what}"
+                )
 
 
-class _Keys(NamedTuple):
+class _MatchKeys(NamedTuple):
     """What examples are matched by, a value each."""
 
     split: npt.NDArray[np.int8]
-    place: Places
+    place: IntArray
     hash: hashing.Hashes
 
 
-def unmatched(one: _Keys, other: _Keys) -> tuple[Places, Places]:
+def unmatched(one: _MatchKeys, other: _MatchKeys) -> tuple[IntArray, IntArray]:
     """Those of each that have no fellow in the other, by number; of several alike the last."""
     side = np.repeat(np.array([0, 1], np.int8), [len(one.place), len(other.place)])
-    keys = [np.concatenate([getattr(each, name) for each in (one, other)]) for name in _Keys._fields]
+    keys = [np.concatenate([getattr(each, name) for each in (one, other)]) for name in _MatchKeys._fields]
     order = np.lexsort((side, *keys))
     new = np.ones(len(order), bool)
     new[1:] = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
@@ -291,13 +320,13 @@ def unmatched(one: _Keys, other: _Keys) -> tuple[Places, Places]:
     counts = np.bincount(2 * group + side, minlength=2 * (int(group[-1]) + 1 if len(group) else 0))
     begins = np.cumsum(counts) - counts
     rank = np.arange(len(order)) - begins[2 * group + side]
-    alone = rank >= counts[2 * group + 1 - side]
-    return np.sort(order[alone & (side == 0)]), np.sort(order[alone & (side == 1)]) - len(one.place)
+    unpaired = rank >= counts[2 * group + 1 - side]
+    return np.sort(order[unpaired & (side == 0)]), np.sort(order[unpaired & (side == 1)]) - len(one.place)
 
 
-def _told(row: tuple[int, ...]) -> str:
+def _describe_skipped(row: tuple[int, ...]) -> str:
     """A row of what is left out, in words."""
     _, _, unit, reason, units, tokens = row
     what = "the entry" if unit < 0 else f"pair {unit}"
     more = f", {units} pairs" if unit < 0 and units else ""
-    return f"{what} ({REASONS[reason]}{more}{f', {tokens} tokens' if tokens else ''})"
+    return f"{what} ({SKIP_REASONS[reason]}{more}{f', {tokens} tokens' if tokens else ''})"

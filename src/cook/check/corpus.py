@@ -18,93 +18,101 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.check.against_source import prove
-from cook.check.folder import Check, places_of
+from cook.check.against_source import compare_with_source
+from cook.check.folder import FolderCheck, entry_keys
 from cook.core.errors import OutputError, RecipeError
-from cook.core.escapes import escaped
+from cook.core.escapes import escape_controls
 from cook.core.recipe import Recipe
 from cook.corpora import documents, text_files
-from cook.corpora.documents import Document, Source, Texts, no_texts
-from cook.corpora.making import strategy_of
+from cook.corpora.documents import Document, PartInput, TextBatches, empty_part
+from cook.corpora.making import corpus_strategy
 from cook.corpora.recipe import WRAP, CorpusRecipe
-from cook.corpora.render import CONTEXT, Rendered, Renderer
+from cook.corpora.render import CONTEXT_MODE, Rendered, Renderer
 from cook.corpora.styles import MODES, Styles
 from cook.encode import left_out
-from cook.encode.parts import BATCH, Tokenized
+from cook.encode.parts import BATCH_BYTES, EncodedPart
 from cook.pack import planner, statistics
 from cook.pipeline.build import EncodingStrategy
-from cook.read.lines import Part
+from cook.read.lines import ByteRange
 from cook.read.source import Shard
 from cook.store.kinds import SKIPPED_NAME
 from cook.tokenizer.loading import Tokenizer
 
-SHOWN = 60  # letters of a text that a finding shows
-PLACE = np.dtype([("shard", "i4"), ("line", "i4"), ("entries", "i4"), ("file", "i4"), ("row", "i4")])  # of a text
-Made = tuple[int, Document, Rendered]  # the index of its shard, what it is made of, the text
+EXCERPT_CHARS = 60  # letters of a text that a finding shows
+TEXT_POSITION_DTYPE = np.dtype(
+    [("shard", "i4"), ("line", "i4"), ("entries", "i4"), ("file", "i4"), ("row", "i4")]
+)  # of a text
+RemadeText = tuple[int, Document, Rendered]  # the index of its shard, what it is made of, the text
 
 
-class CorpusCheck(Check):
+class CorpusCheck(FolderCheck):
     """What checks of corpora have in common."""
 
     def _recipe(self, tokenizer: str = "none") -> CorpusRecipe | None:
         settings = dict(self.fields["recipe"])
         styles = Styles(self.fields["styles"])
         more: dict[str, Any] = {}
-        if told := self.fields.get("tokenizer"):
-            more = {"tokenizer": tokenizer, "bos": told["bos"] or "none", "eos": told["eos"]}
-        self.equal("recipe.styles", settings.pop("styles"), styles.sha256)
-        self.equal("recipe.weights", settings.pop("weights"), self.fields["styles"]["weights"])
+        if recorded := self.fields.get("tokenizer"):
+            more = {"tokenizer": tokenizer, "bos": recorded["bos"] or "none", "eos": recorded["eos"]}
+        self.expect_equal("recipe.styles", settings.pop("styles"), styles.sha256)
+        self.expect_equal("recipe.weights", settings.pop("weights"), self.fields["styles"]["weights"])
         try:
             recipe = CorpusRecipe(**settings, datasets=(self.fields["dataset"],), styles=styles, **more)
         except (TypeError, RecipeError) as exc:
-            self.wrong(f"recipe: {exc}")
+            self.manifest_finding(f"recipe: {exc}")
             return None
         sealed = (
             orjson.dumps(each, option=orjson.OPT_SORT_KEYS) for each in (recipe.determining(), self.fields["recipe"])
         )
         if len(set(sealed)) > 1:
-            self.wrong("recipe: expected every setting that determines bytes, in the form that cook writes it")
+            self.manifest_finding(
+                "recipe: expected every setting that determines bytes, in the form that cook writes it"
+            )
         return recipe
 
-    def counts_agree(self, texts: int, entries: int | None) -> None:
+    def check_counts(self, texts: int, entries: int | None) -> None:
         """Hold the counts of texts, modes, kinds, entries and pairs against each other; these are what was found."""
         counts = self.fields["counts"]
-        self.equal("counts.texts", counts["texts"], texts)
-        self.equal("counts.modes: their sum", sum(counts["modes"].values()), texts)
-        if strange := counts["modes"].keys() - {*MODES, CONTEXT}:
-            self.wrong(f"counts.modes has {', '.join(sorted(strange))}; expected {', '.join((*MODES, CONTEXT))}")
+        self.expect_equal("counts.texts", counts["texts"], texts)
+        self.expect_equal("counts.modes: their sum", sum(counts["modes"].values()), texts)
+        if strange := counts["modes"].keys() - {*MODES, CONTEXT_MODE}:
+            self.manifest_finding(
+                f"counts.modes has {', '.join(sorted(strange))}; expected {', '.join((*MODES, CONTEXT_MODE))}"
+            )
         chains, kinds = counts["chains"], counts["kinds"]
         more = chains.get("entries", 0) - chains.get("texts", 0)
-        self.equal("counts.chains: entries that go on with a text", more, texts_more(entries, texts, more))
+        self.expect_equal(
+            "counts.chains: entries that go on with a text", more, continued_entries(entries, texts, more)
+        )
         left = self.skipped[self.skipped["unit"] < 0]
-        whole = len(np.unique(places_of(left)))
-        self.equal("counts.entries", counts["entries"], texts + more + whole)
-        self.equal(
+        whole = len(np.unique(entry_keys(left)))
+        self.expect_equal("counts.entries", counts["entries"], texts + more + whole)
+        self.expect_equal(
             "counts.options: their sum",
             sum(counts["options"].values()),
             kinds.get("options", 0) + kinds.get("options_thought", 0),
         )
         pairs = sum(kinds.values()) + sum(counts["skipped_pairs"].values())
         if counts["pairs"] != pairs and not (counts["skipped_entries"].get("bad_line") and counts["pairs"] > pairs):
-            self.wrong(
+            self.manifest_finding(
                 f"counts.pairs is {counts['pairs']:,}; expected {pairs:,}, the sum of counts.kinds and those left out"
             )
         if not 0 <= counts["context_after"] <= texts:
-            self.wrong(f"counts.context_after is {counts['context_after']:,}; expected at most {texts:,}")
+            self.manifest_finding(f"counts.context_after is {counts['context_after']:,}; expected at most {texts:,}")
 
-    def renderer(self) -> Renderer | None:
+    def make_renderer(self) -> Renderer | None:
         """What makes its texts; None, and a finding, where the styles are not such."""
         assert isinstance(self.recipe, CorpusRecipe)
         try:
             return Renderer(self.recipe.styles, self.recipe.seed)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as exc:
-            self.wrong(f"styles: are not those that cook writes: {type(exc).__name__}: {exc}")
+            self.manifest_finding(f"styles: are not those that cook writes: {type(exc).__name__}: {exc}")
             return None
 
 
-def texts_more(entries: int | None, texts: int, told: int) -> int:
+def continued_entries(entries: int | None, texts: int, default: int) -> int:
     """Entries that go on with a text; as told where only the shards would say."""
-    return told if entries is None else entries - texts
+    return default if entries is None else entries - texts
 
 
 class TextCheck(CorpusCheck):
@@ -113,78 +121,78 @@ class TextCheck(CorpusCheck):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.letters = 0
-        self.table = np.empty(0, PLACE)
+        self.texts = np.empty(0, TEXT_POSITION_DTYPE)
 
     def file_names(self, count: int, split: str) -> list[str]:
         """What its files are called."""
         return [f"{split}-{index:05}-of-{count:05}.{self.fields['recipe']['format']}" for index in range(count)]
 
-    def holds(self) -> dict[str, int]:
+    def contents(self) -> dict[str, int]:
         """Texts and letters."""
-        return {"texts": len(self.table), "letters": self.letters}
+        return {"texts": len(self.texts), "letters": self.letters}
 
-    def look(self, tokenizer: str | None, pool: Executor) -> None:  # noqa: ARG002 - a text has no tokens
+    def run(self, tokenizer: str | None, pool: Executor) -> None:  # noqa: ARG002 - a text has no tokens
         """See Check."""
-        self.files(pool)
+        self.check_files(pool)
         self.recipe = self._recipe()
         counts = self.fields["counts"]
-        told: Counter[str] = Counter()
-        places = [self.table]
+        modes: Counter[str] = Counter()
+        places = [self.texts]
         chains = np.zeros(2, np.int64)
-        for output in self._outputs():
+        for output in self._text_outputs():
             rows = []
-            for number, row in enumerate(self._rows(output["name"])):
-                if wrong := list(self._wrong(row)):
+            for number, row in enumerate(self._read_rows(output["name"])):
+                if wrong := list(self._row_faults(row)):
                     self.findings.note(output["name"], number, "; ".join(wrong))
                     self.whole = False
                     continue
                 rows.append((row["source_shard"], row["source_line"], row["entries"], len(self.names), number))
-                told[row["mode"]] += 1
-                told["after"] += row["context_after"]
+                modes[row["mode"]] += 1
+                modes["after"] += row["context_after"]
                 self.letters += len(row["text"])
                 chains += (row["entries"] > 1, row["entries"] * (row["entries"] > 1))
             self.names.append(output["name"])
-            places.append(np.array(rows, PLACE))
+            places.append(np.array(rows, TEXT_POSITION_DTYPE))
             if self.whole:
-                self.equal(f"outputs: {output['name']}: rows", output["rows"], len(rows))
-        self.table = np.concatenate(places)
+                self.expect_equal(f"outputs: {output['name']}: rows", output["rows"], len(rows))
+        self.texts = np.concatenate(places)
         if not self.whole or self.recipe is None:
             return
-        self._skipped(self.recipe)
-        self._in_order()
-        self.equal("counts.letters", counts["letters"], self.letters)
-        self.equal("counts.context_after", counts["context_after"], told.pop("after", 0))
-        self.equal("counts.modes", counts["modes"], {mode: told[mode] for mode in sorted(told)})
+        self._check_skipped(self.recipe)
+        self._check_order()
+        self.expect_equal("counts.letters", counts["letters"], self.letters)
+        self.expect_equal("counts.context_after", counts["context_after"], modes.pop("after", 0))
+        self.expect_equal("counts.modes", counts["modes"], {mode: modes[mode] for mode in sorted(modes)})
         there = {name: int(count) for name, count in zip(("texts", "entries"), chains, strict=True) if count}
-        self.equal("counts.chains", {k: v for k, v in counts["chains"].items() if k != "broken"}, there)
-        self.counts_agree(len(self.table), int(self.table["entries"].sum()))
+        self.expect_equal("counts.chains", {k: v for k, v in counts["chains"].items() if k != "broken"}, there)
+        self.check_counts(len(self.texts), int(self.texts["entries"].sum()))
 
-    def _outputs(self) -> Iterator[dict[str, Any]]:
+    def _text_outputs(self) -> Iterator[dict[str, Any]]:
         for output in self.fields["outputs"]:
             if output["name"] != SKIPPED_NAME and output["name"] not in self.damaged:
                 yield output
 
-    def _rows(self, name: str) -> Iterator[dict[str, Any]]:
+    def _read_rows(self, name: str) -> Iterator[dict[str, Any]]:
         try:
-            yield from text_files.read_rows(self.folder / name)
+            yield from text_files.read_text_rows(self.folder / name)
         except OutputError as exc:
-            self.findings.note(name, None, str(exc).removeprefix(escaped(f"{self.folder / name}: ")))
+            self.findings.note(name, None, str(exc).removeprefix(escape_controls(f"{self.folder / name}: ")))
             self.whole = False
 
-    def _wrong(self, row: Any) -> Iterator[str]:
+    def _row_faults(self, row: Any) -> Iterator[str]:
         """What of a row is not as it must be."""
-        if not isinstance(row, dict) or [*row] != [*text_files.COLUMNS]:
-            yield f"its columns are {', '.join(map(str, row))}; expected {', '.join(text_files.COLUMNS)}"
+        if not isinstance(row, dict) or [*row] != [*text_files.TEXT_COLUMNS]:
+            yield f"its columns are {', '.join(map(str, row))}; expected {', '.join(text_files.TEXT_COLUMNS)}"
             return
-        for name, kind in text_files.COLUMNS.items():
+        for name, kind in text_files.TEXT_COLUMNS.items():
             if type(row[name]) is not kind:
-                yield f"{name} is {row[name]!r}; expected {text_files.WORDS[kind]}"
+                yield f"{name} is {row[name]!r}; expected {text_files.TYPE_NAMES[kind]}"
                 return
         if not row["text"]:
             yield "text is empty; expected a letter at least"
-        if row["mode"] not in (*MODES, CONTEXT):
-            yield f"mode is {row['mode']!r}; expected one of {', '.join((*MODES, CONTEXT))}"
-        if row["mode"] == CONTEXT and row["context_after"]:
+        if row["mode"] not in (*MODES, CONTEXT_MODE):
+            yield f"mode is {row['mode']!r}; expected one of {', '.join((*MODES, CONTEXT_MODE))}"
+        if row["mode"] == CONTEXT_MODE and row["context_after"]:
             yield "context_after is true; expected false without pairs"
         for name, low, high in (
             ("entries", 1, left_out.MAX_INT),
@@ -194,93 +202,102 @@ class TextCheck(CorpusCheck):
             if not low <= row[name] <= high:
                 yield f"{name} is {row[name]}; expected {low} to {high}"
 
-    def _in_order(self) -> None:
-        keys = self.table["shard"].astype(np.int64) << 32 | self.table["line"]
+    def _check_order(self) -> None:
+        keys = self.texts["shard"].astype(np.int64) << 32 | self.texts["line"]
         for at in np.flatnonzero(np.diff(keys) <= 0)[:20].tolist():
-            row = self.table[at + 1]
-            where = self.place(int(row["shard"]), int(row["line"]))
-            what = f"{where}: stands after {self.place(int(self.table[at]['shard']), int(self.table[at]['line']))}"
+            row = self.texts[at + 1]
+            where = self.entry_location(int(row["shard"]), int(row["line"]))
+            what = (
+                f"{where}: stands after "
+                f"{self.entry_location(int(self.texts[at]['shard']), int(self.texts[at]['line']))}"
+            )
             self.findings.note(self.names[row["file"]], int(row["row"]), f"{what}; expected the order of the shards")
 
-    def plan(self, recipe: Recipe) -> None:
+    def check_plan(self, recipe: Recipe) -> None:
         """Texts have no plan: their order is that of their lines."""
 
-    def remade(self, shards: list[Shard]) -> Iterator[list[Made]]:
+    def render_again(self, shards: list[Shard]) -> Iterator[list[RemadeText]]:
         """The texts that the shards make, in batches; then what was read and left out is held against the manifest."""
         assert isinstance(self.recipe, CorpusRecipe)
         recipe = dataclasses.replace(self.recipe, on_error="skip")
-        if (renderer := self.renderer()) is None:
+        if (renderer := self.make_renderer()) is None:
             return
-        parts: list[Tokenized] = []
+        parts: list[EncodedPart] = []
         left = recipe.limit
         for index, shard in enumerate(shards):
             if left is not None and left <= 0:
                 break
-            result = no_texts()
-            batches = Texts(renderer, result, BATCH).batches(Source(recipe, Part(str(shard.path), 0, None), left))
+            result = empty_part()
+            batches = TextBatches(renderer, result, BATCH_BYTES).render_batches(
+                PartInput(recipe, ByteRange(str(shard.path), 0, None), left)
+            )
             for read, made in batches:
                 yield [(index, *both) for both in zip(read, made, strict=True)]
             left = None if left is None else left - result.entries
             parts.append(result)
-            self._left_out(index, result)
-        expected = documents.counts(parts) | {
+            self._compare_left_out(index, result)
+        expected = documents.corpus_counts(parts) | {
             "entries": sum(part.entries for part in parts),
             "pairs": sum(part.units for part in parts),
         }
         for key, value in expected.items():
-            self.equal(f"counts.{key}", self.fields["counts"][key], value)
+            self.expect_equal(f"counts.{key}", self.fields["counts"][key], value)
 
-    def _left_out(self, index: int, result: Tokenized) -> None:
+    def _compare_left_out(self, index: int, result: EncodedPart) -> None:
         rows = self.skipped[self.skipped["shard"] == index]
         fields = ["line", "unit", "reason", "units", "tokens"]
-        told, expected = (sorted(table[fields].tolist()) for table in (rows, result.skipped))
-        for row in sorted({*map(tuple, told)} ^ {*map(tuple, expected)})[:20]:
-            here = "is not left out; expected so" if row in told else "is left out and not recorded"
+        recorded, expected = (sorted(table[fields].tolist()) for table in (rows, result.skipped))
+        for row in sorted({*map(tuple, recorded)} ^ {*map(tuple, expected)})[:20]:
+            here = "is not left out; expected so" if row in recorded else "is left out and not recorded"
             what = "the entry" if row[1] < 0 else f"pair {row[1]}"
-            self.findings.note(SKIPPED_NAME, None, f"{self.place(index, row[0])}: {what} {here}")
+            self.findings.note(SKIPPED_NAME, None, f"{self.entry_location(index, row[0])}: {what} {here}")
 
-    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:  # noqa: ARG002
+    def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:  # noqa: ARG002
         """Make each text again, and compare."""
         there = (
-            (output["name"], *each) for output in self._outputs() for each in enumerate(self._rows(output["name"]))
+            (output["name"], *each)
+            for output in self._text_outputs()
+            for each in enumerate(self._read_rows(output["name"]))
         )
         row = next(there, None)
-        for batch in self.remade(shards):
+        for batch in self.render_again(shards):
             for shard, document, made in batch:
                 place = shard, document.line
                 while row and (row[2]["source_shard"], row[2]["source_line"]) < place:
                     self.findings.note(row[0], row[1], "no text begins on its line of its shard; expected none here")
                     row = next(there, None)
                 if not row or (row[2]["source_shard"], row[2]["source_line"]) != place:
-                    self.wrong(f"{self.place(*place)}: its text stands nowhere; expected it once")
+                    self.manifest_finding(f"{self.entry_location(*place)}: its text stands nowhere; expected it once")
                     continue
-                expected = text_files.row_of(shard, document.line, document, made)
-                for name in text_files.COLUMNS:
+                expected = text_files.text_row(shard, document.line, document, made)
+                for name in text_files.TEXT_COLUMNS:
                     if row[2][name] != expected[name]:
                         self.findings.note(
-                            row[0], row[1], f"{self.place(*place)}: {unlike(name, row[2][name], expected[name])}"
+                            row[0],
+                            row[1],
+                            f"{self.entry_location(*place)}: {describe_difference(name, row[2][name], expected[name])}",
                         )
                 row = next(there, None)
         for name, number, _ in (row, *there) if row else ():
             self.findings.note(name, number, "no text begins on its line of its shard; expected none here")
 
 
-def unlike(name: str, there: Any, expected: Any) -> str:
+def describe_difference(name: str, there: Any, expected: Any) -> str:
     """What differs; of texts from a little before the first letter that does."""
     if isinstance(there, str) and name == "text":
         at = next((i for i, both in enumerate(zip(there, expected, strict=False)) if both[0] != both[1]), 0)
         at = at or min(len(there), len(expected))
-        begin = max(0, at - SHOWN // 3)
-        there, expected = (text[begin : begin + SHOWN] for text in (there, expected))
+        begin = max(0, at - EXCERPT_CHARS // 3)
+        there, expected = (text[begin : begin + EXCERPT_CHARS] for text in (there, expected))
     return f"{name} is {there!r}; expected {expected!r}"
 
 
 class PackedCheck(CorpusCheck):
     """The check of a packed corpus. An example of the table is a piece of a text."""
 
-    def holds(self) -> dict[str, int]:
+    def contents(self) -> dict[str, int]:
         """Sequences, texts, pieces and tokens."""
-        held = super().holds()
+        held = super().contents()
         return {
             "sequences": held["sequences"],
             "texts": len(np.unique(self._places)),
@@ -290,39 +307,39 @@ class PackedCheck(CorpusCheck):
 
     @functools.cached_property
     def _places(self) -> npt.NDArray[np.int64]:
-        return places_of(self.examples)
+        return entry_keys(self.examples)
 
     @functools.cached_property
-    def _by_text(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _tokens_by_text(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Texts by their places, in order, and the tokens of each."""
         places, of = np.unique(self._places, return_inverse=True)
         return places, np.bincount(of.ravel(), self.examples["tokens"], len(places)).astype(np.int64)
 
-    def _entries(self, recipe: Recipe, total: statistics.Made) -> None:  # noqa: ARG002 - of examples, see Check
-        places, tokens = self._by_text
+    def _check_entries(self, recipe: Recipe, total: statistics.PackingStats) -> None:  # noqa: ARG002 - of examples, see Check
+        places, tokens = self._tokens_by_text
         counts = self.fields["counts"]
-        self.equal("figures.longest_entry", self.fields["figures"]["longest_entry"], int(tokens.max()))
+        self.expect_equal("figures.longest_entry", self.fields["figures"]["longest_entry"], int(tokens.max()))
         for key in ("split", "truncated"):
-            self.equal(f"counts.{key}", counts[key], 0)
-        self.counts_agree(len(places), None)
+            self.expect_equal(f"counts.{key}", counts[key], 0)
+        self.check_counts(len(places), None)
         left = self.skipped[self.skipped["unit"] < 0]
-        for place in np.intersect1d(places, places_of(left))[:20].tolist():
-            entry = self.place(place >> 32, place & left_out.MAX_INT)
+        for place in np.intersect1d(places, entry_keys(left))[:20].tolist():
+            entry = self.entry_location(place >> 32, place & left_out.MAX_INT)
             self.findings.note(SKIPPED_NAME, None, f"leaves out {entry}, which has a text")
-        self._pieces(recipe)
+        self._check_pieces(recipe)
 
-    def _pieces(self, recipe: Recipe) -> None:
+    def _check_pieces(self, recipe: Recipe) -> None:
         """That each text has one piece that begins it and one that ends it, and full sequences under wrap."""
         has_bos = self.fields["tokenizer"]["bos_id"] is not None
         begins, ends = self.examples["trained"] < self.examples["tokens"], self.examples["ends"]
-        of = np.searchsorted(self._by_text[0], self._places)
+        of = np.searchsorted(self._tokens_by_text[0], self._places)
         for flags, what in ((begins, "BOS"), (ends, "EOS")):
             if what == "BOS" and not has_bos:
                 continue
-            found = np.bincount(of, flags, len(self._by_text[0])).astype(np.int64)
+            found = np.bincount(of, flags, len(self._tokens_by_text[0])).astype(np.int64)
             for text in np.flatnonzero(found != 1)[:20].tolist():
                 example = int(np.flatnonzero(of == text)[0])
-                self.at(example, f"its text has {found[text]} pieces with {what}; expected one")
+                self.example_finding(example, f"its text has {found[text]} pieces with {what}; expected one")
         if recipe.packing == WRAP:
             sizes = [(name, row, size) for name in self.names for row, size in enumerate(self.sizes[name].tolist())]
             for name, row, size in sizes[:-1]:
@@ -330,29 +347,29 @@ class PackedCheck(CorpusCheck):
                     what = f"has {size:,} tokens; expected {recipe.max_length:,}, as all but the last under wrap"
                     self.findings.note(name, row, what)
 
-    def plan(self, recipe: Recipe) -> None:
+    def check_plan(self, recipe: Recipe) -> None:
         """Hold the sequences against the plan that the recipe makes of these texts, cut into pieces."""
-        places, tokens = self._by_text
-        pieces = planner.cut(tokens, recipe.max_length, 0 if recipe.packing == WRAP else None)
+        places, tokens = self._tokens_by_text
+        pieces = planner.cut_at_length(tokens, recipe.max_length, 0 if recipe.packing == WRAP else None)
         made = planner.plan(pieces.length, recipe.max_length, recipe.packing, recipe.seed)
         if len(made.order) != len(self.examples):
             what = f"expected {len(made.order):,} pieces by --packing {recipe.packing}"
-            self.wrong(f"outputs: have {len(self.examples):,} pieces of their texts; {what}")
+            self.manifest_finding(f"outputs: have {len(self.examples):,} pieces of their texts; {what}")
             return
         text, begin, size = (each[made.order] for each in pieces)
         same = (places[text] == self._places) & (size == self.examples["tokens"])
         same &= (begin + size == tokens[text]) == self.examples["ends"]
         if self.fields["tokenizer"]["bos_id"] is not None:
             same &= (begin == 0) == (self.examples["trained"] < self.examples["tokens"])
-        self.planned(recipe, np.arange(len(same)), same, made.starts)
+        self.expect_planned(recipe, np.arange(len(same)), same, made.starts)
 
     @property
     def strategy(self) -> EncodingStrategy:
         """See Check."""
         assert self.recipe is not None
-        return strategy_of(self.recipe)
+        return corpus_strategy(self.recipe)
 
-    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
+    def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
         """See Check."""
-        if self.renderer() is not None:
-            prove(self, shards, tokenizer, pool)
+        if self.make_renderer() is not None:
+            compare_with_source(self, shards, tokenizer, pool)

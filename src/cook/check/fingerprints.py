@@ -15,37 +15,40 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.check.hashing import Hashes, mixed
+from cook.check.hashing import Hashes, splitmix64
 from cook.core.errors import refuse_empty
 from cook.core.files import hash64
 from cook.store import kinds, read
-from cook.store.kinds import refused
+from cook.store.kinds import wrong_kind_error
 from cook.store.outputs import Cooked, cooked_folders, read_cooked
 
-AT_ONCE = 1 << 16  # rows
+BATCH_ROWS = 1 << 16  # rows
 Place = tuple[str, int]  # of a text: the shard and the line that it begins on; of a line: its file and number
-VERSION = 2
-KEY = "cook_fingerprint"
+FINGERPRINT_VERSION = 2
+VERSION_KEY = "cook_fingerprint"
 # One row an example: index of its shard, line, hash.
-EXAMPLE = np.dtype([("shard", "i4"), ("line", "i4"), ("hash", "u8")])
-IDS = np.uint64(0xFFFF_FFFF_FFFF_0000)
+HASHED_EXAMPLE_DTYPE = np.dtype([("shard", "i4"), ("line", "i4"), ("hash", "u8")])
+ID_HASH_BITS = np.uint64(0xFFFF_FFFF_FFFF_0000)
 Table = npt.NDArray[np.void]
 
 
-def rows(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
+def read_units(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
     """Each text or line, with its place. Raises OutputError."""
-    if cooked.kind.holds == "texts":
+    if cooked.kind.content == "texts":
         from cook.corpora import text_files
 
         shards = [row["name"] for row in cooked.manifest["inputs"]]
         for output in cooked.manifest["outputs"]:
-            for row in text_files.read_rows(cooked.folder / output["name"]) if "split" in output else ():
+            for row in text_files.read_text_rows(cooked.folder / output["name"]) if "split" in output else ():
                 place = shards[row["source_shard"]], row["source_line"]
-                yield place, orjson.dumps([row[name] for name in text_files.COLUMNS if not name.startswith("source_")])
+                yield (
+                    place,
+                    orjson.dumps([row[name] for name in text_files.TEXT_COLUMNS if not name.startswith("source_")]),
+                )
         return
     paths = [(output["name"], cooked.folder / output["name"]) for output in cooked.manifest["outputs"]]
     if cooked.kind.name == kinds.PROMPTS:
-        paths.append(("the prompts", cooked.folder.with_name(cooked.folder.name.removesuffix(kinds.SIDE))))
+        paths.append(("the prompts", cooked.folder.with_name(cooked.folder.name.removesuffix(kinds.SIDECAR_SUFFIX))))
     for name, path in paths:
         with path.open("rb") as file:
             yield from (((name, number), line) for number, line in enumerate(file, 1))
@@ -55,15 +58,15 @@ def fingerprint_lines(cooked: Cooked) -> dict[str, Any]:
     """See `fingerprint`. Raises OutputError."""
     fields = cooked.manifest
     number: dict[str, int] = {}
-    tables, table = [np.empty(0, EXAMPLE)], list[tuple[int, int, int]]()
+    tables, table = [np.empty(0, HASHED_EXAMPLE_DTYPE)], list[tuple[int, int, int]]()
     ordered = hashlib.sha256()
-    for (name, line), content in rows(cooked):
+    for (name, line), content in read_units(cooked):
         table.append((number.setdefault(name, len(number)), line, hash64(content) & 0xFFFF_FFFF_FFFF_0000))
         ordered.update(f"{name}\0{line}\0{len(content)}\0".encode() + content)
-        if len(table) >= AT_ONCE:
-            tables.append(np.array(table, EXAMPLE))
+        if len(table) >= BATCH_ROWS:
+            tables.append(np.array(table, HASHED_EXAMPLE_DTYPE))
             table = []
-    tables.append(np.array(table, EXAMPLE))
+    tables.append(np.array(table, HASHED_EXAMPLE_DTYPE))
     return {
         "of": cooked.kind.unit,
         "recipe": fields[cooked.kind.settings],
@@ -71,17 +74,17 @@ def fingerprint_lines(cooked: Cooked) -> dict[str, Any]:
         "counts": fields["counts"],
         "inputs": {row["name"]: row["sha256"] for row in fields["inputs"]},
         "ordered": {"train": ordered.hexdigest()},
-        **packed(np.concatenate(tables), number),
+        **encode_examples(np.concatenate(tables), number),
     }
 
 
 def texts_at(cooked: Cooked, places: list[Place]) -> Iterator[tuple[Place, str]]:
     """The texts or lines at some places. Raises OutputError."""
     wanted = {*places}
-    for place, content in rows(cooked):
+    for place, content in read_units(cooked):
         if place in wanted:
             text = content.decode(errors="replace")
-            yield place, orjson.loads(content)[0] if cooked.kind.holds == "texts" else text.rstrip("\n")
+            yield place, orjson.loads(content)[0] if cooked.kind.content == "texts" else text.rstrip("\n")
 
 
 def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -90,19 +93,21 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     found = {}
     for folder in cooked_folders(Path(path)):
         cooked = read_cooked(folder)
-        if cooked.kind.name not in FINGERPRINTS:
-            raise refused(folder, cooked.kind, "whose sequences are those that it was made from")
-        found[_name(cooked)] = FINGERPRINTS[cooked.kind.name](cooked)
-    return {KEY: VERSION, "datasets": found}
+        if cooked.kind.name not in FINGERPRINT_FUNCTIONS:
+            raise wrong_kind_error(folder, cooked.kind, "whose sequences are those that it was made from")
+        found[dataset_name(cooked)] = FINGERPRINT_FUNCTIONS[cooked.kind.name](cooked)
+    return {VERSION_KEY: FINGERPRINT_VERSION, "datasets": found}
 
 
-def _name(cooked: Cooked) -> str:
+def dataset_name(cooked: Cooked) -> str:
+    """The dataset that a result holds."""
     return str(cooked.manifest.get("dataset", cooked.folder.resolve().name))
 
 
-def _fingerprint(cooked: Cooked) -> dict[str, Any]:
+def fingerprint_sequences(cooked: Cooked) -> dict[str, Any]:
+    """The fingerprint of one result of sequences."""
     fields = cooked.manifest
-    tables, ordered = [np.empty(0, EXAMPLE)], dict[str, Any]()
+    tables, ordered = [np.empty(0, HASHED_EXAMPLE_DTYPE)], dict[str, Any]()
     shards: list[str] = [] if cooked.mixed else [row["name"] for row in fields["inputs"]]
     number = {name: index for index, name in enumerate(shards)}
     for output in fields["outputs"]:
@@ -115,17 +120,19 @@ def _fingerprint(cooked: Cooked) -> dict[str, Any]:
             for values, offsets in columns.values():
                 digest.update(np.diff(offsets).astype("<i4").tobytes() + values.astype("<i4").tobytes())
             shard, by_example = columns["source_shard"]
-            table = np.empty(len(shard), EXAMPLE)
+            table = np.empty(len(shard), HASHED_EXAMPLE_DTYPE)
             if cooked.mixed:  # shards count in each dataset's own inputs
                 rows = next(names)
                 digest.update(json.dumps(rows).encode())
-                told = np.repeat(np.array(rows, object), np.diff(by_example)) if rows else np.empty(0, object)
-                labels = [f"{name}, shard {index}" for name, index in zip(told.tolist(), shard.tolist(), strict=True)]
+                row_datasets = np.repeat(np.array(rows, object), np.diff(by_example)) if rows else np.empty(0, object)
+                labels = [
+                    f"{name}, shard {index}" for name, index in zip(row_datasets.tolist(), shard.tolist(), strict=True)
+                ]
                 table["shard"] = [number.setdefault(label, len(number)) for label in labels]
             else:
                 table["shard"] = shard
             table["line"] = columns["source_line"][0]
-            table["hash"] = _hashes(columns)
+            table["hash"] = _example_hashes(columns)
             tables.append(table)
     sources = fields["sources"] if cooked.mixed else fields["inputs"]
     return {
@@ -135,11 +142,11 @@ def _fingerprint(cooked: Cooked) -> dict[str, Any]:
         "counts": fields["counts"],
         "inputs": {row["name"]: row["sha256"] for row in sources},
         "ordered": {split: digest.hexdigest() for split, digest in ordered.items()},
-        **packed(np.concatenate(tables), number),
+        **encode_examples(np.concatenate(tables), number),
     }
 
 
-def packed(examples: Table, number: dict[str, int]) -> dict[str, Any]:
+def encode_examples(examples: Table, number: dict[str, int]) -> dict[str, Any]:
     """The fields sum, hashes and lines of these examples, by the numbers of their shards."""
     examples = examples[np.lexsort((examples["hash"], examples["line"], examples["shard"]))]
     by_shard = {}
@@ -153,7 +160,7 @@ def packed(examples: Table, number: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _hashes(columns: dict[str, read.Lists]) -> Hashes:
+def _example_hashes(columns: dict[str, read.ListColumn]) -> Hashes:
     """64 bits an example: 48 of its ids, 16 of its mask and labels. A hash of each token and its place, summed."""
     ids, _ = columns["input_ids"]
     lengths = columns["seq_lengths"][0].astype(np.int64)
@@ -161,18 +168,18 @@ def _hashes(columns: dict[str, read.Lists]) -> Hashes:
     place = (np.arange(len(ids)) - np.repeat(starts, lengths)).astype(np.uint64)
     labels = columns["labels"][0].astype(np.int64).view(np.uint64)
     masks = columns["loss_mask"][0].astype(np.uint64)
-    of_ids = _sums(mixed(place << np.uint64(32) | ids.view(np.uint32)), starts)
-    of_mask = _sums(mixed(place << np.uint64(33) ^ labels << np.uint64(1) ^ masks), starts)
-    return of_ids & IDS | of_mask >> np.uint64(48)
+    of_ids = _sum_hashes(splitmix64(place << np.uint64(32) | ids.view(np.uint32)), starts)
+    of_mask = _sum_hashes(splitmix64(place << np.uint64(33) ^ labels << np.uint64(1) ^ masks), starts)
+    return of_ids & ID_HASH_BITS | of_mask >> np.uint64(48)
 
 
-def _sums(values: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
+def _sum_hashes(values: Hashes, starts: npt.NDArray[np.int64]) -> Hashes:
     if not len(starts):
         return np.empty(0, np.uint64)
-    return mixed(np.add.reduceat(values, starts))
+    return splitmix64(np.add.reduceat(values, starts))
 
 
-FINGERPRINTS: Mapping[str, Callable[[Cooked], dict[str, Any]]] = {  # by the kind of a result
-    **dict.fromkeys((kinds.DATASET, kinds.PACKED, kinds.MIX), _fingerprint),
+FINGERPRINT_FUNCTIONS: Mapping[str, Callable[[Cooked], dict[str, Any]]] = {  # by the kind of a result
+    **dict.fromkeys((kinds.DATASET, kinds.PACKED, kinds.MIX), fingerprint_sequences),
     **dict.fromkeys((kinds.CORPUS, kinds.PROMPTS, kinds.PARSE), fingerprint_lines),
 }

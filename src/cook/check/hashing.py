@@ -7,14 +7,14 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from cook.core.records import Raw
+from cook.core.records import MarkedTokens
 
 Hashes = npt.NDArray[np.uint64]
-LEAST = 1 << 12  # places that factors are made for
-AT_ONCE = 1 << 16  # tokens: as many as stay near the processor
+MIN_FACTORS = 1 << 12  # places that factors are made for
+BLOCK_TOKENS = 1 << 16  # tokens: as many as stay near the processor
 
 
-def mixed(x: Hashes) -> Hashes:
+def splitmix64(x: Hashes) -> Hashes:
     """Splitmix64's finaliser (Steele, Lea, Flood 2014): a bijection that spreads every bit."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -22,7 +22,7 @@ def mixed(x: Hashes) -> Hashes:
     return x ^ (x >> np.uint64(31))
 
 
-def of_examples(raw: Raw, tokens: npt.NDArray[np.integer], seed: int) -> Hashes:
+def hash_examples(raw: MarkedTokens, tokens: npt.NDArray[np.integer], seed: int) -> Hashes:
     """The hash of each example; `raw` has the tokens of all, as a spool holds them (see `spool.join`).
 
     The sum of each token times a random factor of its place. Two examples that differ have one hash for one seed in
@@ -31,9 +31,9 @@ def of_examples(raw: Raw, tokens: npt.NDArray[np.integer], seed: int) -> Hashes:
     found, begin, first = [np.empty(0, np.uint64)], 0, 0
     ends = np.cumsum(tokens, dtype=np.int64)
     while first < len(ends):
-        last = max(first + 1, int(np.searchsorted(ends, begin + AT_ONCE, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, begin + BLOCK_TOKENS, side="right")))
         sizes = tokens[first:last].tolist()
-        factors = _factors(seed, 1 << max(LEAST, *sizes).bit_length())
+        factors = _factors(seed, 1 << max(MIN_FACTORS, *sizes).bit_length())
         by_token = np.concatenate([factors[:size] for size in sizes])
         by_token *= raw[begin : ends[last - 1]].astype(np.uint64) + np.uint64(1)  # so that a token 0 at the end counts
         found.append(np.add.reduceat(by_token, ends[first:last] - tokens[first:last] - begin))
@@ -43,4 +43,4 @@ def of_examples(raw: Raw, tokens: npt.NDArray[np.integer], seed: int) -> Hashes:
 
 @functools.lru_cache(maxsize=4)
 def _factors(seed: int, count: int) -> Hashes:
-    return mixed(np.arange(count, dtype=np.uint64) + np.uint64(seed))
+    return splitmix64(np.arange(count, dtype=np.uint64) + np.uint64(seed))

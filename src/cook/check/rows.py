@@ -17,23 +17,23 @@ import numpy.typing as npt
 
 from cook.check import hashing
 from cook.core import records
-from cook.core.records import join
+from cook.core.records import mark_trained
 from cook.shapes.protocol import MaskRule
 from cook.store import read
-from cook.store.columns import DATASET, schema
+from cook.store.columns import DATASET_COLUMN, parquet_schema
 
 # One row an example: its tokens, how many are trained; shard, line, file, row in it; its hash; whether its last token
 # is EOS.
-HELD = np.dtype(
+CHECKED_EXAMPLE_DTYPE = np.dtype(
     [("tokens", "i4"), ("trained", "i4"), ("shard", "i4"), ("line", "i4"), ("file", "i4"), ("row", "i4"),
      ("hash", "u8"), ("ends", "?")]
 )  # fmt: skip
-SHARE = 8 << 20  # bytes of a file that are one job
-AT_ONCE = 1 << 20  # bytes of rows that are looked at together: as much as stays near the processor
-MOST = 10_000  # findings kept of a file; the rest are counted
+JOB_BYTES = 8 << 20  # bytes of a file that are one job
+BLOCK_BYTES = 1 << 20  # bytes of rows that are looked at together: as much as stays near the processor
+MAX_FINDINGS = 10_000  # findings kept of a file; the rest are counted
 
 Table = npt.NDArray[np.void]
-Places = npt.NDArray[np.integer]
+IntArray = npt.NDArray[np.integer]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,33 +51,33 @@ class Finding:
 
 
 class Findings:
-    """What was found; of each file MOST are kept."""
+    """What was found; of each file MAX_FINDINGS are kept."""
 
     def __init__(self) -> None:
-        self.kept: list[Finding] = []
+        self.listed: list[Finding] = []
         self.counts: dict[str, int] = {}
         """How many there are of each file."""
 
     def note(self, file: str, row: int | None, what: str) -> None:
         """Add one."""
         self.counts[file] = self.counts.get(file, 0) + 1
-        if self.counts[file] <= MOST:
-            self.kept.append(Finding(file, row, what))
+        if self.counts[file] <= MAX_FINDINGS:
+            self.listed.append(Finding(file, row, what))
 
     def add(self, other: Findings) -> None:
         """Add those of a job, which saw more of some files than it kept."""
-        for finding in other.kept:
-            if finding.row is not None or finding not in self.kept:  # of a file as a whole each share tells
+        for finding in other.listed:
+            if finding.row is not None or finding not in self.listed:  # of a file as a whole each share tells
                 self.note(finding.file, finding.row, finding.what)
         for file, count in other.counts.items():
-            self.counts[file] = self.counts.get(file, 0) + max(0, count - MOST)
+            self.counts[file] = self.counts.get(file, 0) + max(0, count - MAX_FINDINGS)
 
     def __len__(self) -> int:
         return sum(self.counts.values())
 
 
 @dataclasses.dataclass(frozen=True)
-class Terms:
+class RowRules:
     """What the manifest says of every row."""
 
     vocab_size: int
@@ -87,9 +87,9 @@ class Terms:
     """A flag an id: whether it may only be a BOS or EOS."""
     max_length: dict[str | None, int]
     """By dataset for a mix, else under None."""
-    inputs: int | None
+    shard_count: int | None
     """How many shards there are; None: the manifest does not say."""
-    rules: dict[str | None, MaskRule]
+    mask_rules: dict[str | None, MaskRule]
     """Which tokens are trained, by dataset as in max_length."""
     seed: int
     """Of the hashes of examples; see `hashing`."""
@@ -99,7 +99,7 @@ class RowsJob(NamedTuple):
     """The work on a share of a file's row groups; picklable."""
 
     path: Path
-    terms: Terms
+    row_rules: RowRules
     share: int
     """Which of the shares."""
     shares: int
@@ -109,7 +109,7 @@ class RowsJob(NamedTuple):
 
 
 @dataclasses.dataclass
-class Held:
+class FileContents:
     """What a file holds, or a share of it."""
 
     examples: Table
@@ -117,40 +117,40 @@ class Held:
     """Tokens of each row."""
     datasets: list[str]
     """Of each row; of a mix only."""
-    sound: bool
+    readable: bool
     """Whether every row could be taken apart into examples."""
     findings: Findings
 
     @classmethod
-    def joined(cls, shares: list[Held]) -> Held:
+    def from_shares(cls, shares: list[FileContents]) -> FileContents:
         """What a file holds, from its shares in order."""
         findings = Findings()
         for share in shares:
             findings.add(share.findings)
         examples, sizes = (np.concatenate([getattr(each, name) for each in shares]) for name in ("examples", "sizes"))
         names = [name for share in shares for name in share.datasets]
-        return cls(examples, sizes, names, all(share.sound for share in shares), findings)
+        return cls(examples, sizes, names, all(share.readable for share in shares), findings)
 
 
-def jobs(path: Path, size: int, terms: Terms) -> list[RowsJob]:
+def split_into_jobs(path: Path, size: int, row_rules: RowRules) -> list[RowsJob]:
     """The work on a file of so many bytes."""
-    shares = 1 + size // SHARE
-    return [RowsJob(path, terms, share, shares) for share in range(shares)]
+    shares = 1 + size // JOB_BYTES
+    return [RowsJob(path, row_rules, share, shares) for share in range(shares)]
 
 
-def check_rows(job: RowsJob) -> Held:
+def check_rows(job: RowsJob) -> FileContents:
     """Check the columns and rows of a share of a file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path, mixed = job.path, None not in job.terms.max_length
-    held = Held(np.empty(0, HELD), np.empty(0, np.int64), [], True, Findings())
+    path, mixed = job.path, None not in job.row_rules.max_length
+    held = FileContents(np.empty(0, CHECKED_EXAMPLE_DTYPE), np.empty(0, np.int64), [], True, Findings())
     tables, sizes = [held.examples], [held.sizes]
     try:
         with pq.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(schema(mixed)):
+            if not file.schema_arrow.equals(parquet_schema(mixed)):
                 there = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
-                wanted = ", ".join(f"{field.name} {field.type}" for field in schema(mixed))
+                wanted = ", ".join(f"{field.name} {field.type}" for field in parquet_schema(mixed))
                 raise ValueError(f"its columns are {there}; expected {wanted}")
             count = file.num_row_groups
             begin, end = (count * share // job.shares for share in (job.share, job.share + 1))
@@ -159,19 +159,19 @@ def check_rows(job: RowsJob) -> Held:
                 group = file.read_row_group(index)
                 group.validate(full=True)
                 _refuse_nulls(group)
-                few = max(1, group.num_rows * AT_ONCE // max(1, group.nbytes))
-                for part in (group.slice(at, few) for at in range(0, group.num_rows, few)):
-                    check = _Group(path.name, part, first, job.terms, held.findings)
+                block_rows = max(1, group.num_rows * BLOCK_BYTES // max(1, group.nbytes))
+                for part in (group.slice(at, block_rows) for at in range(0, group.num_rows, block_rows)):
+                    check = _RowGroupCheck(path.name, part, first, job.row_rules, held.findings)
                     table = check.run()
                     sizes.append(check.sizes)
                     first += part.num_rows
                     held.datasets += check.names if mixed else []
-                    held.sound &= table is not None
+                    held.readable &= table is not None
                     tables.append(held.examples if table is None else table)
     except (OSError, pa.ArrowException, ValueError) as exc:
         what = str(exc) if str(exc).startswith("its column") else f"cannot be read: {exc}"
         held.findings.note(path.name, None, what)
-        held.sound = False
+        held.readable = False
     held.examples, held.sizes = np.concatenate(tables), np.concatenate(sizes)
     return held
 
@@ -183,11 +183,11 @@ def _refuse_nulls(group: Any) -> None:
             raise ValueError(f"its column {name} holds null; expected values")
 
 
-class _Group:
+class _RowGroupCheck:
     """Some rows of a row group, checked."""
 
-    def __init__(self, name: str, group: Any, first: int, terms: Terms, findings: Findings) -> None:
-        self.name, self.group, self.first, self.terms, self.findings = name, group, first, terms, findings
+    def __init__(self, name: str, group: Any, first: int, terms: RowRules, findings: Findings) -> None:
+        self.name, self.group, self.first, self.row_rules, self.findings = name, group, first, terms, findings
         self.sizes = np.empty(0, np.int64)
         self.ids = np.empty(0, np.int32)
         self.names: list[str] = []
@@ -195,42 +195,42 @@ class _Group:
     def run(self) -> Table | None:
         """The group's examples, counted from its first token; None where rows cannot be taken apart."""
         columns = read.columns_of(self.group)
-        if DATASET in self.group.column_names:
-            self.names = self.group.column(DATASET).to_pylist()
+        if DATASET_COLUMN in self.group.column_names:
+            self.names = self.group.column(DATASET_COLUMN).to_pylist()
         self.ids, self.by_token = columns["input_ids"]
         self.sizes = np.diff(self.by_token).astype(np.int64)
-        self._limits()
+        self._check_sizes()
         lengths, self.by_example = columns["seq_lengths"]
-        names = self.names if DATASET in self.group.column_names else [None] * len(self.sizes)
-        rules = np.array([self.terms.rules.get(name, "prefix") for name in names], object)
+        names = self.names if DATASET_COLUMN in self.group.column_names else [None] * len(self.sizes)
+        rules = np.array([self.row_rules.mask_rules.get(name, "prefix") for name in names], object)
         # Of each example: whether it is a piece of a text; and whether any of its tokens may be trained.
         self.pieces, self.runs = (
             np.repeat((rules == rule).astype(bool), np.diff(self.by_example)) for rule in ("all-but-bos", "runs")
         )
-        if not self._shape(columns, lengths):
+        if not self._check_lengths(columns, lengths):
             return None
         self.ends = np.cumsum(lengths, dtype=np.int64)
         self.starts = self.ends - lengths
-        self._ids()
-        table = self._masks(lengths, columns["loss_mask"][0], columns["labels"][0])
+        self._check_ids()
+        table = self._check_masks(lengths, columns["loss_mask"][0], columns["labels"][0])
         table["shard"], table["line"] = columns["source_shard"][0], columns["source_line"][0]
         table["row"] = self.first + np.repeat(np.arange(len(self.sizes)), np.diff(self.by_example))
-        self._sources(table)
+        self._check_sources(table)
         return table
 
-    def _limits(self) -> None:
-        known = self.terms.max_length
+    def _check_sizes(self) -> None:
+        known = self.row_rules.max_length
         if None in known:
             most = np.full(len(self.sizes), known[None])
         else:
-            self._rows(np.array([name not in known for name in self.names], bool), lambda row: (
+            self._note_rows(np.array([name not in known for name in self.names], bool), lambda row: (
                 f"its dataset is {self.names[row]!r}; expected one of {', '.join(map(str, known))}"
             ))  # fmt: skip
             most = np.array([known.get(name, 2**31) for name in self.names], np.int64)
         wrong = (self.sizes > most) | (self.sizes == 0)
-        self._rows(wrong, lambda row: f"has {self.sizes[row]:,} tokens; expected 1 to {most[row]:,}")
+        self._note_rows(wrong, lambda row: f"has {self.sizes[row]:,} tokens; expected 1 to {most[row]:,}")
 
-    def _shape(self, columns: dict[str, read.Lists], lengths: npt.NDArray[Any]) -> bool:
+    def _check_lengths(self, columns: dict[str, read.ListColumn], lengths: npt.NDArray[Any]) -> bool:
         """Whether the columns agree on how many tokens and examples each row has."""
         sound = True
         for others, like, counts in (
@@ -240,23 +240,23 @@ class _Group:
             for name in others:
                 has = np.diff(columns[name][1])
                 said = f"{name} has {{}} values; expected {{}}, as many as {like}"
-                sound &= self._rows(has != counts, partial(_unlike, said, has, counts))
+                sound &= self._note_rows(has != counts, partial(_describe_count, said, has, counts))
         sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
         total = np.diff(sums[self.by_example])
-        sound &= self._rows(
+        sound &= self._note_rows(
             total != self.sizes, lambda row: f"its seq_lengths sum to {total[row]:,}; expected {self.sizes[row]:,}"
         )
         least = np.full(len(lengths), 2)
         if len(self.pieces) == len(lengths):
             least[self.pieces] = 1
-        return sound & self._examples(
+        return sound & self._note_examples(
             lengths < least, lambda at: f"seq_lengths is {lengths[at]}; expected at least {least[at]}"
         )
 
-    def _ids(self) -> None:
-        terms = self.terms
+    def _check_ids(self) -> None:
+        terms = self.row_rules
         out = self.ids.view(np.uint32) >= terms.vocab_size  # below 0 is far above
-        self._tokens(out, lambda at: f"input_ids is {self.ids[at]}; expected 0 to {terms.vocab_size - 1:,}")
+        self._note_tokens(out, lambda at: f"input_ids is {self.ids[at]}; expected 0 to {terms.vocab_size - 1:,}")
         special = terms.specials.take(self.ids, mode="clip")
         special[out] = False
         ends = self.ends - 1
@@ -264,43 +264,45 @@ class _Group:
             wrong = np.zeros(len(self.ids), bool)
             without = self.ids[self.starts] != terms.bos_id
             wrong[self.starts] = without & ~self.pieces
-            self._tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected BOS, {terms.bos_id}")
+            self._note_tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected BOS, {terms.bos_id}")
             special[self.starts[~(without & self.pieces)]] = False
         wrong = np.zeros(len(self.ids), bool)
         without = self.ids[ends] != terms.eos_id
         wrong[ends] = without & ~self.pieces
-        self._tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected EOS, {terms.eos_id}")
+        self._note_tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected EOS, {terms.eos_id}")
         special[ends[~(without & self.pieces)]] = False
-        self._tokens(special, lambda at: f"input_ids is the special id {self.ids[at]}; expected text")
+        self._note_tokens(special, lambda at: f"input_ids is the special id {self.ids[at]}; expected text")
 
-    def _masks(self, lengths: npt.NDArray[Any], mask: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Table:
-        table = np.zeros(len(lengths), HELD)
-        table["tokens"], table["ends"] = lengths, self.ids[self.ends - 1] == self.terms.eos_id
-        table["hash"] = hashing.of_examples(join(self.ids & 0x7FFF_FFFF, mask == 1), lengths, self.terms.seed)
+    def _check_masks(self, lengths: npt.NDArray[Any], mask: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Table:
+        table = np.zeros(len(lengths), CHECKED_EXAMPLE_DTYPE)
+        table["tokens"], table["ends"] = lengths, self.ids[self.ends - 1] == self.row_rules.eos_id
+        table["hash"] = hashing.hash_examples(
+            mark_trained(self.ids & 0x7FFF_FFFF, mask == 1), lengths, self.row_rules.seed
+        )
         ones = np.concatenate([np.zeros(1, np.int32), np.cumsum(mask == 1, dtype=np.int32)])
         trained = ones[self.ends] - ones[self.starts]
         empty = ((trained == 0) | (trained == lengths)) & ~self.pieces
-        self._examples(empty, lambda at: (
+        self._note_examples(empty, lambda at: (
             f"loss_mask is 1 on {trained[at]} of {lengths[at]} tokens; expected an input and then an output"
         ))  # fmt: skip
         if self.pieces.any():  # BOS alone is not trained; of a lone token that could be EOS as well the mask decides
-            begins = self.ids[self.starts] == self.terms.bos_id
-            if self.terms.bos_id == self.terms.eos_id:
+            begins = self.ids[self.starts] == self.row_rules.bos_id
+            if self.row_rules.bos_id == self.row_rules.eos_id:
                 begins &= (lengths > 1) | (mask[self.starts] == 0)
             trained = np.where(self.pieces, lengths - begins, trained)
-        wanted = self._wanted(lengths, trained, mask)
+        wanted = self._expected_mask(lengths, trained, mask)
         if len(places := np.flatnonzero(mask != wanted)):
             broken = np.unique(np.searchsorted(self.ends, places, side="right"))
             for at in broken[~(self.pieces | self.runs)[broken]].tolist():
-                trained[at] = lengths[at] - _border(mask[self.starts[at] : self.ends[at]])
-            wanted = self._wanted(lengths, trained, mask)
+                trained[at] = lengths[at] - _output_start(mask[self.starts[at] : self.ends[at]])
+            wanted = self._expected_mask(lengths, trained, mask)
         table["trained"] = trained
         expected = records.labels_of(self.ids, wanted)
-        self._tokens(mask != wanted, lambda at: f"loss_mask is {mask[at]}; expected {wanted[at]}")
-        self._tokens(labels != expected, lambda at: f"labels is {labels[at]}; expected {expected[at]}")
+        self._note_tokens(mask != wanted, lambda at: f"loss_mask is {mask[at]}; expected {wanted[at]}")
+        self._note_tokens(labels != expected, lambda at: f"labels is {labels[at]}; expected {expected[at]}")
         return table
 
-    def _wanted(
+    def _expected_mask(
         self, lengths: npt.NDArray[Any], trained: npt.NDArray[Any], mask: npt.NDArray[Any]
     ) -> npt.NDArray[np.int8]:
         """The mask with so many trained tokens at the end of each example; of runs, those that are but the first."""
@@ -311,28 +313,28 @@ class _Group:
             wanted[self.starts[self.runs]] = 0
         return wanted
 
-    def _sources(self, table: Table) -> None:
-        most = self.terms.inputs
+    def _check_sources(self, table: Table) -> None:
+        most = self.row_rules.shard_count
         wrong = (table["shard"] < 0) | (table["shard"] >= (2**31 - 1 if most is None else most))
-        self._examples(wrong, lambda at: (
+        self._note_examples(wrong, lambda at: (
             f"source_shard is {table['shard'][at]}; expected 0 to {'…' if most is None else most - 1}"
         ))  # fmt: skip
-        self._examples(table["line"] < 1, lambda at: f"source_line is {table['line'][at]}; expected at least 1")
+        self._note_examples(table["line"] < 1, lambda at: f"source_line is {table['line'][at]}; expected at least 1")
 
-    def _rows(self, wrong: npt.NDArray[np.bool_], told: Callable[[int], str]) -> bool:
+    def _note_rows(self, wrong: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> bool:
         """Note each row that is wrong; whether none is."""
         for row in np.flatnonzero(wrong).tolist():
-            self.findings.note(self.name, self.first + row, told(row))
+            self.findings.note(self.name, self.first + row, describe(row))
         return not wrong.any()
 
-    def _examples(self, wrong: npt.NDArray[np.bool_], told: Callable[[int], str]) -> bool:
-        return self._within(wrong, self.by_example, "example", told)
+    def _note_examples(self, wrong: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> bool:
+        return self._note_by_row(wrong, self.by_example, "example", describe)
 
-    def _tokens(self, wrong: npt.NDArray[np.bool_], told: Callable[[int], str]) -> bool:
-        return self._within(wrong, self.by_token, "token", told)
+    def _note_tokens(self, wrong: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> bool:
+        return self._note_by_row(wrong, self.by_token, "token", describe)
 
-    def _within(
-        self, wrong: npt.NDArray[np.bool_], offsets: npt.NDArray[Any], noun: str, told: Callable[[int], str]
+    def _note_by_row(
+        self, wrong: npt.NDArray[np.bool_], offsets: npt.NDArray[Any], noun: str, describe: Callable[[int], str]
     ) -> bool:
         """Note each row that holds what is wrong, by the first of it; whether none is."""
         places = np.flatnonzero(wrong)
@@ -341,15 +343,15 @@ class _Group:
         for row, (first, last) in zip(rows.tolist(), bounds, strict=True):
             at = int(places[first])
             more = f" (and {last - first - 1} more)" if last - first > 1 else ""
-            self.findings.note(self.name, self.first + row, f"{noun} {at - offsets[row]}: {told(at)}{more}")
+            self.findings.note(self.name, self.first + row, f"{noun} {at - offsets[row]}: {describe(at)}{more}")
         return not len(places)
 
 
-def _border(mask: npt.NDArray[Any]) -> int:
+def _output_start(mask: npt.NDArray[Any]) -> int:
     """Where an output begins, by a mask that is not zeros and then ones: so that the fewest values are wrong."""
     score = np.cumsum(np.where(mask == 1, -1, 1)[:-1])
     return int(np.argmax(score)) + 1
 
 
-def _unlike(said: str, has: Places, wanted: Places, row: int) -> str:
-    return said.format(has[row], wanted[row])
+def _describe_count(template: str, has: IntArray, wanted: IntArray, row: int) -> str:
+    return template.format(has[row], wanted[row])

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from cook.cli import ending
-from cook.cli.options import RUN, Place, option, recipe_options
-from cook.cli.printing import echo, print_json, print_own
+from cook.cli.options import RUN, PathType, option, recipe_options
+from cook.cli.printing import echo, print_json, print_unescaped
 from cook.cli.summary import print_preview, print_summary, summary_json
-from cook.core.escapes import escaped
+from cook.core.escapes import escape_controls
 from cook.executors import process
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class CookGroup(click.Group):
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
         """See click."""
-        with _interrupts(), _usage():
+        with _handle_interrupts(), _escape_usage_errors():
             return super().make_context(*args, **settings)
 
     def resolve_command(
@@ -95,36 +95,36 @@ class CookGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click."""
-        process.settle()
+        process.configure_process()
         as_json = ctx.params.get("as_json", False) or "--json" in ctx.args  # those of a subcommand
-        ending.listen(signal.SIGTERM, signal.SIGHUP)
-        with _interrupts():
-            from cook.core.errors import CookError, of_system
+        ending.install_handlers(signal.SIGTERM, signal.SIGHUP)
+        with _handle_interrupts():
+            from cook.core.errors import CookError, from_os_error
 
             try:
-                with _usage(), warnings.catch_warnings():
+                with _escape_usage_errors(), warnings.catch_warnings():
                     warnings.showwarning = _show_warning
                     return super().invoke(ctx)
             except CookError as exc:
-                if ending.came():  # it led to this
+                if ending.pending_signal():  # it led to this
                     raise
                 _fail(exc, as_json, ctx.params.get("quiet", False), cooking=ctx.invoked_subcommand is None)
             except OSError as exc:
                 if not exc.filename:
                     raise
-                _fail(of_system(exc), as_json, ctx.params.get("quiet", False), ctx.invoked_subcommand is None)
+                _fail(from_os_error(exc), as_json, ctx.params.get("quiet", False), ctx.invoked_subcommand is None)
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[None]:
+def _handle_interrupts() -> Iterator[None]:
     """What an interrupt leads to, be it another error, is told as one, with its code; and output that is full."""
     try:
         yield
     except BaseException as exc:
-        if ending.came():
-            sys.exit(ending.tell(_again()))
+        if ending.pending_signal():
+            sys.exit(ending.report_end(_resume_hint()))
         if isinstance(exc, KeyboardInterrupt):  # raised by who runs the command in a process of their own
-            echo(f"cook: interrupted{_again()}", err=True)
+            echo(f"cook: interrupted{_resume_hint()}", err=True)
             sys.exit(130)
         if isinstance(exc, OSError) and not exc.filename and exc.errno != errno.EPIPE:
             echo(f"cook: standard output: cannot be written: {exc.strerror}", err=True)
@@ -134,22 +134,30 @@ def _interrupts() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _usage() -> Iterator[None]:
+def _escape_usage_errors() -> Iterator[None]:
     """What click says of arguments repeats them: they are escaped, and its own help, where that is said, is not."""
     try:
         yield
     except click.ClickException as exc:
         if not isinstance(exc, getattr(click.exceptions, "NoArgsIsHelpError", ())):
-            exc.message = escaped(exc.message)  # type: ignore[misc] # nothing else of it is as free
+            exc.message = escape_controls(exc.message)  # type: ignore[misc] # nothing else of it is as free
         raise
 
 
-READING = ("verify", "diff", "fingerprint", "show", "report", "list", "cache")  # commands that make no folder
+READ_ONLY_COMMANDS = (
+    "verify",
+    "diff",
+    "fingerprint",
+    "show",
+    "report",
+    "list",
+    "cache",
+)  # commands that make no folder
 
 
-def _again() -> str:
+def _resume_hint() -> str:
     context = click.get_current_context(silent=True)
-    reads = context is not None and context.find_root().invoked_subcommand in READING
+    reads = context is not None and context.find_root().invoked_subcommand in READ_ONLY_COMMANDS
     return "" if reads else "; what is cooked is whole; run the same again to go on"
 
 
@@ -166,13 +174,13 @@ def _fail(error: CookError, as_json: bool, quiet: bool, cooking: bool) -> NoRetu
         print_summary(several.summary)
     if as_json:
         failures = several.failures if several else {"": error}
-        told = [{"name": name or None, "error": str(e), "exit_code": e.exit_code} for name, e in failures.items()]
+        failed = [{"name": name or None, "error": str(e), "exit_code": e.exit_code} for name, e in failures.items()]
         made: dict[str, Any] = {}
         if several:
             made = summary_json(several.summary)
         elif cooking:
             made = {"root": None, "tokenizer": None, "seconds": None, "datasets": []}
-        print_json(made | {"failures": told})
+        print_json(made | {"failures": failed})
     echo(*(f"cook: {line}" for line in error.lines), err=True)
     sys.exit(error.exit_code)
 
@@ -193,7 +201,7 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
 )
 @recipe_options
-@option(RUN, "--config", metavar="FILE", type=Place(dir_okay=False), help="YAML recipe; flags win over it.")
+@option(RUN, "--config", metavar="FILE", type=PathType(dir_okay=False), help="YAML recipe; flags win over it.")
 @option(RUN, "--dry-run", is_flag=True, help="Print the resolved recipe and its shards; cook nothing.")
 @option(RUN, "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @option(RUN, "-q", "--quiet", is_flag=True, help="No progress, no summary.")
@@ -212,17 +220,17 @@ def main(ctx: click.Context, /, config: str | None, dry_run: bool, as_json: bool
             raise click.UsageError(f"these options are for cooking, not for `cook {ctx.invoked_subcommand}`")
         return
     if not given and not config:
-        print_own(ctx.get_help())
+        print_unescaped(ctx.get_help())
         return
-    settings = _settings(config, given)
+    settings = _recipe_settings(config, given)
     if not dry_run and settings.get("executor", "local") == "local":
         from cook.pipeline import startup
 
-        startup.begin(str(settings["tokenizer"]))
-    _cook(ctx, _recipe(settings), dry_run, as_json, quiet)
+        startup.preload_vocabulary(str(settings["tokenizer"]))
+    _run_recipe(ctx, _make_recipe(settings), dry_run, as_json, quiet)
 
 
-def _settings(config: str | None, given: dict[str, Any]) -> dict[str, Any]:
+def _recipe_settings(config: str | None, given: dict[str, Any]) -> dict[str, Any]:
     """What a recipe is made of: the flags, and what the file says of others."""
     settings = given
     if config:
@@ -235,38 +243,38 @@ def _settings(config: str | None, given: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _recipe(settings: dict[str, Any]) -> Recipe:
+def _make_recipe(settings: dict[str, Any]) -> Recipe:
     from cook.core.recipe import Recipe
 
     recipe = Recipe(**settings)
     for name in ("context_template", "pair_template", "delimiter"):
         if "\\n" in getattr(recipe, name):
-            told = f"{name}: holds a backslash and an n; for a newline write $'\\n' in a shell, \"\\n\" in YAML"
-            warnings.warn(told, stacklevel=2)
+            warning = f"{name}: holds a backslash and an n; for a newline write $'\\n' in a shell, \"\\n\" in YAML"
+            warnings.warn(warning, stacklevel=2)
     return recipe
 
 
-def _tell(notice: str) -> None:
+def _print_notice(notice: str) -> None:
     echo(f"cook: {notice}", err=True)
 
 
-def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+def _run_recipe(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
     from cook.pipeline.runner import preview, run
 
     if dry_run:
         print_preview(preview(recipe), as_json)
         return
-    from cook.core.progress import bars
+    from cook.core.progress import progress_bars
 
-    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
-        summary = run(recipe, progress, None if quiet else _tell)
+    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
+        summary = run(recipe, progress, None if quiet else _print_notice)
     if not quiet:
         print_summary(summary)
     if as_json:
         print_json(summary_json(summary))
 
 
-def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """As Python tells of an error that nothing took; its words may be of data."""
     import traceback
 
@@ -278,15 +286,15 @@ def start() -> None:
 
     What cannot be written then is told as Python tells it.
     """
-    sys.excepthook = _crashed
+    sys.excepthook = _print_crash
     code: Any = 0
     try:
         main(prog_name="cook")
     except SystemExit as ended:
         code = ended.code
-    if ending.came():
-        ending.leave()
-    ending.ignore()
+    if ending.pending_signal():
+        ending.exit_now()
+    ending.ignore_signals()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:

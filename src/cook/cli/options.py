@@ -34,9 +34,9 @@ class GroupedOption(click.Option):
 def _complete_datasets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
     from click.shell_completion import CompletionItem
 
-    from cook.core.catalog import ALL, CATALOG
+    from cook.core.catalog import ALL_DATASETS, CATALOG
 
-    names = [ALL, *(dataset.name for dataset in CATALOG)]
+    names = [ALL_DATASETS, *(dataset.name for dataset in CATALOG)]
     return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
 
 
@@ -48,7 +48,7 @@ def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete:
     return presets or [CompletionItem(incomplete, type="file")] * incomplete.isprintable()
 
 
-class BadPlace(click.ClickException):
+class BadPath(click.ClickException):
     """A path that nothing can be at, or that would be waited for."""
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002 - click's signature
@@ -56,7 +56,7 @@ class BadPlace(click.ClickException):
         echo(f"cook: {self.message}", err=True)
 
 
-class Place(click.Path):
+class PathType(click.Path):
     """A path, or what may be one: all options and arguments of that kind are of this type. None is empty, or a pipe."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -64,21 +64,21 @@ class Place(click.Path):
         if value == "":
             self.fail("the path is empty; is it of a variable that is not set?", param, ctx)
         if str(value).startswith("~") and os.path.expanduser(value) == value and not os.path.lexists(value):
-            raise BadPlace(f"{value}: there is no such user; for a folder of this name write ./{value}")
+            raise BadPath(f"{value}: there is no such user; for a folder of this name write ./{value}")
         try:
             mode = os.stat(value).st_mode
         except FileNotFoundError:
             mode = 0
         except (OSError, ValueError) as exc:
             if getattr(exc, "errno", 0) in (errno.ENAMETOOLONG, errno.ELOOP, 0):
-                raise BadPlace(f"{value}: is no path: {getattr(exc, 'strerror', exc)}") from exc
+                raise BadPath(f"{value}: is no path: {getattr(exc, 'strerror', exc)}") from exc
             mode = 0
         if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise BadPlace(f"{value}: is a pipe or a device, and no file: nothing is read from it or written to it")
+            raise BadPath(f"{value}: is a pipe or a device, and no file: nothing is read from it or written to it")
         return super().convert(value, param, ctx)
 
 
-PLACE = Place()
+PATH = PathType()
 
 
 def option(heading: str, *names: str, **settings: Any) -> Callable[[Any], Any]:
@@ -86,7 +86,7 @@ def option(heading: str, *names: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(*names, cls=GroupedOption, heading=heading, **settings)
 
 
-def share_or_count(value: str) -> float:
+def parse_share_or_count(value: str) -> float:
     """A share, written with a point, or a whole number."""
     try:
         return float(value) if "." in value or "e" in value else int(value)
@@ -94,7 +94,7 @@ def share_or_count(value: str) -> float:
         raise click.BadParameter(f"{value!r} is neither a share such as 0.01 nor a whole number") from exc
 
 
-def keys(value: str) -> dict[str, str]:
+def parse_key_map(value: str) -> dict[str, str]:
     """NAME=KEY, several separated by commas."""
     pairs = [item.partition("=") for item in value.split(",")]
     if not all(name and sign and key for name, sign, key in pairs):
@@ -102,23 +102,23 @@ def keys(value: str) -> dict[str, str]:
     return {name.strip(): key.strip() for name, _, key in pairs}
 
 
-WHAT, SEQUENCES, TEXT, RUN, CLUSTER = "What to cook", "Sequences", "Text", "Run", "Cluster"
+INPUT, SEQUENCES, TEXT, RUN, CLUSTER = "What to cook", "Sequences", "Text", "Run", "Cluster"
 
 # The settings of a recipe, each None unless given: then the configuration file's holds, then the recipe's default.
 RECIPE_OPTIONS = (
-    option(WHAT, "-d", "--dataset", "datasets", multiple=True, metavar="NAME", shell_complete=_complete_datasets,
+    option(INPUT, "-d", "--dataset", "datasets", multiple=True, metavar="NAME", shell_complete=_complete_datasets,
             help="Dataset, any case; repeatable; all: every one that the source holds."),
-    option(WHAT, "-t", "--tokenizer", metavar="NAME", type=PLACE, shell_complete=_complete_tokenizers,
+    option(INPUT, "-t", "--tokenizer", metavar="NAME", type=PATH, shell_complete=_complete_tokenizers,
             help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
-    option(WHAT, "-s", "--source", metavar="SOURCE", type=PLACE,
+    option(INPUT, "-s", "--source", metavar="SOURCE", type=PATH,
             help="hub; hf://datasets/OWNER/NAME[@REV]; modelscope; sample; a folder of DATASET/shard/*.jsonl.  [hub]"),
-    option(WHAT, "--revision", metavar="REV", help="Branch, tag or commit of a source on the Hub.  [main]"),
-    option(WHAT, "--follow-links", is_flag=True, default=None,
+    option(INPUT, "--revision", metavar="REV", help="Branch, tag or commit of a source on the Hub.  [main]"),
+    option(INPUT, "--follow-links", is_flag=True, default=None,
             help="Read what symbolic links lead to outside of the source folder."),
-    option(WHAT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
+    option(INPUT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
             help="Lines that are no entries, and files that are not read: fail, listing them, or skip and record "
             "them.  [fail]"),
-    option(WHAT, "-o", "--output", metavar="ROOT", type=PLACE,
+    option(INPUT, "-o", "--output", metavar="ROOT", type=PATH,
             help="Folder that gets a folder a dataset.  [cooked/TOKENIZER]"),
     option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
     option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(PACKINGS),
@@ -131,14 +131,14 @@ RECIPE_OPTIONS = (
     option(SEQUENCES, "--max-unknown", type=float, metavar="SHARE",
             help="Largest share of a dataset's characters that its tokenizer may lack.  [0.25]"),
     option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
-    option(SEQUENCES, "--validation", type=share_or_count, metavar="SHARE|N",
+    option(SEQUENCES, "--validation", type=parse_share_or_count, metavar="SHARE|N",
             help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),
     option(SEQUENCES, "--splits", metavar="HOW", type=click.Choice(["names", "all-train"]),
             help="Shards named for a split, such as test.jsonl, go to it by their names; or all-train.  [names]"),
     option(SEQUENCES, "--dedup", is_flag=True, default=None,
             help="Leave out entries that repeat another's context and pairs exactly."),
     option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each dataset."),
-    option(TEXT, "--fields", type=keys, metavar="NAME=KEY,…",
+    option(TEXT, "--fields", type=parse_key_map, metavar="NAME=KEY,…",
             help="Keys of a line that differ from context=context, pairs=QA_list, question=Q, answer=A."),
     option(TEXT, "--bos", metavar="TOKEN", help="Opens an input; none: no BOS.  [the tokenizer's]"),
     option(TEXT, "--eos", metavar="TOKEN", help="Closes an output.  [the tokenizer's]"),
@@ -150,19 +150,19 @@ RECIPE_OPTIONS = (
     option(RUN, "--engine", metavar="NAME", type=click.Choice(ENGINES),
             help="auto, splintr, fastokens, hf: all give the same ids.  [auto: the faster for the size]"),
     option(RUN, "--jobs", type=int, metavar="N", help="Processes.  [usable cores]"),
-    option(RUN, "--cache", metavar="DIR", type=PLACE,
+    option(RUN, "--cache", metavar="DIR", type=PATH,
             help="Folder that keeps tokens between runs.  [$COOK_CACHE, ~/.cache/cook]"),
     option(RUN, "--no-cache", "cache", flag_value="none", help="Keep no tokens, and use none."),
     option(RUN, "--overwrite", is_flag=True, default=None, help="Replace a result of another recipe or other inputs."),
     option(CLUSTER, "--executor", metavar="NAME", type=click.Choice(EXECUTORS),
             help="Where the work runs: local, or dask: on the workers of a cluster.  [local]"),
     option(CLUSTER, "--scheduler", metavar="ADDRESS", help="The cluster's scheduler: tcp://HOST:PORT, tls://HOST:PORT."),
-    option(CLUSTER, "--scheduler-file", metavar="FILE", type=PLACE,
+    option(CLUSTER, "--scheduler-file", metavar="FILE", type=PATH,
             help="The file that the scheduler put its address into."),
-    option(CLUSTER, "--tls-ca", metavar="FILE", type=PLACE,
+    option(CLUSTER, "--tls-ca", metavar="FILE", type=PATH,
             help="For tls://, who signed: PEM.  [as Dask is configured]"),
-    option(CLUSTER, "--tls-cert", metavar="FILE", type=PLACE, help="This client's certificate: PEM.  [likewise]"),
-    option(CLUSTER, "--tls-key", metavar="FILE", type=PLACE, help="Its key: PEM.  [likewise]"),
+    option(CLUSTER, "--tls-cert", metavar="FILE", type=PATH, help="This client's certificate: PEM.  [likewise]"),
+    option(CLUSTER, "--tls-key", metavar="FILE", type=PATH, help="Its key: PEM.  [likewise]"),
 )  # fmt: skip
 
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
-from cook.core.escapes import escaped, escaped_json, unseen
+from cook.core.escapes import escape_controls, escape_json_controls, invisible_chars
 
 
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines, each of them as one: a line break in it is the data's, and escaped with all that is unseen."""
     for line in lines:
-        click.echo(escaped(line), err=err)
+        click.echo(escape_controls(line), err=err)
 
 
-def print_own(text: str, nl: bool = True) -> None:
+def print_unescaped(text: str, nl: bool = True) -> None:
     """Print text of several lines that holds nothing but cook's own words, on standard output."""
     click.echo(text, nl=nl)
 
@@ -30,7 +30,7 @@ def print_json(value: Any) -> None:
         import json
 
         document = json.dumps(value, indent=2, ensure_ascii=False)
-    print_own(escaped_json(document))
+    print_unescaped(escape_json_controls(document))
 
 
 def print_yaml(value: Any) -> None:
@@ -38,9 +38,9 @@ def print_yaml(value: Any) -> None:
     import yaml
 
     document = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-    if unseen(document) - {"\n"}:
+    if invisible_chars(document) - {"\n"}:
         document = yaml.safe_dump(value, sort_keys=False)
-    print_own(document.rstrip())
+    print_unescaped(document.rstrip())
 
 
 def print_table(rows: list[dict[str, Any]], file: Any) -> None:
@@ -54,12 +54,12 @@ def print_table(rows: list[dict[str, Any]], file: Any) -> None:
         numbers = all(isinstance(row[name], int) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numbers else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else escaped(str(cell)) for cell in row.values()))
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else escape_controls(str(cell)) for cell in row.values()))
     console = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True, width=500)
     console.print(table)
 
 
-def several(count: int, one: str) -> str:
+def pluralize(count: int, one: str) -> str:
     """A count with its noun: 1 entry, 2 entries, 3 pairs."""
     many = one[:-1] + "ies" if one.endswith("y") else one + "s"
     return f"{count:,} {one if count == 1 else many}"

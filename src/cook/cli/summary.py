@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from cook.cli.printing import echo, print_json, print_table, print_yaml, several
+from cook.cli.printing import echo, pluralize, print_json, print_table, print_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def print_preview(ready: Preview, as_json: bool) -> None:
     """The recipe with all that it leaves open, and its shards, on standard output."""
-    shards = {name: [shard.place for shard in found] for name, found in ready.shards.items()}
+    shards = {name: [shard.path for shard in found] for name, found in ready.shards.items()}
     settings = ready.recipe.as_dict() | {
         "datasets": list(ready.shards),
         "output": str(ready.root),
@@ -61,8 +61,8 @@ def print_summary(summary: Summary) -> None:
     """What was made and left out, on standard error."""
     from cook.store import kinds
 
-    if any(kinds.of(result.manifest).corpus for result in summary.results):
-        print_texts(summary)
+    if any(kinds.kind_of(result.manifest).is_corpus for result in summary.results):
+        print_corpus_summary(summary)
         return
     rows = []
     for result in summary.results:
@@ -78,58 +78,60 @@ def print_summary(summary: Summary) -> None:
         )
     print_table(rows, sys.stderr)
     for result in summary.results:
-        echo(*(f"{result.name}: {line}" for line in _told(result.counts)), err=True)
+        echo(*(f"{result.name}: {line}" for line in _summary_lines(result.counts)), err=True)
         echo(*(f"{result.name}: not read: {path}" for path in result.manifest.get("unread", ())), err=True)
-    print_unnamed(summary)
-    echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+    print_unnamed_tokens(summary)
+    echo(f"{pluralize(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
         for split in result.counts.get("splits", ("train",)):
-            echo(opens(result.folder, place, split), err=True)
+            echo(load_statement(result.folder, place, split), err=True)
 
 
-def opens(folder: Path, place: str, split: str) -> str:
+def load_statement(folder: Path, place: str, split: str) -> str:
     """The line of Python that opens a split: `load_dataset` takes what is in brackets in a path for a pattern."""
     if set("*?[]") & set(str(folder)):
         return f'cook.load({str(folder)!r}, split="{split}")'
     return f'load_dataset({place}, split="{split}")'
 
 
-def print_unnamed(summary: Summary) -> None:
+def print_unnamed_tokens(summary: Summary) -> None:
     """The added tokens that nothing names, and what they are in the data."""
     if summary.unnamed:
         few = ", ".join(summary.unnamed[:8]) + (", …" if len(summary.unnamed) > 8 else "")
-        how = f"{several(len(summary.unnamed), 'added token')} of {summary.tokenizer} that nothing names"
+        how = f"{pluralize(len(summary.unnamed), 'added token')} of {summary.tokenizer} that nothing names"
         echo(f"{how}, as {summary.added_tokens} in the data (--added-tokens): {few}", err=True)
 
 
-def _told(counts: dict[str, Any]) -> list[str]:
+def _summary_lines(counts: dict[str, Any]) -> list[str]:
     """What was split, cut or left out, and what text may confuse who parses a model's output, in words."""
     from cook.core.records import REASON_WORDS
-    from cook.encode import losses
+    from cook.encode import unknown_characters
 
     lines = []
     if counts["split"]:
-        cut = f"; {several(counts['truncated'], 'example')} with a cut context" if counts["truncated"] else ""
-        lines.append(f"{several(counts['split'], 'entry')} too long for a sequence made into several examples{cut}")
+        cut = f"; {pluralize(counts['truncated'], 'example')} with a cut context" if counts["truncated"] else ""
+        lines.append(f"{pluralize(counts['split'], 'entry')} too long for a sequence made into several examples{cut}")
     for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():
-            told = several(count, "line" if reason == "bad_line" else one)
-            lines.append(f"{told} {REASON_WORDS[reason]} left out (skipped.jsonl)")
+            counted = pluralize(count, "line" if reason == "bad_line" else one)
+            lines.append(f"{counted} {REASON_WORDS[reason]} left out (skipped.jsonl)")
     for split, made in counts.get("splits", {}).items():
-        parts = (several(made[kind + "s"], kind) for kind in ("example", "sequence", "token"))
+        parts = (pluralize(made[kind + "s"], kind) for kind in ("example", "sequence", "token"))
         lines.append(f"{split}: {', '.join(parts)}")
     if counts["markers"]:
-        held = ", ".join(f"{marker} in {several(count, 'entry')}" for marker, count in counts["markers"].items())
+        held = ", ".join(f"{marker} in {pluralize(count, 'entry')}" for marker, count in counts["markers"].items())
         lines.append(f"template markers in the text itself: {held}")
     if counts["special_strings"]:
-        lines.append(f"{several(counts['special_strings'], 'entry')} with the text of a special token, cooked as text")
+        lines.append(
+            f"{pluralize(counts['special_strings'], 'entry')} with the text of a special token, cooked as text"
+        )
     if unknown := counts.get("unknown"):
-        lines.append(f"{losses.told(unknown)} (--max-unknown)")
+        lines.append(f"{unknown_characters.describe(unknown)} (--max-unknown)")
     return lines
 
 
-def print_texts(summary: Summary) -> None:
+def print_corpus_summary(summary: Summary) -> None:
     """What was made, on standard error."""
     rows = []
     for result in summary.results:
@@ -140,18 +142,18 @@ def print_texts(summary: Summary) -> None:
         rows.append(row)
     print_table(rows, sys.stderr)
     for result in summary.results:
-        echo(*(f"{result.name}: {line}" for line in _told_texts(result.counts)), err=True)
-    print_unnamed(summary)
-    echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
+        echo(*(f"{result.name}: {line}" for line in _corpus_summary_lines(result.counts)), err=True)
+    print_unnamed_tokens(summary)
+    echo(f"{pluralize(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:
         place = f"{str(summary.root)!r}, {result.name!r}" if summary.card else repr(str(result.folder))
-        echo(opens(result.folder, place, "train"), err=True)
+        echo(load_statement(result.folder, place, "train"), err=True)
 
 
-def _told_texts(counts: dict[str, Any]) -> list[str]:
+def _corpus_summary_lines(counts: dict[str, Any]) -> list[str]:
     """How the texts came about, and what was left out, in words."""
     from cook.core.records import REASON_WORDS
-    from cook.encode import losses
+    from cook.encode import unknown_characters
 
     def listed(parts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in parts.items())
@@ -165,8 +167,8 @@ def _told_texts(counts: dict[str, Any]) -> list[str]:
         lines.append(f"chains: {listed(counts['chains'])}")
     for kind, one in (("entries", "entry"), ("pairs", "pair")):
         for reason, count in counts[f"skipped_{kind}"].items():
-            told = several(count, "line" if reason == "bad_line" else one)
-            lines.append(f"{told} {REASON_WORDS[reason]} left out (skipped.jsonl)")
+            counted = pluralize(count, "line" if reason == "bad_line" else one)
+            lines.append(f"{counted} {REASON_WORDS[reason]} left out (skipped.jsonl)")
     if unknown := counts.get("unknown"):
-        lines.append(f"{losses.told(unknown)} (--max-unknown)")
+        lines.append(f"{unknown_characters.describe(unknown)} (--max-unknown)")
     return lines

@@ -30,42 +30,44 @@ from typing import IO
 import orjson
 
 from cook.core import owned
-from cook.core.errors import CookWarning, OutputError, RecipeError, refuse_empty, unreadable
+from cook.core.errors import CookWarning, OutputError, RecipeError, read_error, refuse_empty
 from cook.core.files import sha256_of
 
-OFF = "none"
-LIMIT = 20 << 30  # bytes; COOK_CACHE_GIB overrides it
+DISABLED = "none"
+DEFAULT_LIMIT = 20 << 30  # bytes; COOK_CACHE_GIB overrides it
 DIGEST_DAYS = 90  # for so long a shard's hash is kept
-REST = 2 * 10**9  # nanoseconds: a file that changed just now could change again and show the same times
+MTIME_RESOLUTION_NS = 2 * 10**9  # nanoseconds: a file that changed just now could change again and show the same times
 
 # The names that cook gives, below FOLDER.
-TOP = ("spools", "digests", "probes", "tokenizers", "hub")
-HASH, REPOSITORY = "[0-9a-f]{64}", r"hub/datasets--[\w.-]+"
-FOLDERS = re.compile(rf"{'|'.join(TOP)}|spools/[0-9a-f]{{2}}|{REPOSITORY}|{REPOSITORY}/(?:trees|refs)")
-SPOOL = f"spools/[0-9a-f]{{2}}/{HASH}"
-KEPT = re.compile(
-    rf"{SPOOL}\.(?:ids|index)|(?:digests|tokenizers)/{HASH}|probes/{HASH}-[\w.-]+"
-    rf"|{REPOSITORY}/(?:trees/[0-9a-f]{{40}}|refs/[\w.%~-]+)\.json"
+TOP_FOLDERS = ("spools", "digests", "probes", "tokenizers", "hub")
+HASH_PATTERN, REPOSITORY_PATTERN = "[0-9a-f]{64}", r"hub/datasets--[\w.-]+"
+FOLDER_NAMES = re.compile(
+    rf"{'|'.join(TOP_FOLDERS)}|spools/[0-9a-f]{{2}}|{REPOSITORY_PATTERN}|{REPOSITORY_PATTERN}/(?:trees|refs)"
 )
-LEFT = re.compile(
-    rf"(?:{SPOOL}|(?:digests|tokenizers|probes|{REPOSITORY}/(?:trees|refs))/[^/]+){owned.TEMPORARY}"
+SPOOL_PATTERN = f"spools/[0-9a-f]{{2}}/{HASH_PATTERN}"
+ENTRY_NAMES = re.compile(
+    rf"{SPOOL_PATTERN}\.(?:ids|index)|(?:digests|tokenizers)/{HASH_PATTERN}|probes/{HASH_PATTERN}-[\w.-]+"
+    rf"|{REPOSITORY_PATTERN}/(?:trees/[0-9a-f]{{40}}|refs/[\w.%~-]+)\.json"
+)
+LEFTOVER_NAMES = re.compile(
+    rf"(?:{SPOOL_PATTERN}|(?:digests|tokenizers|probes|{REPOSITORY_PATTERN}/(?:trees|refs))/[^/]+){owned.TEMPORARY_SUFFIX}"
     r"|spools/check-[0-9a-f]{32}(?:-[0-9a-f]{32})?\.tmp"
 )
-ALL = re.compile(f"{KEPT.pattern}|{LEFT.pattern}")
+OWN_FILE_NAMES = re.compile(f"{ENTRY_NAMES.pattern}|{LEFTOVER_NAMES.pattern}")
 
-INDEX = ".index"
+INDEX_SUFFIX = ".index"
 
 
 class CacheWarning(CookWarning):
     """The cache cannot be used; the run goes on without it."""
 
 
-def folder(setting: str | None) -> Path | None:
+def cache_dir(setting: str | None) -> Path | None:
     """The cache's folder for a recipe's `cache`; None where it is off. It need not be there.
 
     Unless it is named: COOK_CACHE, else XDG_CACHE_HOME/cook, else ~/.cache/cook.
     """
-    if setting == OFF:
+    if setting == DISABLED:
         return None
     refuse_empty(cache=setting)
     if named := setting or os.environ.get("COOK_CACHE"):
@@ -74,28 +76,28 @@ def folder(setting: str | None) -> Path | None:
     return None if home.startswith("~") else Path(home) / "cook"  # a user without a home keeps nothing
 
 
-def limit() -> int:
+def size_limit() -> int:
     """The most bytes that the cache keeps. Raises RecipeError if COOK_CACHE_GIB is no number."""
     text = os.environ.get("COOK_CACHE_GIB", "")
     try:
-        return int(float(text) * (1 << 30)) if text else LIMIT
+        return int(float(text) * (1 << 30)) if text else DEFAULT_LIMIT
     except ValueError as exc:
         raise RecipeError(f"COOK_CACHE_GIB: must be a number of GiB (it is {text!r})") from exc
 
 
-def ready(setting: str | None) -> Path | None:
+def prepare_cache(setting: str | None) -> Path | None:
     """The cache's folder, marked as cook's, for who keeps something in it; None where it is off or cannot be used.
 
     Raises OutputError for a folder that the user named and that is not for cook, or cannot be written.
     """
-    found = folder(setting)
+    found = cache_dir(setting)
     if found is None:
         return None
     try:
-        return _claimed(found)
+        return _claim_folder(found)
     except OSError as exc:
-        told = f"{found}: the cache cannot be written: {exc.strerror or exc}"
-        error = OutputError(told)
+        message = f"{found}: the cache cannot be written: {exc.strerror or exc}"
+        error = OutputError(message)
     except OutputError as exc:
         error = exc
     if setting:
@@ -104,40 +106,47 @@ def ready(setting: str | None) -> Path | None:
     return None
 
 
-def _claimed(found: Path, make: bool = True) -> Path:
+def _claim_folder(found: Path, create: bool = True) -> Path:
     """The folder of this user's cache, or in another user's one of its own. Raises OutputError, and OSError."""
     for place in (found, found / f"user-{os.geteuid()}"):
         if os.path.lexists(place) and not place.is_dir():
             raise OutputError(f"{place}: is no folder, as a cache is: name another place")
-        vacant = not place.is_dir() or not os.listdir(place) or _is_older(place)
-        if vacant and make:
+        vacant = not place.is_dir() or not os.listdir(place) or _is_unmarked_cache(place)
+        if vacant and create:
             place.mkdir(parents=True, exist_ok=True)
-            owned.mark(place, owned.CACHE)
-        owner = owned.marked_by(place, owned.CACHE)
+            owned.mark_folder(place, owned.CACHE_PURPOSE)
+        owner = owned.marked_by(place, owned.CACHE_PURPOSE)
         if owner is None and not vacant:
             raise OutputError(
                 f"{place}: holds other things than a cache of cook's, and nothing in it is touched; name a new folder, "
                 f"such as {place / 'cook'}"
             )
-        if owner == os.geteuid() or (vacant and not make):
-            for name in (*TOP, "lock"):
+        if owner == os.geteuid() or (vacant and not create):
+            for name in (*TOP_FOLDERS, "lock"):
                 owned.refuse_link(place / name, "its cache")
             return place
     raise OutputError(f"{found}: what this user writes there belongs to another, so that none of it can be believed")
 
 
-def _is_older(place: Path) -> bool:
+def _is_unmarked_cache(place: Path) -> bool:
     """Whether a folder is the cache of a cook from before there were marks: all in it has names that cook gives."""
-    if not {*os.listdir(place)} <= {*TOP, "lock"}:
+    if not {*os.listdir(place)} <= {*TOP_FOLDERS, "lock"}:
         return False
     held = sum(len(files) for *_, files in os.walk(place))
-    return 0 < held == sum(1 for _ in owned.named_files(place, re.compile(f"{ALL.pattern}|lock"), FOLDERS))
+    return (
+        0
+        < held
+        == sum(1 for _ in owned.iter_own_files(place, re.compile(f"{OWN_FILE_NAMES.pattern}|lock"), FOLDER_NAMES))
+    )
 
 
 @contextlib.contextmanager
-def opened(setting: str | None) -> Iterator[Path | None]:
-    """The cache's folder, in use for a with block; None where it is off or cannot be used. Raises as `ready` does."""
-    most, found = limit(), ready(setting)
+def open_cache(setting: str | None) -> Iterator[Path | None]:
+    """The cache's folder, in use for a with block; None where it is off or cannot be used.
+
+    Raises as `prepare_cache` does.
+    """
+    max_bytes, found = size_limit(), prepare_cache(setting)
     if found is None:
         yield None
         return
@@ -145,10 +154,10 @@ def opened(setting: str | None) -> Iterator[Path | None]:
         (found / "spools").mkdir(exist_ok=True)
         lock = _lock(found)
     except OSError as exc:
-        told = f"{found}: the cache cannot be written"
+        message = f"{found}: the cache cannot be written"
         if setting:
-            raise OutputError(f"{told}: {exc.strerror or exc}") from exc
-        warnings.warn(f"{told}; the run goes on without it", CacheWarning, stacklevel=2)
+            raise OutputError(f"{message}: {exc.strerror or exc}") from exc
+        warnings.warn(f"{message}; the run goes on without it", CacheWarning, stacklevel=2)
         yield None
         return
     with lock:
@@ -156,10 +165,10 @@ def opened(setting: str | None) -> Iterator[Path | None]:
         try:
             yield found
         finally:
-            _tidy(found, lock, most)
+            _evict(found, lock, max_bytes)
 
 
-def holds_any(found: Path | None) -> bool:
+def has_spools(found: Path | None) -> bool:
     """Whether the cache is on, and holds tokens of anything."""
     return found is not None and any((found / "spools").iterdir())
 
@@ -168,32 +177,32 @@ def _lock(found: Path) -> IO[bytes]:
     return os.fdopen(os.open(found / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb")
 
 
-def _tidy(found: Path, lock: IO[bytes], most: int) -> None:
+def _evict(found: Path, lock: IO[bytes], max_bytes: int) -> None:
     """Drop what is over the limit and what killed runs left, if no other run uses the folder."""
     with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        spools = sorted(_spools(found))
-        kept = sum(size for *_, size in spools)
-        whole = set[str]()
+        spools = sorted(_list_spools(found))
+        total_bytes = sum(size for *_, size in spools)
+        retained = set[str]()
         for _, name, size in spools:
-            if kept <= most:
-                whole.add(name)
+            if total_bytes <= max_bytes:
+                retained.add(name)
             else:
-                kept -= size
+                total_bytes -= size
         old = time.time() - DIGEST_DAYS * 86_400
-        for path, at, name in owned.named_files(found, ALL, FOLDERS):
+        for path, at, name in owned.iter_own_files(found, OWN_FILE_NAMES, FOLDER_NAMES):
             if (
-                LEFT.fullmatch(path)
+                LEFTOVER_NAMES.fullmatch(path)
                 or (path.startswith("digests/") and os.stat(name, dir_fd=at).st_mtime < old)
-                or (path.startswith("spools/") and path.rpartition(".")[0] not in whole)
+                or (path.startswith("spools/") and path.rpartition(".")[0] not in retained)
             ):
                 os.unlink(name, dir_fd=at)
 
 
-def _spools(found: Path) -> Iterator[tuple[int, str, int]]:
+def _list_spools(found: Path) -> Iterator[tuple[int, str, int]]:
     """(last used, name below the folder, bytes) of each spool."""
     sizes: dict[str, dict[str, os.stat_result]] = {}
-    for path, at, name in owned.named_files(found, KEPT, FOLDERS):
+    for path, at, name in owned.iter_own_files(found, ENTRY_NAMES, FOLDER_NAMES):
         spooled, _, kind = path.rpartition(".")
         if path.startswith("spools/"):
             with contextlib.suppress(OSError):
@@ -205,31 +214,31 @@ def _spools(found: Path) -> Iterator[tuple[int, str, int]]:
 
 def info(setting: str | None) -> dict[str, str | int]:
     """What the cache holds. Raises OutputError for a folder that is none."""
-    found = _looked_at(setting)
-    sizes = [size for *_, size in _spools(found)] if found else []
-    return {"folder": str(found), "spools": len(sizes), "bytes": sum(sizes), "limit": limit()}
+    found = _existing_folder(setting)
+    sizes = [size for *_, size in _list_spools(found)] if found else []
+    return {"folder": str(found), "spools": len(sizes), "bytes": sum(sizes), "limit": size_limit()}
 
 
-def _looked_at(setting: str | None) -> Path | None:
-    found = folder(setting)
+def _existing_folder(setting: str | None) -> Path | None:
+    found = cache_dir(setting)
     try:
-        return found and _claimed(found, make=False)
+        return found and _claim_folder(found, create=False)
     except OSError as exc:
         raise OutputError(f"{found}: cannot be read: {exc.strerror or exc}") from exc
 
 
 def clear(setting: str | None) -> int:
     """Remove what cook keeps; the bytes freed. Raises OutputError while a run uses it, and for what is no cache."""
-    found, freed = _looked_at(setting), 0
+    found, freed = _existing_folder(setting), 0
     if found is None or not found.is_dir() or not any(found.iterdir()):
         return 0
     try:
         with _lock(found) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for _, at, name in owned.named_files(found, ALL, FOLDERS):
+            for _, at, name in owned.iter_own_files(found, OWN_FILE_NAMES, FOLDER_NAMES):
                 freed += os.stat(name, dir_fd=at).st_size
                 os.unlink(name, dir_fd=at)
-            owned.drop_folders(found, FOLDERS)
+            owned.remove_empty_folders(found, FOLDER_NAMES)
     except BlockingIOError as exc:
         raise OutputError(f"{found}: a run uses the cache; clear it when it is done") from exc
     except OSError as exc:
@@ -237,7 +246,7 @@ def clear(setting: str | None) -> int:
     return freed
 
 
-def digest_of(found: Path | None, path: Path) -> str:
+def cached_sha256(found: Path | None, path: Path) -> str:
     """The sha256 of a file's bytes: of the cache, if it is the file that was read then. Raises SourceError.
 
     That is told by its path, inode, size and the times of its last change, of which the system sets one on every
@@ -245,57 +254,60 @@ def digest_of(found: Path | None, path: Path) -> str:
     """
     if found is None:
         return sha256_of(path)
-    state = _state(path)
+    state = _file_state(path)
     name = hashlib.sha256(orjson.dumps([str(path.absolute()), *state])).hexdigest()
-    known = look(found / "digests" / name)
+    known = get(found / "digests" / name)
     if known is None:
         known = sha256_of(path).encode()
-        if state == _state(path) and max(state[2:]) < time.time_ns() - REST:
-            keep(found / "digests" / name, known)
+        if state == _file_state(path) and max(state[2:]) < time.time_ns() - MTIME_RESOLUTION_NS:
+            put(found / "digests" / name, known)
     return known.decode()
 
 
-def _state(path: Path) -> tuple[int, int, int, int]:
+def _file_state(path: Path) -> tuple[int, int, int, int]:
     try:
         now = path.stat()
     except OSError as exc:
-        raise unreadable(path, exc) from exc
+        raise read_error(path, exc) from exc
     return now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
-def kept(path: Path, make: Callable[[], bytes]) -> bytes:
-    """What `make` gives, kept in a file behind its sha256. One that is damaged, or cannot be written, does no harm."""
-    data = look(path)
+def get_or_compute(path: Path, compute: Callable[[], bytes]) -> bytes:
+    """What `create` gives, kept in a file behind its sha256.
+
+    One that is damaged, or cannot be written, does no harm.
+    """
+    data = get(path)
     if data is None:
-        data = make()
-        keep(path, data)
+        data = compute()
+        put(path, data)
     return data
 
 
-def look(path: Path) -> bytes | None:
+def get(path: Path) -> bytes | None:
     """What was kept in a file; None if it is not there, or damaged, or not this user's."""
     with contextlib.suppress(OSError):
-        with owned.opened(path) as file:
+        with owned.open_own_file(path) as file:
             data = file.read()
         if data[:32] == hashlib.sha256(data[32:]).digest():
             return data[32:]
     return None
 
 
-def keep(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes) -> None:
     """Keep data in a file, behind its sha256. One that cannot be written does no harm, nor one outside of a cache."""
-    root = next((above for above in path.parents if os.path.lexists(above / owned.TAG)), None)
-    if root is None or owned.marked_by(root, owned.CACHE) != os.geteuid():
+    root = next((above for above in path.parents if os.path.lexists(above / owned.TAG_NAME)), None)
+    if root is None or owned.marked_by(root, owned.CACHE_PURPOSE) != os.geteuid():
         return
     with contextlib.suppress(OSError, OutputError):
         if path.parent.resolve() != root.resolve() / path.parent.relative_to(root):  # a link leads out of it
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with owned.created(temporary := owned.temporary(path)) as file:
+        with owned.create_file(temporary := owned.temporary_path(path)) as file:
             try:
                 file.write(hashlib.sha256(data).digest() + data)
                 file.flush()
-                owned.replace(temporary, path)
+                owned.replace_own_file(temporary, path)
             except BaseException:
                 os.unlink(temporary)
                 raise
@@ -308,4 +320,4 @@ def ids_path(name: str) -> str:
 
 def index_path(name: str) -> str:
     """The file of what is known of them."""
-    return name + INDEX
+    return name + INDEX_SUFFIX

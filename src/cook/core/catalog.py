@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cook.core.errors import RecipeError
 
-COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
+HUB_COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
 
 
 class CatalogRow(NamedTuple):
@@ -23,8 +23,8 @@ class CatalogRow(NamedTuple):
 
     name: str
     licence: str
-    duty: str
-    home: str
+    obligations: str
+    homepage: str
 
 
 CATALOG = (
@@ -156,11 +156,13 @@ CITATION = """\
   doi = "10.18653/v1/2024.emnlp-main.148",
 }"""
 
-BY_NAME = {dataset.name: dataset for dataset in CATALOG}
+CATALOG_BY_NAME = {dataset.name: dataset for dataset in CATALOG}
 ALIASES = {"AQUA_RAT": "AQUA_RAT_yes_opt"}  # the Hub's own alias
-ALL = "all"
+ALL_DATASETS = "all"
 # What a folder, a configuration of `datasets` and a glob can all be named.
-OWN = re.compile(r"readme\.md|cook\.json|all|.*\.(?:lock|old)", re.IGNORECASE)  # names that cook needs for itself
+RESERVED_NAMES = re.compile(
+    r"readme\.md|cook\.json|all|.*\.(?:lock|old)", re.IGNORECASE
+)  # names that cook needs for itself
 _UNSAFE = re.compile(r"""[\x00-\x1f\x7f\ud800-\udfff<>:"/\\|?*\[\]{}]|^[.\s-]|[.\s]$""")
 
 
@@ -179,55 +181,55 @@ def is_dataset_name(name: str) -> bool:
     >>> [is_dataset_name(name) for name in ("squad", "all", "cook.json", "README.md")]
     [True, False, False, False]
     """
-    return is_safe(name) and not OWN.fullmatch(name)
+    return is_safe(name) and not RESERVED_NAMES.fullmatch(name)
 
 
-def select(wanted: Iterable[str], held: Iterable[str]) -> list[str]:
+def select_datasets(wanted: Iterable[str], available: Iterable[str]) -> list[str]:
     """The datasets meant by the names `wanted`, of those that a source holds; each once, in the order asked for.
 
     Names match without regard to case, an exact match first; `all` is every one held, in bytewise order. Raises
     RecipeError, with the nearest names, for all names that match none.
     """
-    held = sorted(held, key=str.encode)
+    available = sorted(available, key=str.encode)
     folded: dict[str, str] = {}
-    for name in held:
+    for name in available:
         folded.setdefault(name.lower(), name)
-    exact = {name: name for name in held}
+    exact = {name: name for name in available}
     chosen: dict[str, None] = {}
     problems = []
     for name in wanted:
-        if name.lower() == ALL and name not in exact:
-            chosen |= dict.fromkeys(held)
+        if name.lower() == ALL_DATASETS and name not in exact:
+            chosen |= dict.fromkeys(available)
             continue
         alias = next((full for short, full in ALIASES.items() if short.lower() == name.lower()), name)
         found = exact.get(name) or folded.get(name.lower()) or folded.get(alias.lower())
-        same = [other for other in held if other.lower() == name.lower()]
+        same = [other for other in available if other.lower() == name.lower()]
         if name not in exact and len(same) > 1:
             problems.append(f"datasets: {name}: is {' or '.join(same)}? They differ in case alone; write the one meant")
         elif found:
             chosen[found] = None
         else:
-            problems.append(_unknown(name, held))
+            problems.append(_unknown_name_problem(name, available))
     if problems:
         raise RecipeError(*problems)
     return list(chosen)
 
 
-def _unknown(name: str, held: list[str]) -> str:
-    if OWN.fullmatch(name):
+def _unknown_name_problem(name: str, held: list[str]) -> str:
+    if RESERVED_NAMES.fullmatch(name):
         return f"datasets: {name}: is a name that cook needs for itself: rename the folder"
     if not is_dataset_name(name):
         return f"datasets: {name!r} cannot name a dataset: it is a folder's name, without a path"
     if "," in name:
         return f"datasets: {name}: is not one name; repeat --dataset, or list them in a recipe"
-    known = {n.lower(): n for n in (*BY_NAME, *ALIASES)}
+    known = {n.lower(): n for n in (*CATALOG_BY_NAME, *ALIASES)}
     if name.lower() in known:
-        return f"datasets: {name}: is in the catalog, but this source does not hold it; it holds {_few(held)}"
+        return f"datasets: {name}: is in the catalog, but this source does not hold it; it holds {_list_names(held)}"
     names = {n.lower(): n for n in held}
     near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
-    hint = f"did you mean {' or '.join(names[n] for n in near)}?" if near else f"this source holds {_few(held)}"
+    hint = f"did you mean {' or '.join(names[n] for n in near)}?" if near else f"this source holds {_list_names(held)}"
     return f"datasets: {name}: no dataset of that name; {hint}"
 
 
-def _few(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"

@@ -25,14 +25,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cook.core.escapes import escaped
+from cook.core.escapes import escape_controls
 
 if TYPE_CHECKING:
     from cook.core.results import Summary
 
-FOUND = 4  # what the command returns where verify or diff found something
+EXIT_DIFFERENCES = 4  # what the command returns where verify or diff found something
 
-MAX_SHOWN = 500  # letters of a wrong value that a message shows
+MAX_REPR_CHARS = 500  # letters of a wrong value that a message shows
 
 
 class CookError(Exception):
@@ -47,17 +47,17 @@ class CookError(Exception):
     @property
     def lines(self) -> list[str]:
         """The lines of its message, as they are printed."""
-        return [escaped(str(line)) for line in self.args]
+        return [escape_controls(str(line)) for line in self.args]
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """From a worker to whoever waits for it, whatever its constructor takes."""
-        return _made_again, (type(self), self.args, self.__dict__)
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
-def _made_again(kind: type[CookError], args: tuple[Any, ...], state: dict[str, Any]) -> CookError:
+def _rebuild(kind: type[CookError], args: tuple[Any, ...], state: dict[str, Any]) -> CookError:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)
@@ -68,7 +68,7 @@ class CookWarning(UserWarning):
     """Base of every warning that cook gives on purpose; it is one line, escaped as an error's."""
 
     def __str__(self) -> str:
-        return escaped(super().__str__())
+        return escape_controls(super().__str__())
 
 
 class RecipeError(CookError):
@@ -97,15 +97,18 @@ class OutputExists(OutputError):
     """A result of another recipe or of other inputs lies where this one would go."""
 
 
-def unwritable(path: str | os.PathLike[str], exc: OSError, takes: int = 0) -> OutputError:
-    """The OutputError for a path that cannot be written; where room is short, with about how many bytes it `takes`."""
+def write_error(path: str | os.PathLike[str], exc: OSError, size_hint: int = 0) -> OutputError:
+    """The OutputError for a path that cannot be written.
+
+    Where room is short, with about how many bytes it `size_hint`.
+    """
     reason = os.strerror(exc.errno) if exc.errno else str(exc)  # pyarrow puts words of its own around the system's
     no_room = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    told = f"; it takes about {takes:,} bytes there" if no_room and takes else ""
-    return OutputError(f"{os.fspath(path)}: cannot be written: {reason}{told}")
+    hint = f"; it takes about {size_hint:,} bytes there" if no_room and size_hint else ""
+    return OutputError(f"{os.fspath(path)}: cannot be written: {reason}{hint}")
 
 
-def of_system(exc: CookError | OSError) -> CookError:
+def from_os_error(exc: CookError | OSError) -> CookError:
     """An error of the system's as one of cook's, with its path; cook's own as it is."""
     if isinstance(exc, CookError):
         return exc
@@ -139,14 +142,14 @@ class Problem(NamedTuple):
         return f"{self.shard}:{self.line}:{field} {self.what}"
 
 
-UNREAD = "(the shard after this one was not read)"
-SKIPPABLE = "(--on-error skip leaves such lines out, and records them)"
-ARRAY = "begins JSON that goes over several lines"
-ARRAYS = (ARRAY, "must be an object, not a list")
+UNREAD_SHARD_NOTE = "(the shard after this one was not read)"
+SKIP_HINT = "(--on-error skip leaves such lines out, and records them)"
+MULTILINE_JSON = "begins JSON that goes over several lines"
+ARRAY_PROBLEMS = (MULTILINE_JSON, "must be an object, not a list")
 COMPRESSED = "is compressed, and its name does not say so: end it in .gz or .zst"
 UTF_16 = "is UTF-16, and must be UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > FILE.jsonl` makes it so"
-WHOLE_FILES = (COMPRESSED, UTF_16)  # what is wrong with all of a file
-JSON_LINES = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` writes a JSON array so)"
+WHOLE_FILE_PROBLEMS = (COMPRESSED, UTF_16)  # what is wrong with all of a file
+JSON_LINES_HINT = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` writes a JSON array so)"
 
 
 class BadLines(InputError):
@@ -157,17 +160,17 @@ class BadLines(InputError):
 
     def __init__(self, problems: Sequence[Problem], count: int, unread: int = 0, skippable: bool = False) -> None:
         self.problems, self.count = list(problems), count
-        rest = count - len(self.problems)
+        unlisted = count - len(self.problems)
         lines = [str(problem) for problem in self.problems]
-        if rest:
-            lines.append(f"… and {rest} more")
+        if unlisted:
+            lines.append(f"… and {unlisted} more")
         if unread:
-            lines.append(f"(the {unread} shards after this one were not read)" if unread > 1 else UNREAD)
+            lines.append(f"(the {unread} shards after this one were not read)" if unread > 1 else UNREAD_SHARD_NOTE)
         first = self.problems[0]
-        if first.what in ARRAYS:
-            lines.append(JSON_LINES)
-        elif skippable and first.what not in WHOLE_FILES:
-            lines.append(SKIPPABLE)
+        if first.what in ARRAY_PROBLEMS:
+            lines.append(JSON_LINES_HINT)
+        elif skippable and first.what not in WHOLE_FILE_PROBLEMS:
+            lines.append(SKIP_HINT)
         super().__init__(*lines)
 
 
@@ -182,18 +185,20 @@ class SeveralFailed(CookError):
         self.failures, self.summary = dict(failures), summary
         self.exit_code = max(error.exit_code for error in failures.values())
         lines = ((f"{name}:", line) for name, error in failures.items() for line in error.lines)
-        super().__init__(*(line if line.startswith(escaped(name)) else f"{name} {line}" for name, line in lines))
+        super().__init__(
+            *(line if line.startswith(escape_controls(name)) else f"{name} {line}" for name, line in lines)
+        )
 
 
-def unreadable(path: str | Path, exc: OSError) -> SourceError:
+def read_error(path: str | Path, exc: OSError) -> SourceError:
     """The SourceError for a shard that cannot be opened, read or (pyarrow raises OSError there too) decompressed."""
     return SourceError(f"{path}: cannot be read: {exc.strerror or exc}")
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value for a message: in short, however long or deep it is."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of more digits than Python writes; nesting
         return f"a {'number' if isinstance(value, int) else type(value).__name__} too long to show"
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+    return text if len(text) <= MAX_REPR_CHARS else text[:MAX_REPR_CHARS] + "…"

@@ -23,39 +23,39 @@ IGNORABLE = frozenset(
 
 
 # What shows nothing where it stands, and is no white space: soft hyphen, zero-width signs, joiners, marks of direction.
-_NOTHING = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff" + "".join(sorted(IGNORABLE))
-visible = re.compile(rf"[^\s{_NOTHING}]").search
+_INVISIBLE = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff" + "".join(sorted(IGNORABLE))
+find_visible = re.compile(rf"[^\s{_INVISIBLE}]").search
 """The first sign of a text that is to be seen; None where the text is blank."""
 
 
-def unseen(text: str) -> set[str]:
+def invisible_chars(text: str) -> set[str]:
     """The signs of a text that are to be written out."""
     if text.isascii() and text.isprintable():
         return set()
     return {sign for sign in set(text) if not sign.isprintable() or sign in IGNORABLE}
 
 
-def escaped(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""A text as one line, its unseen signs as Python writes them; of what is escaped, the same.
 
-    >>> print(escaped("a\n\x1b[31m \u202e\udcff"))
+    >>> print(escape_controls("a\n\x1b[31m \u202e\udcff"))
     a\n\x1b[31m \u202e\udcff
     """
-    return text.translate({ord(sign): sign.encode("unicode_escape").decode() for sign in unseen(text)})
+    return text.translate({ord(sign): sign.encode("unicode_escape").decode() for sign in invisible_chars(text)})
 
 
-def escaped_json(document: str) -> str:
+def escape_json_controls(document: str) -> str:
     r"""JSON of the same value, whose strings write out, as JSON may, what is unseen.
 
-    >>> print(escaped_json('["\u202e", "\U000e0041"]'))
+    >>> print(escape_json_controls('["\u202e", "\U000e0041"]'))
     ["\u202e", "\udb40\udc41"]
     """
     import json
 
-    return document.translate({ord(sign): json.dumps(sign)[1:-1] for sign in unseen(document) - {"\n"}})
+    return document.translate({ord(sign): json.dumps(sign)[1:-1] for sign in invisible_chars(document) - {"\n"}})
 
 
-def encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
     """Whether a text has a UTF-8 form: a name of bytes that are none has not."""
     try:
         text.encode()

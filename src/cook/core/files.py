@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.core.errors import unreadable, unwritable
+from cook.core.errors import read_error, write_error
 
 
-def line(row: Any) -> bytes:
+def json_line(row: Any) -> bytes:
     """A row as a line of JSON."""
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[IO[bytes]]:
+def open_fsynced(path: Path) -> Iterator[IO[bytes]]:
     """A new file, fsynced when the block ends. Raises OutputError."""
     try:
         with path.open("wb", buffering=1 << 20) as file:
@@ -31,25 +31,25 @@ def written(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
     except OSError as exc:
-        raise unwritable(path, exc) from exc
+        raise write_error(path, exc) from exc
 
 
-def output(path: Path, root: Path) -> dict[str, Any]:
+def output_row(path: Path, root: Path) -> dict[str, Any]:
     """A file as a manifest has it, named from `root`. Raises SourceError."""
     return {"name": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def sync(path: Path) -> None:
+def fsync_file(path: Path) -> None:
     """Have a file's bytes on the disk."""
     with path.open("rb") as written:
         os.fsync(written.fileno())
 
 
-def mapped(path: Path, kind: Any) -> npt.NDArray[Any]:
+def memory_mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
     """A file's rows: their pages are the system's to drop, and count as nobody's own memory."""
     if not path.stat().st_size:
-        return np.empty(0, kind)  # which cannot be mapped
-    return np.asarray(np.memmap(path, kind, "r"))
+        return np.empty(0, dtype)  # which cannot be mapped
+    return np.asarray(np.memmap(path, dtype, "r"))
 
 
 def write_atomically(path: Path, rows: npt.NDArray[Any]) -> None:
@@ -59,7 +59,7 @@ def write_atomically(path: Path, rows: npt.NDArray[Any]) -> None:
         rows.tofile(temporary)
         os.replace(temporary, path)
     except OSError as exc:
-        raise unwritable(path, exc, rows.nbytes) from exc
+        raise write_error(path, exc, rows.nbytes) from exc
 
 
 def sha256_of(path: Path) -> str:
@@ -68,7 +68,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as exc:
-        raise unreadable(path, exc) from exc
+        raise read_error(path, exc) from exc
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -79,10 +79,10 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as exc:
-        raise unwritable(path, exc, len(data)) from exc
+        raise write_error(path, exc, len(data)) from exc
 
 
-def sync_folder(path: Path) -> None:
+def fsync_folder(path: Path) -> None:
     """Make a folder's names durable."""
     handle = os.open(path, os.O_RDONLY)
     try:

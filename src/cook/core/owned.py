@@ -18,25 +18,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from cook.core.errors import OutputError, unwritable
+from cook.core.errors import OutputError, write_error
 
-TAG = "CACHEDIR.TAG"
+TAG_NAME = "CACHEDIR.TAG"
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is cook's "
-CACHE, STAGING = "cache, format 1", "staging folder, format 1"
-TEMPORARY = r"\.\d+-\d+-[0-9a-f]{8}\.tmp"  # the end of a name that `temporary` makes
+CACHE_PURPOSE, STAGING_PURPOSE = "cache, format 1", "staging folder, format 1"
+TEMPORARY_SUFFIX = r"\.\d+-\d+-[0-9a-f]{8}\.tmp"  # the end of a name that `temporary_path` makes
 
 
-def temporary(path: str | os.PathLike[str]) -> str:
-    """A name to write a file under first: of this writer alone, on any machine; TEMPORARY knows it."""
+def temporary_path(path: str | os.PathLike[str]) -> str:
+    """A name to write a file under first: of this writer alone, on any machine; TEMPORARY_SUFFIX knows it."""
     return f"{os.fspath(path)}.{os.getpid()}-{threading.get_ident()}-{secrets.token_hex(4)}.tmp"
 
 
-def created(path: str | os.PathLike[str]) -> IO[bytes]:
+def create_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """A new file, open to write; an OSError where anything has that name, a link among them."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb")
 
 
-def opened(path: str | os.PathLike[str]) -> IO[bytes]:
+def open_own_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """A file to read; an OSError unless it is a regular file of this user, and no link."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if is_own(os.fstat(file.fileno())):
@@ -50,54 +50,54 @@ def is_own(found: os.stat_result) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
-def replace(made: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+def replace_own_file(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Rename a file to where nothing is, or over one of this user. Raises OutputError for all else, and OSError."""
     with contextlib.suppress(FileNotFoundError):
         if not is_own(os.lstat(path)):
             raise OutputError(
                 f"{os.fspath(path)}: is there, and no file of this user: remove it, or name another place"
             )
-    os.replace(made, path)
+    os.replace(source, path)
 
 
-def write_over(path: Path, data: bytes, work: Path | None = None) -> None:
+def replace_atomically(path: Path, data: bytes, work: Path | None = None) -> None:
     """Put a file in the place of one that may be replaced, whole or not, by way of `work`. Raises OutputError."""
-    beside = temporary((work or path.parent) / f".{path.name}")
+    staged = temporary_path((work or path.parent) / f".{path.name}")
     try:
-        with created(beside) as file:
+        with create_file(staged) as file:
             try:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(beside, path)
+                os.replace(staged, path)
             except BaseException:
-                os.unlink(beside)
+                os.unlink(staged)
                 raise
     except OSError as exc:
-        raise unwritable(path, exc, len(data)) from exc
+        raise write_error(path, exc, len(data)) from exc
 
 
-def mark(folder: Path, what: str) -> None:
-    """Mark a folder as cook's own, for CACHE or STAGING; an OSError where that cannot be."""
-    text = f"{SIGNATURE}{what}: all that cook made in it can be removed.\n# See https://bford.info/cachedir/\n"
+def mark_folder(folder: Path, purpose: str) -> None:
+    """Mark a folder as cook's own, for CACHE_PURPOSE or STAGING_PURPOSE; an OSError where that cannot be."""
+    text = f"{SIGNATURE}{purpose}: all that cook made in it can be removed.\n# See https://bford.info/cachedir/\n"
     with contextlib.suppress(FileExistsError):  # another run was first
-        file = created(folder / TAG)
+        file = create_file(folder / TAG_NAME)
         try:
             with file:
                 file.write(text.encode())
         except OSError:
-            os.unlink(folder / TAG)
+            os.unlink(folder / TAG_NAME)
             raise
 
 
-def marked_by(folder: Path, what: str) -> int | None:
+def marked_by(folder: Path, purpose: str) -> int | None:
     """Whose mark a folder has, as a user's number; None where it has none of cook's, for this."""
     try:
-        file = os.open(folder / TAG, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = os.open(folder / TAG_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        found, text = os.fstat(file), (SIGNATURE + what + ":").encode()
+        found, text = os.fstat(file), (SIGNATURE + purpose + ":").encode()
         until = time.monotonic() + 1
         while stat.S_ISREG(found.st_mode) and not found.st_size and time.monotonic() < until:  # is being written
             time.sleep(0.01)
@@ -110,7 +110,7 @@ def marked_by(folder: Path, what: str) -> int | None:
         os.close(file)
 
 
-def plain_folder(path: Path) -> bool:
+def is_plain_folder(path: Path) -> bool:
     """Whether this is a folder, and no link to one."""
     with contextlib.suppress(OSError):
         return stat.S_ISDIR(path.lstat().st_mode)
@@ -123,30 +123,30 @@ def refuse_link(path: Path, what: str) -> None:
         raise OutputError(f"{path}: is a link, which cook does not follow for {what}: remove it, or name another place")
 
 
-def named_files(folder: Path, names: re.Pattern[str], folders: re.Pattern[str]) -> Iterator[tuple[str, int, str]]:
+def iter_own_files(folder: Path, names: re.Pattern[str], folders: re.Pattern[str]) -> Iterator[tuple[str, int, str]]:
     """(path below the folder, descriptor of the folder it is in, its name) of this user's files that have such names.
 
     Only folders with such names are looked into, and no link is followed: the descriptor is of what was looked into.
     A folder that is not there has none.
     """
     top = os.path.realpath(folder)
-    for path, inside, files, at in os.fwalk(top) if os.path.isdir(top) else ():
-        below = os.path.relpath(path, top).removeprefix(".").lstrip("/")
-        below = below and below + "/"
-        inside[:] = [name for name in inside if folders.fullmatch(below + name)]
+    for path, subfolders, files, at in os.fwalk(top) if os.path.isdir(top) else ():
+        relative = os.path.relpath(path, top).removeprefix(".").lstrip("/")
+        relative = relative and relative + "/"
+        subfolders[:] = [name for name in subfolders if folders.fullmatch(relative + name)]
         for name in files:
             with contextlib.suppress(OSError):
-                if names.fullmatch(below + name) and is_own(os.stat(name, dir_fd=at, follow_symlinks=False)):
-                    yield below + name, at, name
+                if names.fullmatch(relative + name) and is_own(os.stat(name, dir_fd=at, follow_symlinks=False)):
+                    yield relative + name, at, name
 
 
-def drop_folders(folder: Path, folders: re.Pattern[str]) -> None:
+def remove_empty_folders(folder: Path, folders: re.Pattern[str]) -> None:
     """Remove this user's empty folders below this one that have such names."""
     top = os.path.realpath(folder)
-    for path, inside, _, at in os.fwalk(top, topdown=False):
-        below = os.path.relpath(path, top).removeprefix(".").lstrip("/")
-        for name in inside:
-            if folders.fullmatch(f"{below}/{name}".lstrip("/")):
+    for path, subfolders, _, at in os.fwalk(top, topdown=False):
+        relative = os.path.relpath(path, top).removeprefix(".").lstrip("/")
+        for name in subfolders:
+            if folders.fullmatch(f"{relative}/{name}".lstrip("/")):
                 with contextlib.suppress(OSError):
                     if os.stat(name, dir_fd=at, follow_symlinks=False).st_uid == os.geteuid():
                         os.rmdir(name, dir_fd=at)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-UNITS = {
+STAGE_UNITS = {
     "fetch": "B",
     "tokenize": "B",
     "unpack": "tokens",
@@ -23,41 +23,41 @@ UNITS = {
 class Progress(Protocol):
     """What a run tells of itself, from any of its threads."""
 
-    def __call__(self, stage: str, done: int, ahead: int = 0, /) -> None:
-        """So much more of a stage (UNITS) is done, and so much more is known to be to do."""
+    def __call__(self, stage: str, done: int, total: int = 0, /) -> None:
+        """So much more of a stage (STAGE_UNITS) is done, and so much more is known to be to do."""
 
 
-def silent(stage: str, done: int, ahead: int = 0, /) -> None:
+def no_progress(stage: str, done: int, total: int = 0, /) -> None:
     """No progress is shown."""
 
 
 @contextlib.contextmanager
-def bars(shown: bool) -> Iterator[Progress | None]:
+def progress_bars(enabled: bool) -> Iterator[Progress | None]:
     """A callback for `run` and `mix` that moves a bar a stage on standard error; None where nothing is shown."""
-    if not shown:
+    if not enabled:
         yield None
         return
     from tqdm import tqdm
 
     with contextlib.ExitStack() as stack:
-        made: dict[str, Any] = {}
+        bars_by_stage: dict[str, Any] = {}
         lock = threading.Lock()
 
-        def progress(stage: str, done: int, ahead: int = 0, /) -> None:
+        def progress(stage: str, done: int, total: int = 0, /) -> None:
             with lock:
-                if stage not in made:
+                if stage not in bars_by_stage:
                     bar = tqdm(
                         desc=stage,
-                        total=ahead or None,
-                        unit=UNITS[stage],
+                        total=total or None,
+                        unit=STAGE_UNITS[stage],
                         unit_scale=True,
                         leave=False,
                         dynamic_ncols=True,
                     )
-                    made[stage] = stack.enter_context(bar)
-                elif ahead:
-                    made[stage].total = (made[stage].total or 0) + ahead
-                    made[stage].refresh()
-                made[stage].update(done)
+                    bars_by_stage[stage] = stack.enter_context(bar)
+                elif total:
+                    bars_by_stage[stage].total = (bars_by_stage[stage].total or 0) + total
+                    bars_by_stage[stage].refresh()
+                bars_by_stage[stage].update(done)
 
         yield progress

@@ -11,29 +11,35 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from cook.core import yaml_file
-from cook.core.catalog import COLLECTION
-from cook.core.errors import RecipeError, shown
-from cook.core.escapes import encodable
+from cook.core.catalog import HUB_COLLECTION
+from cook.core.errors import RecipeError, short_repr
+from cook.core.escapes import is_encodable
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none", "wrap"]  # the last for a corpus alone
 Overlong = Literal["split", "truncate", "drop", "error"]
 OnError = Literal["fail", "skip"]
 Splits = Literal["names", "all-train"]
-Engine = Literal["auto", "splintr", "fastokens", "hf"]
-Executor = Literal["local", "dask"]
+EngineName = Literal["auto", "splintr", "fastokens", "hf"]
+ExecutorName = Literal["local", "dask"]
 AddedTokens = Literal["text", "tokens"]
 PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "none")
-OVERLONG: tuple[str, ...] = ("split", "truncate", "drop", "error")
+OVERLONG_POLICIES: tuple[str, ...] = ("split", "truncate", "drop", "error")
 ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
 ADDED_TOKENS: tuple[str, ...] = ("text", "tokens")
 EXECUTORS: tuple[str, ...] = ("local", "dask")
-OF_CLUSTER = ("scheduler", "scheduler_file", "tls_ca", "tls_cert", "tls_key")  # settings that go with executor dask
+CLUSTER_SETTINGS = (
+    "scheduler",
+    "scheduler_file",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+)  # settings that go with executor dask
 # Settings that change no byte of a result.
-NO_BYTE = (
+NON_OUTPUT_SETTINGS = (
     *("revision", "output", "max_dropped", "max_unknown", "on_error", "follow_links"),
-    *("engine", "jobs", "cache", "overwrite", "executor", *OF_CLUSTER),
+    *("engine", "jobs", "cache", "overwrite", "executor", *CLUSTER_SETTINGS),
 )
-NO_TOKEN = ("", "none")  # how a user says that there is no BOS
+NO_BOS = ("", "none")  # how a user says that there is no BOS
 HUB = "hub"
 HUB_SCHEME = "hf://"
 
@@ -47,7 +53,7 @@ class Fields(NamedTuple):
     answer: str = "A"
 
 
-FIELDS = Fields()
+DEFAULT_FIELDS = Fields()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +72,7 @@ class Recipe:
     laid out DATASET/shard/*.jsonl, or "sample"."""
     revision: str | None = None
     """Branch, tag or commit of a source on the Hub; None: main, as it is now."""
-    fields: Fields = FIELDS
+    fields: Fields = DEFAULT_FIELDS
     """The keys of a shard's lines; a mapping of those that differ will do: {"context": "passage"}."""
     follow_links: bool = False
     """Read what symbolic links lead to outside of the source folder."""
@@ -105,7 +111,7 @@ class Recipe:
     """Leave out entries whose context and pairs repeat those of an earlier one."""
     limit: int | None = None
     """Read only the first N entries of each dataset."""
-    engine: Engine = "auto"
+    engine: EngineName = "auto"
     """What encodes: the faster exact one for the size of the job, or the one named. All give the same ids."""
     jobs: int | None = None
     """Processes; None: the cores this process may use."""
@@ -113,7 +119,7 @@ class Recipe:
     """Folder that keeps tokens between runs; None: COOK_CACHE, else ~/.cache/cook; "none": no cache."""
     overwrite: bool = False
     """Replace a result of another recipe or of other inputs."""
-    executor: Executor = "local"
+    executor: ExecutorName = "local"
     """Where the work runs: on this machine, or on the workers of a Dask cluster."""
     scheduler: str | None = None
     """Address of the cluster's scheduler, tcp://HOST:PORT or tls://HOST:PORT."""
@@ -134,7 +140,7 @@ class Recipe:
             object.__setattr__(self, "datasets", (self.datasets,))
         elif isinstance(self.datasets, list):
             object.__setattr__(self, "datasets", tuple(self.datasets))
-        for name in ("tokenizer", "source", "output", "cache", *OF_CLUSTER):
+        for name in ("tokenizer", "source", "output", "cache", *CLUSTER_SETTINGS):
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
         if isinstance(self.output, str) and self.output.startswith("~"):  # which no shell expands in --output=~/x
@@ -145,12 +151,12 @@ class Recipe:
             if type(getattr(self, name)) is int:
                 object.__setattr__(self, name, float(getattr(self, name)))
         problems = [
-            f"{name}: {wrong} (it is {shown(getattr(self, name))})"
+            f"{name}: {wrong} (it is {short_repr(getattr(self, name))})"
             for name, check in self.checks.items()
             if (wrong := check(getattr(self, name)))
         ]
         if not problems:
-            problems = _of_revision(self.source, self.revision) + _of_cluster(self)
+            problems = _revision_problems(self.source, self.revision) + _cluster_problems(self)
         if problems:
             raise RecipeError(*problems)
 
@@ -161,10 +167,10 @@ class Recipe:
         resolved to: hashes, fingerprint, ids); `splits`, which the manifest holds where shards are named for some; and
         those that change no byte.
         """
-        left_out = {"datasets", "source", "tokenizer", "bos", "eos", "splits", *NO_BYTE}
+        excluded = {"datasets", "source", "tokenizer", "bos", "eos", "splits", *NON_OUTPUT_SETTINGS}
         if self.added_tokens == "text":  # as it was before there was a choice
-            left_out.add("added_tokens")
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+            excluded.add("added_tokens")
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in excluded}
         return settings | {"fields": self.fields._asdict()}
 
     @property
@@ -184,7 +190,7 @@ def hub_address(source: str, revision: str | None = None) -> tuple[str, str | No
     ('owner/name', 'v1.0')
     """
     if source == HUB:
-        return COLLECTION, revision
+        return HUB_COLLECTION, revision
     if not source.startswith(HUB_SCHEME):
         return None
     found = re.fullmatch(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@(\S+))?", source)
@@ -195,7 +201,7 @@ def hub_address(source: str, revision: str | None = None) -> tuple[str, str | No
     return found[1], found[2] or revision
 
 
-def _of_revision(source: str, revision: str | None) -> list[str]:
+def _revision_problems(source: str, revision: str | None) -> list[str]:
     try:
         if hub_address(source, revision) is None and revision is not None:
             return [f"revision: is of a source on the Hub, which {source!r} is not; leave it out"]
@@ -204,8 +210,8 @@ def _of_revision(source: str, revision: str | None) -> list[str]:
     return []
 
 
-def _of_cluster(recipe: Recipe) -> list[str]:
-    given = [name for name in OF_CLUSTER if getattr(recipe, name) is not None]
+def _cluster_problems(recipe: Recipe) -> list[str]:
+    given = [name for name in CLUSTER_SETTINGS if getattr(recipe, name) is not None]
     if recipe.executor == "local":
         return [f"{name}: goes with executor: dask" for name in given]
     problems = []
@@ -216,7 +222,7 @@ def _of_cluster(recipe: Recipe) -> list[str]:
     return problems
 
 
-def _whole(low: int, high: int, optional: bool = False) -> Callable[[Any], str | None]:
+def _integer(low: int, high: int, optional: bool = False) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if (optional and value is None) or (type(value) is int and low <= value <= high):
             return None
@@ -237,12 +243,12 @@ def _text(optional: bool = False, empty: bool = False) -> Callable[[Any], str | 
             return "must be text"
         if not value and not empty:
             return "must not be empty"
-        return None if encodable(value) else "holds a lone surrogate, which has no UTF-8 form"
+        return None if is_encodable(value) else "holds a lone surrogate, which has no UTF-8 form"
 
     return check
 
 
-def _folder(value: Any) -> str | None:
+def _local_folder(value: Any) -> str | None:
     """Not a place that only looks like a folder: there a rename copies file by file, and can be seen half done."""
     if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
         return (
@@ -288,32 +294,32 @@ def _fields(value: Any) -> str | None:
     return None
 
 
-def _flag(value: Any) -> str | None:
+def _boolean(value: Any) -> str | None:
     return None if isinstance(value, bool) else "must be true or false"
 
 
 def _eos(value: Any) -> str | None:
-    if value in NO_TOKEN:
+    if value in NO_BOS:
         return "every output ends with an EOS; name a token"
     return _text(optional=True)(value)
 
 
 # One check a setting: what is wrong with the value, or None. max_length is bounded by the int32 offsets of a batch.
-CHECKS: dict[str, Callable[[Any], str | None]] = {
+SETTING_CHECKS: dict[str, Callable[[Any], str | None]] = {
     "datasets": _datasets,
     "tokenizer": _text(),
     "source": _text(),
     "revision": _text(optional=True),
     "fields": _fields,
-    "follow_links": _flag,
+    "follow_links": _boolean,
     "on_error": _one_of(("fail", "skip")),
-    "output": _folder,
-    "max_length": _whole(2, 2**24),
+    "output": _local_folder,
+    "max_length": _integer(2, 2**24),
     "packing": _one_of(PACKINGS),
-    "overlong": _one_of(OVERLONG),
+    "overlong": _one_of(OVERLONG_POLICIES),
     "max_dropped": _share,
     "max_unknown": _share,
-    "seed": _whole(0, 2**64 - 1),
+    "seed": _integer(0, 2**64 - 1),
     "bos": _text(optional=True, empty=True),
     "eos": _eos,
     "added_tokens": _one_of(ADDED_TOKENS),
@@ -322,16 +328,16 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "delimiter": _text(empty=True),
     "validation": _validation,
     "splits": _one_of(("names", "all-train")),
-    "dedup": _flag,
-    "limit": _whole(1, 2**31 - 1, optional=True),
+    "dedup": _boolean,
+    "limit": _integer(1, 2**31 - 1, optional=True),
     "engine": _one_of(ENGINES),
-    "jobs": _whole(1, 1024, optional=True),
-    "cache": _folder,
-    "overwrite": _flag,
+    "jobs": _integer(1, 1024, optional=True),
+    "cache": _local_folder,
+    "overwrite": _boolean,
     "executor": _one_of(EXECUTORS),
-    **dict.fromkeys(OF_CLUSTER, _text(optional=True)),
+    **dict.fromkeys(CLUSTER_SETTINGS, _text(optional=True)),
 }
-Recipe.checks = CHECKS
+Recipe.checks = SETTING_CHECKS
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -339,20 +345,22 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises RecipeError for a file that cannot be read, is no mapping, or has unknown keys.
     """
-    settings, _ = yaml_file.read(path, "a recipe")
+    settings, _ = yaml_file.read_yaml(path, "a recipe")
     if settings is None:
         return {}
     if not isinstance(settings, Mapping):
         raise RecipeError(f"{path}: must hold settings as `key: value` lines")
     problems = []
     for key in settings:
-        if key not in CHECKS:
-            near = difflib.get_close_matches(re.sub(r"\W", "_", shown(key).strip("'\"")), CHECKS, n=1, cutoff=0.5)
-            problems.append(f"{path}: unknown key {shown(key)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if key not in SETTING_CHECKS:
+            near = difflib.get_close_matches(
+                re.sub(r"\W", "_", short_repr(key).strip("'\"")), SETTING_CHECKS, n=1, cutoff=0.5
+            )
+            problems.append(f"{path}: unknown key {short_repr(key)}" + (f"; did you mean {near[0]!r}?" if near else ""))
     if "bos" in settings and settings["bos"] is None:
         problems.append(
             f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS"
         )
     if problems:
-        raise RecipeError(*problems, f"keys: {', '.join(CHECKS)}")
+        raise RecipeError(*problems, f"keys: {', '.join(SETTING_CHECKS)}")
     return dict(settings)

@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 # A row of it, read back: index of its shard, and as spool.SKIPPED has it.
-LEFT = np.dtype([("shard", "i4"), ("line", "i4"), ("unit", "i4"), ("reason", "i1"), ("units", "i4"), ("tokens", "i4")])
-Sums = npt.NDArray[np.int64]
+SKIPPED_RECORD_DTYPE = np.dtype(
+    [("shard", "i4"), ("line", "i4"), ("unit", "i4"), ("reason", "i1"), ("units", "i4"), ("tokens", "i4")]
+)
+ReasonCounts = npt.NDArray[np.int64]
 # Why something was left out, in words: "2 entries without pairs".
 REASON_WORDS = {
     "no_pairs": "without pairs",
@@ -21,76 +23,78 @@ REASON_WORDS = {
 # One row an example: its tokens (BOS and EOS counted), how many are trained, its line (from the start of the part), its
 # units (of context-qa: pairs), at which token of the file it lies, the byte of the shard that its line starts at, and,
 # where the recipe asks for them, hashes of its context and of all of it.
-EXAMPLE = np.dtype(
+ENCODED_EXAMPLE_DTYPE = np.dtype(
     {
         "names": ["tokens", "trained", "line", "units", "at", "start", "context", "content"],
         "formats": ["i4", "i4", "i4", "i4", "i8", "i8", "u8", "u8"],
     }
 )
 # What the plan needs of them, with fewer bytes.
-PLACE = np.dtype([("tokens", "i4"), ("trained", "i4"), ("line", "i4"), ("at", "i8")])
+EXAMPLE_POSITION_DTYPE = np.dtype([("tokens", "i4"), ("trained", "i4"), ("line", "i4"), ("at", "i8")])
 # What tells splits and repeats, where the recipe asks for them.
-HASHED = np.dtype([("units", "i4"), ("context", "u8"), ("content", "u8")])
-# One row an entry or unit left out: its line, the unit (from 0; -1: the entry), REASONS[reason], how many units go with
-# it, and the tokens of the entry as one example (0: not encoded).
-SKIPPED = np.dtype([("line", "i4"), ("unit", "i4"), ("reason", "u1"), ("units", "i4"), ("tokens", "i4")])
-REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line", "repeat")
-NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE, REPEAT = range(len(REASONS))
+EXAMPLE_HASHES_DTYPE = np.dtype([("units", "i4"), ("context", "u8"), ("content", "u8")])
+# One row an entry or unit left out: its line, the unit (from 0; -1: the entry), SKIP_REASONS[reason], how many units go
+# with it, and the tokens of the entry as one example (0: not encoded).
+SKIPPED_ROW_DTYPE = np.dtype([("line", "i4"), ("unit", "i4"), ("reason", "u1"), ("units", "i4"), ("tokens", "i4")])
+SKIP_REASONS = ("no_pairs", "blank_question", "blank_answer", "overlong", "bad_line", "repeat")
+NO_PAIRS, BLANK_QUESTION, BLANK_ANSWER, OVERLONG, BAD_LINE, REPEAT = range(len(SKIP_REASONS))
 
-Rows = npt.NDArray[np.void]
-Raw = npt.NDArray[np.uint32]
-TRAINED = np.uint32(1 << 31)
+StructuredArray = npt.NDArray[np.void]
+MarkedTokens = npt.NDArray[np.uint32]
+TRAINED_BIT = np.uint32(1 << 31)
 
-IGNORE = -100  # the label of a token that bears no loss (PyTorch's ignore_index)
+IGNORE_INDEX = -100  # the label of a token that bears no loss (PyTorch's ignore_index)
 
 # An example as a file's work has it: which of the spool files, at which token of it, its tokens, how many are trained,
 # shard, line.
-PLACED = np.dtype([("file", "i4"), ("at", "i8"), ("tokens", "i4"), ("trained", "i4"), ("shard", "i4"), ("line", "i4")])
+PLACED_EXAMPLE_DTYPE = np.dtype(
+    [("file", "i4"), ("at", "i8"), ("tokens", "i4"), ("trained", "i4"), ("shard", "i4"), ("line", "i4")]
+)
 
 
-def counted(skipped: Rows) -> tuple[Sums, Sums]:
-    """How many entries, and how many pairs, these rows say were left out for each of REASONS."""
-    entries = np.bincount(skipped["reason"][skipped["unit"] < 0], minlength=len(REASONS))
-    pairs = np.bincount(skipped["reason"], skipped["units"], minlength=len(REASONS)).astype(np.int64)
+def count_skipped(skipped: StructuredArray) -> tuple[ReasonCounts, ReasonCounts]:
+    """How many entries, and how many pairs, these rows say were left out for each of SKIP_REASONS."""
+    entries = np.bincount(skipped["reason"][skipped["unit"] < 0], minlength=len(SKIP_REASONS))
+    pairs = np.bincount(skipped["reason"], skipped["units"], minlength=len(SKIP_REASONS)).astype(np.int64)
     return entries, pairs
 
 
-def left_out(entries: Sums, pairs: Sums) -> dict[str, dict[str, int]]:
+def skipped_counts(entries: ReasonCounts, pairs: ReasonCounts) -> dict[str, dict[str, int]]:
     """The manifest's counts of what was left out, by reason."""
     return {
-        key: {reason: int(amount) for reason, amount in zip(REASONS, amounts, strict=True) if amount}
+        key: {reason: int(amount) for reason, amount in zip(SKIP_REASONS, amounts, strict=True) if amount}
         for key, amounts in (("skipped_entries", entries), ("skipped_pairs", pairs))
     }
 
 
-def total(examples: Rows) -> int:
+def total_tokens(examples: StructuredArray) -> int:
     """The tokens of examples."""
     return int(examples["tokens"].sum(dtype=np.int64))
 
 
-def join(ids: npt.NDArray[np.integer], trained: npt.NDArray[np.bool_]) -> Raw:
+def mark_trained(ids: npt.NDArray[np.integer], trained: npt.NDArray[np.bool_]) -> MarkedTokens:
     """Tokens as a spool holds them: each id, and whether it is trained, as one uint32. ids: 0 to 2^31 - 1."""
-    return ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
+    return ids.astype(np.uint32) | np.where(trained, TRAINED_BIT, np.uint32(0))
 
 
-def token_ids(raw: Raw) -> npt.NDArray[np.int32]:
-    """The ids of tokens that a spool holds, in their place: `raw` loses what `trained` tells of it."""
-    return np.bitwise_and(raw, ~TRAINED, out=raw).view(np.int32)
+def token_ids(raw: MarkedTokens) -> npt.NDArray[np.int32]:
+    """The ids of tokens that a spool holds, in their place: `raw` loses what `trained_mask` tells of it."""
+    return np.bitwise_and(raw, ~TRAINED_BIT, out=raw).view(np.int32)
 
 
-def trained(raw: Raw) -> npt.NDArray[np.bool_]:
+def trained_mask(raw: MarkedTokens) -> npt.NDArray[np.bool_]:
     """Whether each token that a spool holds is trained."""
-    return raw >= TRAINED
+    return raw >= TRAINED_BIT
 
 
-def split_rows(tokens: npt.NDArray[np.int64], most: int) -> list[tuple[int, int]]:
-    """Ranges of rows, each of at most `most` tokens, or of one row that alone has more."""
+def split_rows(tokens: npt.NDArray[np.int64], max_tokens: int) -> list[tuple[int, int]]:
+    """Ranges of rows, each of at most `max_tokens` tokens, or of one row that alone has more."""
     ends = np.cumsum(tokens)
     ranges = []
     first = 0
     while first < len(tokens):
         before = int(ends[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, before + max_tokens, side="right")))
         ranges.append((first, last))
         first = last
     return ranges
@@ -98,10 +102,10 @@ def split_rows(tokens: npt.NDArray[np.int64], most: int) -> list[tuple[int, int]
 
 def labels_of(ids: npt.NDArray[np.int32], mask: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
     """The ids where the mask is 1, else -100; not shifted."""
-    return np.where(mask == 1, ids, np.int32(IGNORE))
+    return np.where(mask == 1, ids, np.int32(IGNORE_INDEX))
 
 
-def row_tokens(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def tokens_per_sequence(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The tokens of each sequence, from example lengths in plan order."""
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     return np.diff(ends[starts])

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class OutputResult:
     """A folder with its manifest."""
 
     folder: Path
@@ -25,11 +25,11 @@ class Outcome:
 
     def as_dict(self, *fields: str) -> dict[str, Any]:
         """For JSON, with these fields of the manifest."""
-        told = {"folder": str(self.folder), "up_to_date": self.up_to_date, "seconds": round(self.seconds, 3)}
-        return told | {field: self.manifest[field] for field in fields}
+        row = {"folder": str(self.folder), "up_to_date": self.up_to_date, "seconds": round(self.seconds, 3)}
+        return row | {field: self.manifest[field] for field in fields}
 
 
-class Result(Outcome):
+class Result(OutputResult):
     """A dataset that is cooked."""
 
     @property

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cook.core.errors import RecipeError, refuse_empty, shown
+from cook.core.errors import RecipeError, refuse_empty, short_repr
 
 if TYPE_CHECKING:
     import yaml
 
-MAX_BYTES = 1 << 20  # of a file
-Place = tuple[str | int, ...]  # the keys and indices that lead to a value
+MAX_YAML_BYTES = 1 << 20  # of a file
+YamlPath = tuple[str | int, ...]  # the keys and indices that lead to a value
 
 
-def read(path: str | Path, what: str) -> tuple[Any, dict[Place, int]]:
+def read_yaml(path: str | Path, what: str) -> tuple[Any, dict[YamlPath, int]]:
     """The value in a file that is `what`, and the line that each value in it stands on, from 1.
 
     Raises RecipeError for a file that cannot be read or is no YAML.
@@ -35,16 +35,16 @@ def read(path: str | Path, what: str) -> tuple[Any, dict[Place, int]]:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             keys = [key.value for key, _ in node.value]
             if twice := [key for key in keys if keys.count(key) > 1]:
-                raise yaml.constructor.ConstructorError(None, None, f"{shown(twice[0])} stands there twice")
+                raise yaml.constructor.ConstructorError(None, None, f"{short_repr(twice[0])} stands there twice")
             return super().construct_mapping(node, deep)
 
     try:
         if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
             raise RecipeError(f"{path}: is a pipe or a device, and no file")
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise RecipeError(f"{path}: is over {MAX_BYTES >> 20} MiB, the most {what} may hold")
+            data = file.read(MAX_YAML_BYTES + 1)
+        if len(data) > MAX_YAML_BYTES:
+            raise RecipeError(f"{path}: is over {MAX_YAML_BYTES >> 20} MiB, the most {what} may hold")
         loader = Loader(data.decode())
         node = loader.get_single_node()
         if node is None:
@@ -54,21 +54,21 @@ def read(path: str | Path, what: str) -> tuple[Any, dict[Place, int]]:
         raise RecipeError(f"{path}: cannot be read: {exc.strerror}") from exc
     # yaml lets through what it meets in dates, numbers and its own tags (!!int x, !!timestamp x).
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
-        told = str(exc)
+        message = str(exc)
         if isinstance(exc, yaml.MarkedYAMLError):
             at = exc.problem_mark
-            told = f"{exc.problem}" + (f" in line {at.line + 1}, column {at.column + 1}" if at else "")
-        raise RecipeError(f"{path}: is not YAML: {' '.join(told.split())}") from exc
+            message = f"{exc.problem}" + (f" in line {at.line + 1}, column {at.column + 1}" if at else "")
+        raise RecipeError(f"{path}: is not YAML: {' '.join(message.split())}") from exc
 
 
-def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
+def _lines(node: yaml.Node, keys: YamlPath) -> Iterator[tuple[YamlPath, int]]:
     import yaml
 
-    yield place, node.start_mark.line + 1
+    yield keys, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield from _lines(value, (*place, key.value))
-            yield (*place, key.value), key.start_mark.line + 1  # last, so that it is this one that counts
+            yield from _lines(value, (*keys, key.value))
+            yield (*keys, key.value), key.start_mark.line + 1  # last, so that it is this one that counts
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _lines(item, (*place, index))
+            yield from _lines(item, (*keys, index))

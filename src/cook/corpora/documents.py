@@ -17,14 +17,14 @@ import orjson
 
 from cook.core.errors import Problem
 from cook.core.recipe import Recipe
-from cook.core.records import BAD_LINE, NO_PAIRS, PLACE, SKIPPED
+from cook.core.records import BAD_LINE, EXAMPLE_POSITION_DTYPE, NO_PAIRS, SKIPPED_ROW_DTYPE
 from cook.corpora.render import Passage, Rendered, Renderer
-from cook.encode.parts import Tokenized, bad_line
-from cook.read.lines import Line, LineReader, Part
-from cook.shapes.context_qa import Entry, parse
+from cook.encode.parts import EncodedPart, record_bad_line
+from cook.read.lines import ByteRange, Line, LineReader
+from cook.shapes.context_qa import Entry, parse_entry
 
 INHERITS, FOLLOWED = "inherit_from_prev", "followed_by_next"
-KEYS = INHERITS.encode(), FOLLOWED.encode()
+CHAIN_KEYS = INHERITS.encode(), FOLLOWED.encode()
 
 
 class Document(NamedTuple):
@@ -34,152 +34,154 @@ class Document(NamedTuple):
     passages: list[Passage]
 
 
-def tell(told: Counter[tuple[str, str]], made: Rendered, passages: int) -> None:
+def count_text(counter: Counter[tuple[str, str]], rendered: Rendered, passages: int) -> None:
     """Count how a text came about: ("modes", "classic") and so on."""
-    told["texts", ""] += 1
-    told["after", ""] += made.after
-    told["modes", made.mode] += 1
+    counter["texts", ""] += 1
+    counter["after", ""] += rendered.context_after
+    counter["modes", rendered.mode] += 1
     if passages > 1:
-        told["chains", "texts"] += 1
-        told["chains", "entries"] += passages
-    for kind, count in made.kinds.items():
-        told["kinds", kind] += count
-    for reason, count in made.options.items():
-        told["options", reason] += count
+        counter["chains", "texts"] += 1
+        counter["chains", "entries"] += passages
+    for kind, count in rendered.kinds.items():
+        counter["kinds", kind] += count
+    for reason, count in rendered.options.items():
+        counter["options", reason] += count
 
 
-def no_texts() -> Tokenized:
+def empty_part() -> EncodedPart:
     """What comes back from a part of a corpus, before it is read."""
-    nothing = np.empty(0, PLACE)
-    return Tokenized(nothing, nothing, np.empty(0, SKIPPED))
+    nothing = np.empty(0, EXAMPLE_POSITION_DTYPE)
+    return EncodedPart(nothing, nothing, np.empty(0, SKIPPED_ROW_DTYPE))
 
 
-def counts(parts: Iterable[Any]) -> dict[str, Any]:
+def corpus_counts(parts: Iterable[Any]) -> dict[str, Any]:
     """The counts of a manifest: texts, those with the context after the pairs, modes, kinds, options, chains."""
-    told: Counter[tuple[str, str]] = Counter()
+    totals: Counter[tuple[str, str]] = Counter()
     for part in parts:
-        told.update(part.extra)
-    groups: dict[str, Any] = {"texts": told["texts", ""], "context_after": told["after", ""]}
+        totals.update(part.extra)
+    groups: dict[str, Any] = {"texts": totals["texts", ""], "context_after": totals["after", ""]}
     for group in ("modes", "kinds", "options", "chains"):
-        groups[group] = {name: count for (of, name), count in sorted(told.items()) if of == group and count}
+        groups[group] = {name: count for (of, name), count in sorted(totals.items()) if of == group and count}
     return groups
 
 
-class Source(NamedTuple):
+class PartInput(NamedTuple):
     """What is read: a part of a shard, the most entries of it, and what is called with the texts of each entry."""
 
     recipe: Recipe
-    part: Part
+    part: ByteRange
     limit: int | None
-    look: Callable[[list[str]], None] | None = None
+    on_entry: Callable[[list[str]], None] | None = None
 
 
-def documents(source: Source, result: Tokenized) -> Iterator[Document]:
+def read_documents(part_input: PartInput, result: EncodedPart) -> Iterator[Document]:
     """The texts that begin in a part; what is read and left out goes into the result."""
-    reading = _Reading(source, result)
-    reader = LineReader(source.part)
-    yield from reading.own(reader)
+    reading = _ChainReader(part_input, result)
+    reader = LineReader(part_input.part)
+    yield from reading.read_part(reader)
     result.lines = reader.lines
-    if reading.begun and source.part.end is not None:
-        yield from reading.beyond(LineReader(Part(source.part.path, source.part.end, None)), reader.lines)
-    if reading.open is not None:
-        yield reading.open
-    rows = np.array(reading.skipped, SKIPPED)
+    if reading.started and part_input.part.end is not None:
+        yield from reading.read_continuation(
+            LineReader(ByteRange(part_input.part.path, part_input.part.end, None)), reader.lines
+        )
+    if reading.open_document is not None:
+        yield reading.open_document
+    rows = np.array(reading.skipped, SKIPPED_ROW_DTYPE)
     result.skipped = rows[np.argsort(rows["line"], kind="stable")]
 
 
-class _Reading:
+class _ChainReader:
     """The state between the lines of a part."""
 
-    def __init__(self, source: Source, result: Tokenized) -> None:
-        self.source, self.result = source, result
+    def __init__(self, source: PartInput, result: EncodedPart) -> None:
+        self.part_input, self.result = source, result
         self.skipped: list[tuple[int, int, int, int, int]] = []
-        self.open: Document | None = None
+        self.open_document: Document | None = None
         """The text that the next line may go on with."""
-        self.begun = source.part.start == 0
+        self.started = source.part.start == 0
         """Whether a text may begin: until one does, lines are of a chain that the part before has."""
-        self.first = source.part.start == 0
+        self.at_shard_start = source.part.start == 0
         """Whether the next line is the first of its shard."""
-        self.closes = False
+        self.chain_ended = False
         """Whether the line before says that it is not followed."""
 
-    def own(self, reader: LineReader) -> Iterator[Document]:
+    def read_part(self, reader: LineReader) -> Iterator[Document]:
         """Lines of the part itself."""
         result = self.result
         for line in reader:
-            if result.entries == self.source.limit:
+            if result.entries == self.part_input.limit:
                 return
             result.entries += 1
-            entry, inherits, followed = _read(self.source, line)
+            entry, inherits, followed = _read_entry(self.part_input, line)
             if isinstance(entry, list):
-                self._bad(entry)
-                yield from self._close()
+                self._skip_bad_line(entry)
+                yield from self._close_document()
                 continue
-            if self.source.look is not None and isinstance(line, Line):
-                self.source.look(entry.texts)
+            if self.part_input.on_entry is not None and isinstance(line, Line):
+                self.part_input.on_entry(entry.texts)
             result.units += len(entry.pairs) + len(entry.left_out)
-            for at, reason in entry.left_out:
-                self.skipped.append((entry.line, at, reason, 1, 0))
-            if self.begun or not inherits:
-                yield from self._take(entry, inherits, followed)
+            for pair_index, reason in entry.left_out:
+                self.skipped.append((entry.line, pair_index, reason, 1, 0))
+            if self.started or not inherits:
+                yield from self._add_entry(entry, inherits, followed)
 
-    def beyond(self, reader: LineReader, lines: int) -> Iterator[Document]:
+    def read_continuation(self, reader: LineReader, lines: int) -> Iterator[Document]:
         """Lines of the next parts, as long as they go on with a chain; the part itself has so many lines."""
         count = self.result.entries
         for line in reader:
-            entry, inherits, followed = _read(self.source, line)
-            if count == self.source.limit or isinstance(entry, list) or not inherits:
+            entry, inherits, followed = _read_entry(self.part_input, line)
+            if count == self.part_input.limit or isinstance(entry, list) or not inherits:
                 return
             count += 1
-            yield from self._take(entry._replace(line=lines + entry.line), inherits, followed)
+            yield from self._add_entry(entry._replace(line=lines + entry.line), inherits, followed)
 
-    def _take(self, entry: Entry, inherits: bool, followed: bool | None) -> Iterator[Document]:
+    def _add_entry(self, entry: Entry, inherits: bool, followed: bool | None) -> Iterator[Document]:
         """Go on with the text that is open, or begin another."""
-        wrong = self._wrong(entry, inherits)
+        wrong = self._chain_problem(entry, inherits)
         if wrong is not None or not (entry.pairs or entry.context.strip()):
             if wrong is not None:
-                self._bad([wrong])
+                self._skip_bad_line([wrong])
             else:
                 self.skipped.append((entry.line, -1, NO_PAIRS, 0, 0))
-            yield from self._close()
+            yield from self._close_document()
             return
-        broken = inherits and self.open is None  # the line before is left out
-        self.begun, self.first, self.closes = True, False, followed is False
+        broken = inherits and self.open_document is None  # the line before is left out
+        self.started, self.at_shard_start, self.chain_ended = True, False, followed is False
         passage = Passage(entry.context, entry.pairs)
-        if inherits and self.open is not None:
-            self.open.passages.append(passage)
+        if inherits and self.open_document is not None:
+            self.open_document.passages.append(passage)
             return
         self.result.extra["chains", "broken"] += broken
-        if self.open is not None:
-            yield self.open
-        self.open = Document(entry.line, [passage])
+        if self.open_document is not None:
+            yield self.open_document
+        self.open_document = Document(entry.line, [passage])
 
-    def _wrong(self, entry: Entry, inherits: bool) -> Problem | None:
+    def _chain_problem(self, entry: Entry, inherits: bool) -> Problem | None:
         """What contradicts itself in how a line goes with the one before it."""
-        place = self.source.part.path, entry.line, INHERITS
-        if inherits and self.first:
+        place = self.part_input.part.path, entry.line, INHERITS
+        if inherits and self.at_shard_start:
             return Problem(*place, "is true on the first line of a shard, which has none before it")
-        if inherits and self.closes:
+        if inherits and self.chain_ended:
             return Problem(*place, f"is true, but {FOLLOWED} is false on the line before")
         return None
 
-    def _bad(self, problems: list[Problem]) -> None:
-        bad_line(self.source.recipe, problems, self.result)
+    def _skip_bad_line(self, problems: list[Problem]) -> None:
+        record_bad_line(self.part_input.recipe, problems, self.result)
         self.skipped.append((problems[0].line, -1, BAD_LINE, 0, 0))
 
-    def _close(self) -> Iterator[Document]:
+    def _close_document(self) -> Iterator[Document]:
         """After a line that is left out."""
-        if self.open is not None:
-            yield self.open
-        self.open, self.begun, self.first, self.closes = None, True, False, False
+        if self.open_document is not None:
+            yield self.open_document
+        self.open_document, self.started, self.at_shard_start, self.chain_ended = None, True, False, False
 
 
-def _read(source: Source, line: Line | Problem) -> tuple[Entry | list[Problem], bool, bool | None]:
+def _read_entry(source: PartInput, line: Line | Problem) -> tuple[Entry | list[Problem], bool, bool | None]:
     """The entry on a line, whether it inherits, and whether it says to be followed."""
     if isinstance(line, Problem):
         return [line], False, None
-    entry = parse(source.part.path, line, source.recipe.fields)
-    if isinstance(entry, list) or not any(key in line.text for key in KEYS):
+    entry = parse_entry(source.part.path, line, source.recipe.fields)
+    if isinstance(entry, list) or not any(key in line.text for key in CHAIN_KEYS):
         return entry, False, None
     row = orjson.loads(line.text)
     wrong = [
@@ -190,24 +192,24 @@ def _read(source: Source, line: Line | Problem) -> tuple[Entry | list[Problem], 
     return (wrong or entry), row.get(INHERITS, False), row.get(FOLLOWED)
 
 
-class Texts:
+class TextBatches:
     """Renders the texts of a part in batches of some bytes."""
 
-    def __init__(self, renderer: Renderer, result: Tokenized, batch: int) -> None:
-        self.renderer, self.result, self.batch = renderer, result, batch
+    def __init__(self, renderer: Renderer, result: EncodedPart, batch: int) -> None:
+        self.renderer, self.result, self.batch_chars = renderer, result, batch
 
-    def batches(self, source: Source) -> Iterator[tuple[list[Document], list[Rendered]]]:
+    def render_batches(self, source: PartInput) -> Iterator[tuple[list[Document], list[Rendered]]]:
         """Documents and their texts."""
         read: list[Document] = []
         made: list[Rendered] = []
         size = 0
-        for document in documents(source, self.result):
+        for document in read_documents(source, self.result):
             text = self.renderer.render(document.passages)
-            tell(self.result.extra, text, len(document.passages))
+            count_text(self.result.extra, text, len(document.passages))
             read.append(document)
             made.append(text)
             size += len(text.text)
-            if size >= self.batch:
+            if size >= self.batch_chars:
                 yield read, made
                 read, made, size = [], [], 0
         if read:

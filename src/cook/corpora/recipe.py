@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
-from cook.core.recipe import CHECKS, PACKINGS, Recipe
+from cook.core.recipe import PACKINGS, SETTING_CHECKS, Recipe
 from cook.corpora.styles import Styles, read_styles
 
 WRAP = "wrap"
 CORPUS_PACKINGS = (*PACKINGS, WRAP)
-FORMATS = ("jsonl", "parquet")
-TEXT = "none"  # the tokenizer of a corpus that is text
+TEXT_FORMATS = ("jsonl", "parquet")
+NO_TOKENIZER = "none"  # the tokenizer of a corpus that is text
 # Settings of a Recipe that say nothing here.
-OF_PAIRS = ("context_template", "pair_template", "delimiter", "overlong", "validation", "dedup")
+PAIR_SETTINGS = ("context_template", "pair_template", "delimiter", "overlong", "validation", "dedup")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,28 +26,28 @@ class CorpusRecipe(Recipe):
     """
 
     datasets: tuple[str, ...] = ("all",)
-    tokenizer: str = TEXT
+    tokenizer: str = NO_TOKENIZER
     styles: Styles = dataclasses.field(default_factory=read_styles)
     """What texts may look like; `cook.read_styles(FILE)` for those of a file."""
     format: Literal["jsonl", "parquet"] = "jsonl"
     """Of text; packed sequences are always Parquet."""
 
-    checks: ClassVar[Mapping[str, Callable[[Any], str | None]]] = CHECKS | {
+    checks: ClassVar[Mapping[str, Callable[[Any], str | None]]] = SETTING_CHECKS | {
         "packing": lambda value: None if value in CORPUS_PACKINGS else f"must be one of {', '.join(CORPUS_PACKINGS)}",
         "styles": lambda value: None if isinstance(value, Styles) else "must be what read_styles gives",
         "executor": lambda value: None if value == "local" else "must be local: a corpus is made on this machine",
-        "format": lambda value: None if value in FORMATS else f"must be one of {', '.join(FORMATS)}",
+        "format": lambda value: None if value in TEXT_FORMATS else f"must be one of {', '.join(TEXT_FORMATS)}",
     }
 
     @property
     def is_text(self) -> bool:
         """Whether the result is text, not tokens."""
-        return self.tokenizer == TEXT
+        return self.tokenizer == NO_TOKENIZER
 
     def determining(self) -> dict[str, Any]:
         """See Recipe; styles are those of their hash."""
         settings = super().determining()
-        left_out = {*OF_PAIRS, *(("max_length", "packing") if self.is_text else ("format",))}
+        left_out = {*PAIR_SETTINGS, *(("max_length", "packing") if self.is_text else ("format",))}
         return {name: value for name, value in settings.items() if name not in left_out} | {
             "styles": self.styles.sha256,
             "weights": self.styles.data["weights"],

@@ -1,7 +1,7 @@
 """What a text may look like: YAML -> Styles, every wrong value told with its line.
 
-SHAPE is the form of a file: lists of texts with placeholders, or of mappings of such texts. A placeholder that a text
-needs stands in it once; one that it does not know is an error, so that a slip is not printed into every text.
+STYLES_SCHEMA is the form of a file: lists of texts with placeholders, or of mappings of such texts. A placeholder that
+a text needs stands in it once; one that it does not know is an error, so that a slip is not printed into every text.
 """
 
 from __future__ import annotations
@@ -16,71 +16,77 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cook.core import yaml_file
-from cook.core.errors import RecipeError, shown
-from cook.core.yaml_file import Place
+from cook.core.errors import RecipeError, short_repr
+from cook.core.yaml_file import YamlPath
 
-KINDS = ("plain", "options", "thought", "options_thought")
+PAIR_KINDS = ("plain", "options", "thought", "options_thought")
 MODES = ("classic", "dialogue", "numbered", "few_shot", "next_turn")
-FOR_ONE = ("classic", "dialogue")  # modes that a text with one pair may have; the others show one after others
-SIGNS = ("A", "a", "1", "i")
-MOST_WEIGHT = 1_000_000
+SINGLE_PAIR_MODES = (
+    "classic",
+    "dialogue",
+)  # modes that a text with one pair may have; the others show one after others
+OPTION_SIGNS = ("A", "a", "1", "i")
+MAX_WEIGHT = 1_000_000
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
-class Text(NamedTuple):
-    """The form of a text: placeholders that it needs, in this order if `ordered`; and that it may have, once each."""
+class TextForm(NamedTuple):
+    """The form of a text: placeholders that it needs, in this order if `by_frequency`.
 
-    needs: tuple[str, ...] = ()
-    may: tuple[str, ...] = ()
+    And that it may have, once each.
+    """
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     ordered: bool = False
-    any_of: bool = False
-    """One of `may`, or more."""
+    needs_one: bool = False
+    """One of `optional`, or more."""
 
 
-LITERAL = Text()
-TURN = {"asks": LITERAL, "replies": LITERAL, "between": LITERAL, "turns": LITERAL}
+LITERAL = TextForm()
+DIALOGUE_FORM = {"asks": LITERAL, "replies": LITERAL, "between": LITERAL, "turns": LITERAL}
 
 
-def _pair(question: tuple[str, ...], answer: tuple[str, ...]) -> dict[str, Text]:
+def _pair_form(question: tuple[str, ...], answer: tuple[str, ...]) -> dict[str, TextForm]:
     around = dict.fromkeys(("asks", "between", "replies"), LITERAL)
-    return around | {"question": Text(question), "answer": Text(answer)}
+    return around | {"question": TextForm(question), "answer": TextForm(answer)}
 
 
 # Under each section the form of its lists' items.
-SHAPE: dict[str, Any] = {
+STYLES_SCHEMA: dict[str, Any] = {
     "contexts": {
-        "before": Text(("context", "pairs"), ordered=True),
-        "after": Text(("pairs", "context"), ordered=True),
+        "before": TextForm(("context", "pairs"), ordered=True),
+        "after": TextForm(("pairs", "context"), ordered=True),
     },
     "pairs": {
-        "plain": _pair(("question",), ("answer",)),
-        "options": _pair(("question", "options"), ("answer",)),
-        "thought": _pair(("question",), ("thought", "answer")),
-        "options_thought": _pair(("question", "options"), ("thought", "answer")),
+        "plain": _pair_form(("question",), ("answer",)),
+        "options": _pair_form(("question", "options"), ("answer",)),
+        "thought": _pair_form(("question",), ("thought", "answer")),
+        "options_thought": _pair_form(("question", "options"), ("thought", "answer")),
     },
     "options": {
         "starts": LITERAL,
-        "names": Text(may=SIGNS),
+        "names": TextForm(optional=OPTION_SIGNS),
         "separators": LITERAL,
-        "answers": Text(may=("text", "name", "sign"), any_of=True),
+        "answers": TextForm(optional=("text", "name", "sign"), needs_one=True),
     },
     "modes": {
         "classic": {"between": LITERAL},
-        "dialogue": TURN,
+        "dialogue": DIALOGUE_FORM,
         "numbered": {
-            "text": Text(("questions", "answers"), ordered=True),
-            "number": Text(("n",)),
+            "text": TextForm(("questions", "answers"), ordered=True),
+            "number": TextForm(("n",)),
             "between": LITERAL,
         },
         "few_shot": {
-            "example": Text(("question", "answer"), ordered=True),
+            "example": TextForm(("question", "answer"), ordered=True),
             "between": LITERAL,
-            "test": Text(("question", "answer"), ordered=True),
+            "test": TextForm(("question", "answer"), ordered=True),
         },
-        "next_turn": TURN | {"next": LITERAL},
+        "next_turn": DIALOGUE_FORM | {"next": LITERAL},
     },
 }
-SECTIONS = (*SHAPE, "chains", "weights")
+SECTIONS = (*STYLES_SCHEMA, "chains", "weights")
 KNOWN_KEYS = (*SECTIONS, "extend")
 
 
@@ -98,15 +104,15 @@ class Styles:
         return hashlib.sha256(orjson.dumps(self.data, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def bundled() -> Path:
+def bundled_path() -> Path:
     """The file of cook's own styles."""
     return Path(__file__).with_name("styles.yaml")
 
 
 @lru_cache(maxsize=1)
-def own_styles() -> Styles:
+def default_styles() -> Styles:
     """Cook's own styles."""
-    value, _ = yaml_file.read(bundled(), "a file of styles")
+    value, _ = yaml_file.read_yaml(bundled_path(), "a file of styles")
     return Styles(value)
 
 
@@ -115,35 +121,35 @@ def read_styles(path: str | Path | None = None) -> Styles:
 
     Raises RecipeError, listing all that is wrong with the file, each with its line.
     """
-    own = own_styles()
+    own = default_styles()
     if path is None:
         return own
-    value, lines = yaml_file.read(path, "a file of styles")
+    value, lines = yaml_file.read_yaml(path, "a file of styles")
     problems = [
-        f"{path}:{_line(lines, place)}: {_told(place)}{what}"
-        for place, what in _misfits({} if value is None else value)
+        f"{path}:{_line(lines, place)}: {_field_path(place)}{what}"
+        for place, what in _schema_errors({} if value is None else value)
     ]
     if not problems:
-        made = Styles(_merged(own.data, value or {}))
-        problems = [f"{path}: {what}" for what in _disagreements(made.data)]
+        made = Styles(_merge_styles(own.data, value or {}))
+        problems = [f"{path}: {what}" for what in _consistency_errors(made.data)]
     if problems:
         raise RecipeError(*problems)
     return made
 
 
-def _line(lines: Mapping[Place, int], place: Place) -> int:
+def _line(lines: Mapping[YamlPath, int], place: YamlPath) -> int:
     """The line of a value, or of the nearest that holds it."""
     while place not in lines:
         place = place[:-1]
     return lines[place]
 
 
-def _told(place: Place) -> str:
+def _field_path(place: YamlPath) -> str:
     """A place as a message names it: pairs.plain[3].question."""
     return "".join(f"[{key}]" if type(key) is int else f".{key}" for key in place).lstrip(".") + ": " if place else ""
 
 
-def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _merge_styles(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Cook's own styles with a file's in their place, or, if it says so, after them."""
     extend = given.get("extend", False)
     merged = dict(own)
@@ -158,46 +164,46 @@ def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _disagreements(data: Mapping[str, Any]) -> Iterator[str]:
+def _consistency_errors(data: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between parts that are each right."""
     unsigned = [name for name in data["options"]["names"] if not PLACEHOLDER.search(name)]
-    if unsigned and not any(text_alone(answer) for answer in data["options"]["answers"]):
+    if unsigned and not any(is_text_only(answer) for answer in data["options"]["answers"]):
         yield (
             f"options.names: {unsigned[0]!r} has no sign, and so needs one of options.answers that is of {{text}} "
             "alone; add one, or leave that name out"
         )
 
 
-def text_alone(answer: str) -> bool:
+def is_text_only(answer: str) -> bool:
     """Whether an answer's style names an option by its text and nothing else."""
     return set(PLACEHOLDER.findall(answer)) == {"text"}
 
 
-def _misfits(value: Any) -> Iterator[tuple[Place, str]]:
+def _schema_errors(value: Any) -> Iterator[tuple[YamlPath, str]]:
     """(place, what is wrong there) of a file's value."""
     if not isinstance(value, dict):
-        yield (), f"must be a mapping of {', '.join(SECTIONS)}, not {_kind(value)}"
+        yield (), f"must be a mapping of {', '.join(SECTIONS)}, not {_yaml_type_name(value)}"
         return
-    yield from _unknown((), value, KNOWN_KEYS)
+    yield from _unknown_key_errors((), value, KNOWN_KEYS)
     if not isinstance(value.get("extend", False), bool):
-        yield ("extend",), f"must be true or false (it is {shown(value['extend'])})"
-    for section, shape in SHAPE.items():
+        yield ("extend",), f"must be true or false (it is {short_repr(value['extend'])})"
+    for section, shape in STYLES_SCHEMA.items():
         if section not in value:
             continue
         if not isinstance(value[section], dict):
-            yield (section,), f"must be a mapping of {', '.join(shape)}, not {_kind(value[section])}"
+            yield (section,), f"must be a mapping of {', '.join(shape)}, not {_yaml_type_name(value[section])}"
             continue
-        yield from _unknown((section,), value[section], shape)
+        yield from _unknown_key_errors((section,), value[section], shape)
         for name, items in value[section].items():
             if name in shape:
-                yield from _list((section, name), items, shape[name])
+                yield from _list_errors((section, name), items, shape[name])
     if "chains" in value:
-        yield from _list(("chains",), value["chains"], LITERAL)
+        yield from _list_errors(("chains",), value["chains"], LITERAL)
     if "weights" in value:
-        yield from _weights(value["weights"])
+        yield from _weight_errors(value["weights"])
 
 
-def _unknown(place: Place, value: Mapping[Any, Any], known: Any) -> Iterator[tuple[Place, str]]:
+def _unknown_key_errors(place: YamlPath, value: Mapping[Any, Any], known: Any) -> Iterator[tuple[YamlPath, str]]:
     for key in value:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
@@ -207,28 +213,31 @@ def _unknown(place: Place, value: Mapping[Any, Any], known: Any) -> Iterator[tup
             )
 
 
-def _list(place: Place, items: Any, shape: Any) -> Iterator[tuple[Place, str]]:
+def _list_errors(place: YamlPath, items: Any, shape: Any) -> Iterator[tuple[YamlPath, str]]:
     if not isinstance(items, list) or not items:
-        yield place, f"must be a list of one style or more, not {_kind(items)}"
+        yield place, f"must be a list of one style or more, not {_yaml_type_name(items)}"
         return
     for index, item in enumerate(items):
         at = (*place, index)
-        if isinstance(shape, Text):
-            yield from _text(at, item, shape)
+        if isinstance(shape, TextForm):
+            yield from _text_errors(at, item, shape)
         elif not isinstance(item, dict):
-            yield at, f"must be a mapping of {', '.join(shape)}, not {_kind(item)}"
+            yield at, f"must be a mapping of {', '.join(shape)}, not {_yaml_type_name(item)}"
         else:
-            yield from _unknown(at, item, shape)
+            yield from _unknown_key_errors(at, item, shape)
             for name, form in shape.items():
                 if name in item:
-                    yield from _text((*at, name), item[name], form)
+                    yield from _text_errors((*at, name), item[name], form)
                 else:
                     yield at, f"lacks {name}"
 
 
-def _text(place: Place, text: Any, form: Text) -> Iterator[tuple[Place, str]]:
+def _text_errors(place: YamlPath, text: Any, form: TextForm) -> Iterator[tuple[YamlPath, str]]:
     if not isinstance(text, str):
-        yield place, f"must be text, not {_kind(text)}" + ("" if isinstance(text, (dict, list)) else "; quote it")
+        yield (
+            place,
+            f"must be text, not {_yaml_type_name(text)}" + ("" if isinstance(text, (dict, list)) else "; quote it"),
+        )
         return
     try:
         text.encode()
@@ -236,53 +245,53 @@ def _text(place: Place, text: Any, form: Text) -> Iterator[tuple[Place, str]]:
         yield place, "holds a lone surrogate, which has no UTF-8 form"
         return
     found = PLACEHOLDER.findall(text)
-    allowed = (*form.needs, *form.may)
+    allowed = (*form.required, *form.optional)
     for name in dict.fromkeys(found):
         if name not in allowed:
             known = f"it may hold {_braced(allowed)}" if allowed else "it is text alone"
             yield place, f"holds {{{name}}}, which is nothing here; {known}"
         elif found.count(name) > 1:
             yield place, f"holds {{{name}}} {found.count(name)} times; once is meant"
-    if missing := [name for name in form.needs if name not in found]:
+    if missing := [name for name in form.required if name not in found]:
         yield place, f"lacks {_braced(missing)}"
-    elif form.ordered and [name for name in found if name in form.needs] != list(form.needs):
-        yield place, f"must hold {_braced(form.needs)} in this order"
-    if form.any_of and not found:
-        yield place, f"must hold one of {_braced(form.may)}"
-    if form.may == SIGNS and len(set(found) & set(SIGNS)) > 1:
-        yield place, f"must hold one of {_braced(SIGNS)}, or none"
+    elif form.ordered and [name for name in found if name in form.required] != list(form.required):
+        yield place, f"must hold {_braced(form.required)} in this order"
+    if form.needs_one and not found:
+        yield place, f"must hold one of {_braced(form.optional)}"
+    if form.optional == OPTION_SIGNS and len(set(found) & set(OPTION_SIGNS)) > 1:
+        yield place, f"must hold one of {_braced(OPTION_SIGNS)}, or none"
 
 
-def _weights(value: Any) -> Iterator[tuple[Place, str]]:
+def _weight_errors(value: Any) -> Iterator[tuple[YamlPath, str]]:
     if not isinstance(value, dict):
-        yield ("weights",), f"must be a mapping of one, several, after, not {_kind(value)}"
+        yield ("weights",), f"must be a mapping of one, several, after, not {_yaml_type_name(value)}"
         return
-    yield from _unknown(("weights",), value, ("one", "several", "after"))
-    for name, modes in (("one", FOR_ONE), ("several", MODES)):
-        place: Place = ("weights", name)
+    yield from _unknown_key_errors(("weights",), value, ("one", "several", "after"))
+    for name, modes in (("one", SINGLE_PAIR_MODES), ("several", MODES)):
+        place: YamlPath = ("weights", name)
         if name not in value:
             continue
         if not isinstance(value[name], dict):
-            yield place, f"must be a mapping of {', '.join(modes)}, not {_kind(value[name])}"
+            yield place, f"must be a mapping of {', '.join(modes)}, not {_yaml_type_name(value[name])}"
             continue
         for mode, weight in value[name].items():
             if mode in MODES and mode not in modes:
                 yield (*place, mode), "needs two pairs or more, and stands under several"
             elif mode not in modes:
-                yield from _unknown(place, {mode: weight}, modes)
-            elif type(weight) is not int or not 0 <= weight <= MOST_WEIGHT:
-                yield (*place, mode), f"must be a whole number from 0 to {MOST_WEIGHT:,} (it is {shown(weight)})"
+                yield from _unknown_key_errors(place, {mode: weight}, modes)
+            elif type(weight) is not int or not 0 <= weight <= MAX_WEIGHT:
+                yield (*place, mode), f"must be a whole number from 0 to {MAX_WEIGHT:,} (it is {short_repr(weight)})"
         if all(type(weight) is int for weight in value[name].values()) and sum(value[name].values()) <= 0:
             yield place, "must give a weight above 0 to one mode at the least"
     if "after" in value and (type(value["after"]) not in (int, float) or not 0 <= value["after"] <= 100):
-        yield ("weights", "after"), f"must be a number from 0 to 100, in a hundred (it is {shown(value['after'])})"
+        yield ("weights", "after"), f"must be a number from 0 to 100, in a hundred (it is {short_repr(value['after'])})"
 
 
 def _braced(names: Any) -> str:
     return ", ".join(f"{{{name}}}" for name in names)
 
 
-KINDS_OF_YAML = {
+YAML_TYPE_NAMES = {
     dict: "a mapping",
     list: "a list",
     str: "text",
@@ -292,7 +301,7 @@ KINDS_OF_YAML = {
 }
 
 
-def _kind(value: Any) -> str:
+def _yaml_type_name(value: Any) -> str:
     if value == [] and isinstance(value, list):
         return "an empty one"
-    return KINDS_OF_YAML.get(type(value), "nothing" if value is None else f"a {type(value).__name__}")
+    return YAML_TYPE_NAMES.get(type(value), "nothing" if value is None else f"a {type(value).__name__}")

@@ -23,16 +23,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cook.core.errors import OutputError, SourceError, unreadable, unwritable
+from cook.core.errors import OutputError, SourceError, read_error, write_error
 from cook.core.files import sha256_of
-from cook.corpora.documents import Document, Source, Texts, no_texts
+from cook.corpora.documents import Document, PartInput, TextBatches, empty_part
 from cook.corpora.recipe import CorpusRecipe
 from cook.corpora.render import Rendered, Renderer
-from cook.encode.parts import Tokenized
-from cook.read.lines import Part, open_shard, parts_of
+from cook.encode.parts import EncodedPart
+from cook.read.lines import ByteRange, byte_ranges, open_shard
 from cook.read.source import Shard
 
-COLUMNS: dict[str, type] = {
+TEXT_COLUMNS: dict[str, type] = {
     "text": str,
     "mode": str,
     "context_after": bool,
@@ -40,28 +40,28 @@ COLUMNS: dict[str, type] = {
     "source_shard": int,
     "source_line": int,
 }
-WORDS = {str: "text", bool: "true or false", int: "a whole number"}
+TYPE_NAMES = {str: "text", bool: "true or false", int: "a whole number"}
 FILE_BYTES = 16 << 20  # of shards, for an output file
-BATCH = 4 << 20  # letters of text written together
+BATCH_CHARS = 4 << 20  # letters of text written together
 READ_BYTES = 1 << 20
 READ_ROWS = 1 << 12
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class ShardPart:
     """A part of a shard, the shard's index and the lines before the part in it."""
 
-    part: Part
+    part: ByteRange
     shard: Shard
-    index: int
-    lines: int
+    shard_index: int
+    lines_before: int
 
 
 class TextJob(NamedTuple):
     """The work on one output file; picklable."""
 
     recipe: CorpusRecipe
-    pieces: tuple[Piece, ...]
+    shard_parts: tuple[ShardPart, ...]
     path: str
     limit: int | None = None
 
@@ -72,7 +72,7 @@ class TextJob(NamedTuple):
 class TextDone(NamedTuple):
     """What was written: a part's account each, rows, and the file as it lies there."""
 
-    parts: list[Tokenized]
+    parts: list[EncodedPart]
     rows: int
     letters: int
     bytes: int
@@ -84,23 +84,23 @@ class TextDone(NamedTuple):
         return sum(part.entries for part in self.parts)
 
 
-def jobs(recipe: CorpusRecipe, shards: list[Shard], folder: Path) -> Iterator[TextJob]:
+def text_jobs(recipe: CorpusRecipe, shards: list[Shard], folder: Path) -> Iterator[TextJob]:
     """The work on a dataset: which parts go into which file depends on the shards' sizes alone."""
-    pieces: list[Piece] = []
+    pieces: list[ShardPart] = []
     size = count = 0
     for index, shard in enumerate(shards):
-        parts = parts_of(shard.path, shard.size)
+        parts = byte_ranges(shard.path, shard.size)
         for part, lines in zip(parts, _lines_before(shard, parts), strict=True):
             taken = part.size(shard.size)
             if pieces and (size + taken > FILE_BYTES or recipe.limit):
                 yield TextJob(recipe, tuple(pieces), str(folder / f"{count:05}"), recipe.limit)
                 pieces, size, count = [], 0, count + 1
-            pieces.append(Piece(part, shard, index, lines))
+            pieces.append(ShardPart(part, shard, index, lines))
             size += taken
     yield TextJob(recipe, tuple(pieces), str(folder / f"{count:05}"), recipe.limit)
 
 
-def _lines_before(shard: Shard, parts: list[Part]) -> Iterator[int]:
+def _lines_before(shard: Shard, parts: list[ByteRange]) -> Iterator[int]:
     """For each part of a shard the lines that begin before it. A shard of several parts is read for it."""
     yield 0
     if len(parts) == 1:
@@ -116,50 +116,50 @@ def _lines_before(shard: Shard, parts: list[Part]) -> Iterator[int]:
                     lines += block.count(b"\n")
                 yield lines
     except OSError as exc:
-        raise unreadable(shard.path, exc) from exc
+        raise read_error(shard.path, exc) from exc
 
 
-def write(job: TextJob) -> TextDone:
+def write_text_file(job: TextJob) -> TextDone:
     """Write one file and fsync it. Raises SourceError, OutputError; bad lines come back."""
     renderer = Renderer(job.recipe.styles, job.recipe.seed)
-    parts: list[Tokenized] = []
+    parts: list[EncodedPart] = []
     rows = letters = 0
     try:
         with WRITERS[job.recipe.format](job.path) as put:
-            for piece in job.pieces:
-                result = no_texts()
+            for piece in job.shard_parts:
+                result = empty_part()
                 parts.append(result)
-                source = Source(job.recipe, piece.part, job.limit)
-                for documents, made in Texts(renderer, result, BATCH).batches(source):
-                    put([_row(piece, *both) for both in zip(documents, made, strict=True)])
+                source = PartInput(job.recipe, piece.part, job.limit)
+                for documents, made in TextBatches(renderer, result, BATCH_CHARS).render_batches(source):
+                    put([_part_row(piece, *both) for both in zip(documents, made, strict=True)])
                     rows += len(made)
                     letters += sum(len(text.text) for text in made)
-                if piece.shard.changed():
+                if piece.shard.has_changed():
                     raise SourceError(f"{piece.part.path}: changed while it was read; run again")
         with open(job.path, "rb") as written:
             os.fsync(written.fileno())
     except OSError as exc:
-        raise unwritable(job.path, exc, 2 * letters) from exc
+        raise write_error(job.path, exc, 2 * letters) from exc
     return TextDone(parts, rows, letters, Path(job.path).stat().st_size, sha256_of(Path(job.path)))
 
 
-def _row(piece: Piece, document: Document, made: Rendered) -> dict[str, Any]:
-    return row_of(piece.index, piece.lines + document.line, document, made)
+def _part_row(piece: ShardPart, document: Document, made: Rendered) -> dict[str, Any]:
+    return text_row(piece.shard_index, piece.lines_before + document.line, document, made)
 
 
-def row_of(shard: int, line: int, document: Document, made: Rendered) -> dict[str, Any]:
+def text_row(shard: int, line: int, document: Document, made: Rendered) -> dict[str, Any]:
     """The row of a text whose first entry is on this line of a shard."""
     return {
         "text": made.text,
         "mode": made.mode,
-        "context_after": made.after,
+        "context_after": made.context_after,
         "entries": len(document.passages),
         "source_shard": shard,
         "source_line": line,
     }
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_text_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a file, as they stand there. Raises OutputError for what is no such file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -173,7 +173,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             if not file.schema_arrow.equals(_schema()):
                 there = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
                 raise OutputError(
-                    f"{path}: its columns are {there}; expected {', '.join(COLUMNS)}, as cook writes them"
+                    f"{path}: its columns are {there}; expected {', '.join(TEXT_COLUMNS)}, as cook writes them"
                 )
             for batch in file.iter_batches(READ_ROWS):
                 yield from batch.to_pylist()
@@ -181,11 +181,11 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise OutputError(f"{path}: cannot be read: {exc}") from exc
 
 
-Put = Callable[[list[dict[str, Any]]], None]
+RowWriter = Callable[[list[dict[str, Any]]], None]
 
 
 @contextlib.contextmanager
-def _jsonl(path: str) -> Iterator[Put]:
+def _jsonl_writer(path: str) -> Iterator[RowWriter]:
     with open(path, "wb") as file:
         yield lambda rows: file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
 
@@ -194,11 +194,11 @@ def _schema() -> Any:
     import pyarrow as pa
 
     kinds = {str: pa.string(), bool: pa.bool_(), int: pa.int32()}
-    return pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    return pa.schema([(name, kinds[kind]) for name, kind in TEXT_COLUMNS.items()])
 
 
 @contextlib.contextmanager
-def _parquet(path: str) -> Iterator[Put]:
+def _parquet_writer(path: str) -> Iterator[RowWriter]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -207,4 +207,7 @@ def _parquet(path: str) -> Iterator[Put]:
         yield lambda rows: writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
-WRITERS: dict[str, Callable[[str], contextlib.AbstractContextManager[Put]]] = {"jsonl": _jsonl, "parquet": _parquet}
+WRITERS: dict[str, Callable[[str], contextlib.AbstractContextManager[RowWriter]]] = {
+    "jsonl": _jsonl_writer,
+    "parquet": _parquet_writer,
+}

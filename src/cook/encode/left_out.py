@@ -9,27 +9,27 @@ import orjson
 
 from cook.core import records
 from cook.core.recipe import Recipe
-from cook.core.records import LEFT, Rows
+from cook.core.records import SKIPPED_RECORD_DTYPE, StructuredArray
 
 KEYS = {"shard", "line", "pair", "reason", "pairs", "tokens"}  # of a row of it; a unit is called a pair there
-ENTIRE = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone
+ENTRY_REASONS = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone
 MAX_INT = 2**31 - 1
 
 
-def read_skipped(path: Path, shards: dict[str, int], recipe: Recipe) -> tuple[Rows, list[tuple[int, str]]]:
+def read_skipped(path: Path, shards: dict[str, int], recipe: Recipe) -> tuple[StructuredArray, list[tuple[int, str]]]:
     """The rows of skipped.jsonl as LEFT; and of each line that is none, its number, from 1, and what is wrong."""
     rows: list[tuple[int, ...]] = []
     wrong = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                rows.append(_left(line, shards, recipe))
+                rows.append(_parse_row(line, shards, recipe))
             except (ValueError, KeyError, TypeError, AttributeError) as exc:
                 wrong.append((number, str(exc)))
-    return np.array(rows, LEFT), wrong
+    return np.array(rows, SKIPPED_RECORD_DTYPE), wrong
 
 
-def _left(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...]:
+def _parse_row(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...]:
     """A row of skipped.jsonl as LEFT has it. Raises ValueError, KeyError, TypeError, AttributeError."""
     row = orjson.loads(line)
     reason, pair, pairs, tokens = row["reason"], row["pair"], row["pairs"], row["tokens"]
@@ -42,7 +42,7 @@ def _left(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...
     if not all(type(number) is int and number <= MAX_INT for number in numbers) or row["line"] < 1 or numbers[1] < -1:
         wrong.append(f"line, pair, pairs, tokens are {row['line']!r}, {pair!r}, {pairs!r}, {tokens!r}")
     blank = reason in ("blank_question", "blank_answer")
-    if (pair is None and blank) or (pair is not None and reason in ENTIRE) or (pair is not None and pairs != 1):
+    if (pair is None and blank) or (pair is not None and reason in ENTRY_REASONS) or (pair is not None and pairs != 1):
         wrong.append(f"its pair is {pair!r} and its pairs {pairs!r} with reason {reason}")
     if reason == "repeat" and not recipe.dedup:
         wrong.append("it is left out as a repeat, without --dedup")
@@ -50,4 +50,4 @@ def _left(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...
         wrong.append(f"it has {tokens!r} tokens with reason {reason}")
     if wrong:
         raise ValueError("; ".join(wrong))
-    return (shards[row["shard"]], row["line"], numbers[1], records.REASONS.index(reason), pairs, numbers[3])
+    return (shards[row["shard"]], row["line"], numbers[1], records.SKIP_REASONS.index(reason), pairs, numbers[3])

@@ -22,53 +22,63 @@ from cook.core import records as records_module
 from cook.core.errors import Problem, SourceError, TokenizerError
 from cook.core.files import hash64
 from cook.core.recipe import Recipe
-from cook.core.records import BAD_LINE, EXAMPLE, HASHED, NO_PAIRS, OVERLONG, PLACE, SKIPPED, Rows, token_ids
+from cook.core.records import (
+    BAD_LINE,
+    ENCODED_EXAMPLE_DTYPE,
+    EXAMPLE_HASHES_DTYPE,
+    EXAMPLE_POSITION_DTYPE,
+    NO_PAIRS,
+    OVERLONG,
+    SKIPPED_ROW_DTYPE,
+    StructuredArray,
+    token_ids,
+)
 from cook.encode import readback, spool
-from cook.encode.losses import Losses
-from cook.encode.spool import Index
-from cook.read.lines import Line, LineReader, Part, lines_again, parse_line
+from cook.encode.spool import SpoolIndex
+from cook.encode.unknown_characters import UnknownCharacters
+from cook.read.lines import ByteRange, Line, LineReader, parse_line, reread_lines
 from cook.read.source import Shard
 from cook.shapes import splitting
 from cook.shapes.protocol import Assembled, Record, Segments, Shape, SplitResult, assemble
-from cook.shapes.special_text import Marks
+from cook.shapes.special_text import SpecialTextCounter
 from cook.tokenizer.engine import Ids, Offsets
-from cook.tokenizer.loading import Tokenizer, checked, load_engine, reference_engine, special_strings
+from cook.tokenizer.loading import Tokenizer, checked_encoder, load_engine, reference_engine, special_token_texts
 
-BATCH = 2 << 20  # bytes of lines encoded in one call
-REMAKE_BATCH = 1 << 19  # bytes of lines re-made together
+BATCH_BYTES = 2 << 20  # bytes of lines encoded in one call
+SPLIT_BATCH_BYTES = 1 << 19  # bytes of lines re-made together
 MAX_PROBLEMS = 20  # problems named; the rest are counted
-MAX_BAD = 100_000  # bad lines of a part that are left out; what has more is no shard
+MAX_BAD_LINES = 100_000  # bad lines of a part that are left out; what has more is no shard
 COMPRESSION = 4  # how much smaller text is when compressed, about
-MAX_WHAT = 500  # letters kept of what is wrong with a line
+MAX_REASON_CHARS = 500  # letters kept of what is wrong with a line
 
 
-class Batch(NamedTuple):
+class RecordBatch(NamedTuple):
     """Records that are encoded together."""
 
     records: list[Any]
-    skipped: Rows
+    skipped: StructuredArray
     """SKIPPED rows of what was left out among them."""
 
 
-Encode = Callable[[Sequence[str]], tuple[Ids, Offsets]]
-Reader = Callable[["Job", "Tokenized", Marks], Iterator[Batch]]
+EncodeFunction = Callable[[Sequence[str]], tuple[Ids, Offsets]]
+RecordReader = Callable[["EncodeJob", "EncodedPart", SpecialTextCounter], Iterator[RecordBatch]]
 """Reads a part: counts what is there, and notes bad lines, in the result; looks for special text with the marks."""
 
 
-class Job(NamedTuple):
+class EncodeJob(NamedTuple):
     """The work on one part of a shard."""
 
     recipe: Recipe
     tokenizer: Tokenizer
-    part: Part
+    part: ByteRange
     shard: Shard
     """The part's shard as it was before its sha256 was taken."""
-    whole: str
+    full_spool: str
     """The spool of whole examples; see `encode.spool`."""
-    remade: str
+    split_spool: str
     """The spool of examples re-made from over-long ones."""
     shape: Shape
-    read: Reader
+    read: RecordReader
     """What gives the records of the part."""
     limit: int | None = None
     """Read this many entries at the most."""
@@ -84,14 +94,14 @@ class Job(NamedTuple):
 
 
 @dataclasses.dataclass
-class Tokenized:
+class EncodedPart:
     """What comes back from a part. Lines are counted from the start of the part."""
 
-    whole: Rows
+    full_positions: StructuredArray
     """PLACE: the examples that fit, in the first spool; and the fields of HASHED, where the recipe asks for them."""
-    remade: Rows
+    split_positions: StructuredArray
     """Likewise: those re-made, in the second."""
-    skipped: Rows
+    skipped: StructuredArray
     """SKIPPED, in the order of lines."""
     lines: int = 0
     entries: int = 0
@@ -105,18 +115,18 @@ class Tokenized:
     """Entries whose text holds a special token's; see `shapes.special_text`."""
     markers: dict[str, int] = dataclasses.field(default_factory=dict)
     unknown: dict[str, int] = dataclasses.field(default_factory=dict)
-    """The characters that the tokenizer lacks; see `encode.losses`."""
+    """The characters that the tokenizer lacks; see `encode.unknown_characters`."""
     characters: int = 0
     """Of all texts."""
     lost: int = 0
     """Of these, those that the tokenizer lacks."""
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     """Lines left out because they are no entries, and what is wrong with each."""
-    misread: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    decode_errors: list[tuple[int, str]] = dataclasses.field(default_factory=list)
     """Lines of which what was encoded does not decode to the text, and in words how; where the job asks for it."""
     examples: int = 0
-    """How many were in `whole` and `remade`, once those are in the table of all."""
-    left_out: int = 0
+    """How many were in `full_positions` and `split_positions`, once those are in the table of all."""
+    skipped_count: int = 0
     """And how many rows in `skipped`."""
     longest: int = 0
     """Tokens of the longest entry as one example, and its line."""
@@ -126,23 +136,23 @@ class Tokenized:
     problems: list[Problem] = dataclasses.field(default_factory=list)
     problem_count: int = 0
 
-    def note(self, problem: Problem) -> None:
+    def add_problem(self, problem: Problem) -> None:
         """Count a bad line, and keep the first."""
         self.problem_count += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
 
-def tokenize(job: Job) -> Tokenized:
+def encode_part(job: EncodeJob) -> EncodedPart:
     """Encode a part's entries into its spools. Raises SourceError, TokenizerError, OutputError; bad lines come back."""
-    nothing = np.empty(0, _place_of(job))
-    result = Tokenized(nothing, nothing, np.empty(0, SKIPPED))
-    index = None if job.limit else spool.load(job.whole)
+    nothing = np.empty(0, _position_dtype(job))
+    result = EncodedPart(nothing, nothing, np.empty(0, SKIPPED_ROW_DTYPE))
+    index = None if job.limit else spool.load(job.full_spool)
     if index is None or (index.bad and job.recipe.on_error == "fail"):
-        index = _encode_whole(job, result)
+        index = _encode_full_examples(job, result)
     if result.problem_count:
         return result
-    for field in ("skipped", *spool.TOLD):
+    for field in ("skipped", *spool.INDEX_FIELDS):
         setattr(result, field, getattr(index, field))
     totals = index.examples["tokens"]
     if len(totals):
@@ -150,14 +160,14 @@ def tokenize(job: Job) -> Tokenized:
         result.longest, result.longest_line = int(totals[at]), int(index.examples["line"][at])
     long = (totals > job.recipe.max_length) & (not job.shape.cut_anywhere)
     fitting = index.examples[~long] if long.any() else index.examples
-    result.whole, result.kept_units = _places(fitting, job), int(fitting["units"].sum())
+    result.full_positions, result.kept_units = _positions(fitting, job), int(fitting["units"].sum())
     if long.any() and job.recipe.overlong != "error":
-        _put_in_place(job, result, index.examples[long])
+        _handle_overlong(job, result, index.examples[long])
     return result
 
 
 def spool_names(
-    folder: Path, recipe: Recipe, tokenizer: Tokenizer, shape: Shape, digest: str, part: Part
+    folder: Path, recipe: Recipe, tokenizer: Tokenizer, shape: Shape, digest: str, part: ByteRange
 ) -> tuple[str, str]:
     """Where a part's tokens lie: whole examples, and those re-made. `digest` is the sha256 of its shard.
 
@@ -185,59 +195,68 @@ def _name(folder: Path, key: dict[str, object]) -> str:
     return str(folder / "spools" / name[:2] / name)
 
 
-def _place_of(job: Job) -> np.dtype[np.void]:
-    return np.dtype(PLACE.descr + HASHED.descr) if job.recipe.hashes else PLACE
+def _position_dtype(job: EncodeJob) -> np.dtype[np.void]:
+    return (
+        np.dtype(EXAMPLE_POSITION_DTYPE.descr + EXAMPLE_HASHES_DTYPE.descr)
+        if job.recipe.hashes
+        else EXAMPLE_POSITION_DTYPE
+    )
 
 
-def _places(examples: Rows, job: Job) -> Rows:
-    places = np.empty(len(examples), _place_of(job))
+def _positions(examples: StructuredArray, job: EncodeJob) -> StructuredArray:
+    places = np.empty(len(examples), _position_dtype(job))
     for field in places.dtype.names or ():
         places[field] = examples[field]
     return places
 
 
-def _encode_whole(job: Job, result: Tokenized) -> Index:
+def _encode_full_examples(job: EncodeJob, result: EncodedPart) -> SpoolIndex:
     """Every entry as one example; bad lines are left out, or go to the result, and then there is no spool."""
-    encode = checked(load_engine(job.tokenizer), job.tokenizer)
-    marks, losses = Marks(job.shape.markers(), special_strings(job.tokenizer)), Losses(job.tokenizer)
-    rows, skipped = [np.empty(0, EXAMPLE)], [np.empty(0, SKIPPED)]
-    with spool.writing(job.whole, job.size()) as (writer, done):
+    encode = checked_encoder(load_engine(job.tokenizer), job.tokenizer)
+    marks, unknown = (
+        SpecialTextCounter(job.shape.template_markers(), special_token_texts(job.tokenizer)),
+        UnknownCharacters(job.tokenizer),
+    )
+    rows, skipped = [np.empty(0, ENCODED_EXAMPLE_DTYPE)], [np.empty(0, SKIPPED_ROW_DTYPE)]
+    with spool.open_writer(job.full_spool, job.size()) as (writer, done):
         for given, left_out in job.read(job, result, marks):
             skipped.append(left_out)
             if result.problem_count or not given:
                 continue
-            batch = encoded(job, given, encode)
-            skipped.append(_refused(job, batch.refused, result))
+            batch = encode_records(job, given, encode)
+            skipped.append(_record_refused(job, batch.refused, result))
             if result.problem_count or not batch.records:
                 continue
-            losses.look(batch.segments.texts, batch.ids, batch.offsets)
+            unknown.count(batch.segments.texts, batch.ids, batch.offsets)
             if job.decodes:
-                wrong = readback.misread(job.tokenizer, batch.segments.texts, batch.ids, batch.offsets)
-                of = batch.segments.examples_of(wrong)
-                result.misread += [(batch.records[at].line, what) for at, what in zip(of, wrong.values(), strict=True)]
-            made = assemble(batch.segments, batch.ids, batch.offsets)
-            table = _table(job, batch.records, made, writer.tokens)
-            writer.write(made.raw)
-            if job.shape.head and (headless := table["tokens"] == table["trained"]).any():
+                wrong = readback.find_decode_errors(job.tokenizer, batch.segments.texts, batch.ids, batch.offsets)
+                example_numbers = batch.segments.example_indices(wrong)
+                result.decode_errors += [
+                    (batch.records[at].line, what) for at, what in zip(example_numbers, wrong.values(), strict=True)
+                ]
+            assembled = assemble(batch.segments, batch.ids, batch.offsets)
+            table = _record_table(job, batch.records, assembled, writer.tokens)
+            writer.write(assembled.raw)
+            if job.shape.required_field and (headless := table["tokens"] == table["trained"]).any():
                 what = "its input encodes to no token"
                 lines = [batch.records[empty].line for empty in np.flatnonzero(headless)]
-                problems = [Problem(job.part.path, line, job.shape.head, what) for line in lines]
-                skipped.append(_refused(job, problems, result))
+                problems = [Problem(job.part.path, line, job.shape.required_field, what) for line in lines]
+                skipped.append(_record_refused(job, problems, result))
                 table = table[~headless]
             rows.append(table)
-        result.special, result.markers = marks.special, marks.by_marker
-        result.characters, result.lost, result.unknown = losses.characters, losses.lost.total(), dict(losses.lost)
-        told = {field: getattr(result, field) for field in spool.TOLD}
-        index = Index(np.concatenate(rows), by_line(np.concatenate(skipped)), **told)
-        unchanged(job)
+        result.special, result.markers = marks.special_count, marks.marker_counts
+        result.characters, result.lost, result.unknown = unknown.characters, unknown.lost.total(), dict(unknown.lost)
+        fields = {field: getattr(result, field) for field in spool.INDEX_FIELDS}
+        index = SpoolIndex(np.concatenate(rows), sort_by_line(np.concatenate(skipped)), **fields)
+        require_unchanged_shard(job)
         if not result.problem_count:
             done.append(index)
     return index
 
 
-def _table(job: Job, records: list[Any], made: Assembled, at: int) -> Rows:
+def _record_table(job: EncodeJob, records: list[Any], assembled: Assembled, at: int) -> StructuredArray:
     """EXAMPLE rows of records that lie one after the other from token `at`."""
-    table = example_table(made, at)
+    table = example_table(assembled, at)
     for field in ("line", "start", "units"):
         table[field] = [getattr(record, field) for record in records]
     if job.recipe.hashes:
@@ -246,7 +265,7 @@ def _table(job: Job, records: list[Any], made: Assembled, at: int) -> Rows:
     return table
 
 
-class Encoded(NamedTuple):
+class EncodedRecords(NamedTuple):
     """Records with their segments and the ids of their texts; and what was refused of a batch."""
 
     records: list[Any]
@@ -256,60 +275,60 @@ class Encoded(NamedTuple):
     refused: list[Problem]
 
 
-def encoded(job: Job, records: list[Any], encode: Encode) -> Encoded:
+def encode_records(job: EncodeJob, records: list[Any], encode: EncodeFunction) -> EncodedRecords:
     """Encode records together; those whose text the reference, too, cannot encode are refused by name.
 
     Raises TokenizerError where it is the engine that cannot.
     """
     segments = job.shape.segments(records)
     try:
-        return Encoded(records, segments, *encode(segments.texts), [])
+        return EncodedRecords(records, segments, *encode(segments.texts), [])
     except TokenizerError as exc:
         if len(records) == 1:
-            refused = [Problem(job.part.path, records[0].line, *_of_data(exc, job, segments.texts))]
-            return Encoded([], segments, np.empty(0, np.uint32), np.zeros(1, np.int64), refused)
+            refused = [Problem(job.part.path, records[0].line, *_unencodable_text(exc, job, segments.texts))]
+            return EncodedRecords([], segments, np.empty(0, np.uint32), np.zeros(1, np.int64), refused)
     half = len(records) // 2
-    one, other = (encoded(job, some, encode) for some in (records[:half], records[half:]))
+    one, other = (encode_records(job, some, encode) for some in (records[:half], records[half:]))
     kept = one.records + other.records
     ids, offsets = np.concatenate([one.ids, other.ids]), np.append(one.offsets, other.offsets[1:] + len(one.ids))
-    return Encoded(kept, job.shape.segments(kept), ids, offsets, one.refused + other.refused)
+    return EncodedRecords(kept, job.shape.segments(kept), ids, offsets, one.refused + other.refused)
 
 
-def _of_data(error: TokenizerError, job: Job, texts: Sequence[str]) -> tuple[str, str]:
+def _unencodable_text(error: TokenizerError, job: EncodeJob, texts: Sequence[str]) -> tuple[str, str]:
     """The field and the problem of a record that the reference refuses; else the engine is at fault: its error."""
-    reference = checked(reference_engine(job.tokenizer), job.tokenizer)
+    reference = checked_encoder(reference_engine(job.tokenizer), job.tokenizer)
     for at, text in enumerate(texts):
         try:
             reference([text])
         except TokenizerError as exc:
-            return "" if at else job.shape.head, f"its text cannot be encoded: {exc}"
+            return "" if at else job.shape.required_field, f"its text cannot be encoded: {exc}"
     raise error
 
 
-def _refused(job: Job, problems: list[Problem], result: Tokenized) -> Rows:
+def _record_refused(job: EncodeJob, problems: list[Problem], result: EncodedPart) -> StructuredArray:
     """Note records that cannot be encoded as bad lines; their rows of what is left out.
 
     A text of a corpus is in its counts already, and so is never left out.
     """
     for problem in problems:
         if job.shape.cut_anywhere:
-            result.note(problem)
+            result.add_problem(problem)
         else:
-            bad_line(job.recipe, [problem], result)
-    return np.array([(problem.line, -1, BAD_LINE, 0, 0) for problem in problems], SKIPPED)
+            record_bad_line(job.recipe, [problem], result)
+    return np.array([(problem.line, -1, BAD_LINE, 0, 0) for problem in problems], SKIPPED_ROW_DTYPE)
 
 
-def bad_line(recipe: Recipe, problems: list[Problem], result: Tokenized) -> None:
+def record_bad_line(recipe: Recipe, problems: list[Problem], result: EncodedPart) -> None:
     """Note what is wrong with a line: for the error, or for the record (`bad`) if bad lines are left out."""
-    if recipe.on_error == "skip" and len(result.bad) < MAX_BAD:
+    if recipe.on_error == "skip" and len(result.bad) < MAX_BAD_LINES:
         what = "; ".join(f"{problem.field}: {problem.what}".removeprefix(": ") for problem in problems)
-        result.bad.append((problems[0].line, what if len(what) <= MAX_WHAT else what[:MAX_WHAT] + "…"))
+        result.bad.append((problems[0].line, what if len(what) <= MAX_REASON_CHARS else what[:MAX_REASON_CHARS] + "…"))
         return
     for problem in problems:
-        result.note(problem)
+        result.add_problem(problem)
 
 
-def read_records(job: Job, result: Tokenized, marks: Marks) -> Iterator[Batch]:
+def read_records(job: EncodeJob, result: EncodedPart, marks: SpecialTextCounter) -> Iterator[RecordBatch]:
     """The records of a part, a line each; see Reader."""
     batch: list[Record] = []
     skipped: list[tuple[int, int, int, int, int]] = []
@@ -321,11 +340,11 @@ def read_records(job: Job, result: Tokenized, marks: Marks) -> Iterator[Batch]:
         result.entries += 1
         record = [line] if isinstance(line, Problem) else parse_line(job.part.path, line, job.shape.parse)
         if isinstance(record, list):
-            bad_line(job.recipe, record, result)
+            record_bad_line(job.recipe, record, result)
             skipped.append((record[0].line, -1, BAD_LINE, 0, 0))
             continue
         assert isinstance(line, Line)
-        marks.look(job.shape.texts(record))
+        marks.count(job.shape.texts(record))
         result.units += record.units + len(record.left_out)
         for unit, reason in record.left_out:
             skipped.append((record.line, unit, reason, 1, 0))
@@ -334,76 +353,81 @@ def read_records(job: Job, result: Tokenized, marks: Marks) -> Iterator[Batch]:
             size += len(line.text)
         else:
             skipped.append((record.line, -1, NO_PAIRS, 0, 0))
-        if size >= BATCH:
-            yield Batch(batch, np.array(skipped, SKIPPED))
+        if size >= BATCH_BYTES:
+            yield RecordBatch(batch, np.array(skipped, SKIPPED_ROW_DTYPE))
             batch, skipped, size = [], [], 0
     result.lines = reader.lines
-    yield Batch(batch, np.array(skipped, SKIPPED))
+    yield RecordBatch(batch, np.array(skipped, SKIPPED_ROW_DTYPE))
 
 
-def example_table(made: Assembled, at: int) -> Rows:
+def example_table(assembled: Assembled, at: int) -> StructuredArray:
     """EXAMPLE rows of examples that lie one after the other from token `at`."""
-    table = np.zeros(len(made.tokens), EXAMPLE)
-    table["tokens"], table["trained"] = made.tokens, made.trained
-    table["at"] = at + np.cumsum(made.tokens) - made.tokens
+    table = np.zeros(len(assembled.tokens), ENCODED_EXAMPLE_DTYPE)
+    table["tokens"], table["trained"] = assembled.tokens, assembled.trained
+    table["at"] = at + np.cumsum(assembled.tokens) - assembled.tokens
     return table
 
 
-def _put_in_place(job: Job, result: Tokenized, rows: Rows) -> None:
+def _handle_overlong(job: EncodeJob, result: EncodedPart, rows: StructuredArray) -> None:
     """Add to the result what the recipe makes of over-long examples."""
     if job.recipe.overlong == "drop":
-        left_out = np.zeros(len(rows), SKIPPED)
+        left_out = np.zeros(len(rows), SKIPPED_ROW_DTYPE)
         left_out["line"], left_out["unit"], left_out["reason"] = rows["line"], -1, OVERLONG
         left_out["units"], left_out["tokens"] = rows["units"], rows["tokens"]
     else:
-        index = (None if job.limit else spool.load(job.remade)) or _remake(job, rows, result)
-        result.remade, left_out = _places(index.examples, job), index.skipped
+        index = (None if job.limit else spool.load(job.split_spool)) or _split_overlong(job, rows, result)
+        result.split_positions, left_out = _positions(index.examples, job), index.skipped
         result.kept_units += int(index.examples["units"].sum())
         result.split, result.truncated = index.entries, index.truncated
-    result.skipped = by_line(np.concatenate([result.skipped, left_out]))
+    result.skipped = sort_by_line(np.concatenate([result.skipped, left_out]))
 
 
-def by_line(rows: Rows) -> Rows:
+def sort_by_line(rows: StructuredArray) -> StructuredArray:
     """Rows in the order of their lines."""
     return rows[np.argsort(rows["line"], kind="stable")]
 
 
-def _remake(job: Job, rows: Rows, result: Tokenized) -> Index:
+def _split_overlong(job: EncodeJob, rows: StructuredArray, result: EncodedPart) -> SpoolIndex:
     """Re-make over-long examples into the second spool; `entries` of its index are those of which some were made."""
-    index = Index(np.empty(0, EXAMPLE), np.empty(0, SKIPPED))
+    index = SpoolIndex(np.empty(0, ENCODED_EXAMPLE_DTYPE), np.empty(0, SKIPPED_ROW_DTYPE))
     examples, skipped = [index.examples], [index.skipped]
-    lost = job.shape.lost_by_length(rows["tokens"], rows["trained"])  # most are, and need not be looked at again
-    skipped.append(_lost(rows[lost], result.skipped))
+    lost = job.shape.unsplittable(rows["tokens"], rows["trained"])  # most are, and need not be looked at again
+    skipped.append(_dropped_rows(rows[lost], result.skipped))
     rows = rows[~lost]
-    with spool.writing(job.remade, 4 * records_module.total(rows)) as (writer, done):
-        for group, entries, remade in _remade(job, rows):
+    with spool.open_writer(job.split_spool, 4 * records_module.total_tokens(rows)) as (writer, done):
+        for group, entries, split_results in _iter_split(job, rows):
             if job.decodes:
-                result.misread += readback.misread_pieces(job.shape, job.tokenizer, entries, remade)
-            if pieces := [piece for made in remade for piece in made.pieces]:
-                arrays = [ids for piece in pieces for ids in piece.texts]
+                result.decode_errors += readback.find_split_decode_errors(
+                    job.shape, job.tokenizer, entries, split_results
+                )
+            if pieces := [piece for split_result in split_results for piece in split_result.examples]:
+                arrays = [ids for piece in pieces for ids in piece.text_ids]
                 offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in arrays])])
                 assembled = assemble(job.shape.segments([]), np.concatenate(arrays), offsets)
                 table = example_table(assembled, writer.tokens)
                 table["units"] = [piece.units for piece in pieces]
-                of_piece = np.repeat(group, [len(made.pieces) for made in remade])
+                of_piece = np.repeat(group, [len(split_result.examples) for split_result in split_results])
                 for field in ("line", "start", "context", "content"):
                     table[field] = of_piece[field]
                 writer.write(assembled.raw)
                 examples.append(table)
-            index.entries += sum(bool(made.pieces) for made in remade)
-            index.truncated += sum(piece.cut for piece in pieces)
-            gone: list[tuple[int, int, int, int, int]] = []
-            for entry, total, made in zip(entries, group["tokens"].tolist(), remade, strict=True):
-                gone += [(entry.line, entry.place(unit), OVERLONG, 1, total) for unit in made.lost]
-                gone += [] if made.pieces else [(entry.line, -1, OVERLONG, 0, total)]
-            skipped.append(np.array(gone, SKIPPED))
+            index.entries += sum(bool(split_result.examples) for split_result in split_results)
+            index.truncated += sum(piece.truncated for piece in pieces)
+            left_out: list[tuple[int, int, int, int, int]] = []
+            for entry, total, split_result in zip(entries, group["tokens"].tolist(), split_results, strict=True):
+                left_out += [
+                    (entry.line, entry.original_pair_index(unit), OVERLONG, 1, total)
+                    for unit in split_result.lost_units
+                ]
+                left_out += [] if split_result.examples else [(entry.line, -1, OVERLONG, 0, total)]
+            skipped.append(np.array(left_out, SKIPPED_ROW_DTYPE))
         index.examples, index.skipped = np.concatenate(examples), np.concatenate(skipped)
-        unchanged(job)
+        require_unchanged_shard(job)
         done.append(index)
     return index
 
 
-def _lost(rows: Rows, blank: Rows) -> Rows:
+def _dropped_rows(rows: StructuredArray, blank: StructuredArray) -> StructuredArray:
     """SKIPPED rows of entries that are lost whole: each unit that was not left out, by its place, then the entry.
 
     `blank`: those of the part's units that are left out among others.
@@ -413,7 +437,7 @@ def _lost(rows: Rows, blank: Rows) -> Rows:
         blank = blank[np.isin(blank["line"], rows["line"])]
     count = rows["units"] + 1
     first = np.cumsum(count) - count
-    lost = np.zeros(int(count.sum()), SKIPPED)
+    lost = np.zeros(int(count.sum()), SKIPPED_ROW_DTYPE)
     lost["line"] = np.repeat(rows["line"], count)
     lost["tokens"] = np.repeat(rows["tokens"], count)
     lost["reason"], lost["units"] = OVERLONG, 1
@@ -426,37 +450,39 @@ def _lost(rows: Rows, blank: Rows) -> Rows:
     return lost
 
 
-def unchanged(job: Job) -> None:
+def require_unchanged_shard(job: EncodeJob) -> None:
     """Raise SourceError if the shard changed: its tokens would be kept under the hash of what it was."""
-    if job.shard.changed():
+    if job.shard.has_changed():
         raise SourceError(f"{job.part.path}: changed while it was read; run again")
 
 
-def _remade(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Any], list[SplitResult]]]:
+def _iter_split(
+    job: EncodeJob, rows: StructuredArray
+) -> Iterator[tuple[StructuredArray, list[Any], list[SplitResult]]]:
     """Over-long examples, some at a time: their rows, their records, and what was made of each."""
-    encode = checked(load_engine(job.tokenizer, light=True), job.tokenizer)
-    whole = np.memmap(cache.ids_path(job.whole), np.uint32, "r")
-    for group, records in _groups(job, rows):
+    encode = checked_encoder(load_engine(job.tokenizer, quick=True), job.tokenizer)
+    whole = np.memmap(cache.ids_path(job.full_spool), np.uint32, "r")
+    for group, records in _iter_record_groups(job, rows):
         places = zip(group["at"].tolist(), group["tokens"].tolist(), group["trained"].tolist(), records, strict=True)
         steps = [
             job.shape.split(record, token_ids(np.array(whole[at : at + tokens])).view(np.uint32), trained)
             for at, tokens, trained, record in places
         ]
-        yield group, records, splitting.run(steps, encode)
+        yield group, records, splitting.run_batched(steps, encode)
 
 
-def _groups(job: Job, rows: Rows) -> Iterator[tuple[Rows, list[Any]]]:
+def _iter_record_groups(job: EncodeJob, rows: StructuredArray) -> Iterator[tuple[StructuredArray, list[Any]]]:
     """Rows with the records on their lines, as many at a time as are re-made together."""
     changed = SourceError(f"{job.part.path}: changed while it was read")
     records: list[Any] = []
     first = size = 0
-    for line in lines_again(job.part, rows["line"].tolist(), rows["start"].tolist()):
+    for line in reread_lines(job.part, rows["line"].tolist(), rows["start"].tolist()):
         record = parse_line(job.part.path, line, job.shape.parse)
         if isinstance(record, list):
             raise changed
         records.append(record)
         size += len(line.text)
-        if size >= REMAKE_BATCH:
+        if size >= SPLIT_BATCH_BYTES:
             yield rows[first : first + len(records)], records
             first, records, size = first + len(records), [], 0
     if first + len(records) < len(rows):

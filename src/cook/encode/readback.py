@@ -17,75 +17,87 @@ import numpy as np
 from cook.core.records import token_ids
 from cook.shapes import splitting
 from cook.shapes.protocol import Shape, SplitResult, assemble
-from cook.tokenizer.decoder import LOST, Decoder
+from cook.tokenizer.decoder import UNKNOWN_BYTE, Decoder
 from cook.tokenizer.engine import Ids, Offsets
 from cook.tokenizer.loading import Tokenizer, load_engine, reference_engine
 
-SHOWN = 60  # letters of a text that a finding shows
+EXCERPT_CHARS = 60  # letters of a text that a finding shows
 
 
 @functools.lru_cache(maxsize=4)
-def decoder_of(tokenizer: Tokenizer) -> Decoder:
+def cached_decoder(tokenizer: Tokenizer) -> Decoder:
     """The decoder for a tokenizer, made once a process."""
     return Decoder(tokenizer, load_engine(tokenizer))
 
 
-def misread(tokenizer: Tokenizer, texts: Sequence[str], ids: Ids, offsets: Offsets) -> dict[int, str]:
+def find_decode_errors(tokenizer: Tokenizer, texts: Sequence[str], ids: Ids, offsets: Offsets) -> dict[int, str]:
     """The texts whose ids are not theirs, by number; and in words how."""
-    decoder = decoder_of(tokenizer)
+    decoder = cached_decoder(tokenizer)
     decoded, sizes = decoder.decode(ids, np.diff(offsets))
-    suspects = np.flatnonzero(~decoder.reads(decoded, sizes, texts)).tolist()
+    suspects = np.flatnonzero(~decoder.matches(decoded, sizes, texts)).tolist()
     if not suspects:
         return {}
     right, bounds = reference_engine(tokenizer).encode([texts[at] for at in suspects])
     ends, found = np.cumsum(sizes), {}
     for number, at in enumerate(suspects):
-        mine = ids[offsets[at] : offsets[at + 1]]
-        reads, text = decoded[ends[at] - sizes[at] : ends[at]].tobytes(), decoder.text(texts[at])
-        if not (np.array_equal(mine, right[bounds[number] : bounds[number + 1]]) and decoder.holds(reads, texts[at])):
-            found[at] = f"is encoded as what reads {shown(reads, text)}; expected {shown(text, reads)}"
+        own_ids = ids[offsets[at] : offsets[at + 1]]
+        reads, text = decoded[ends[at] - sizes[at] : ends[at]].tobytes(), decoder.expected_bytes(texts[at])
+        if not (
+            np.array_equal(own_ids, right[bounds[number] : bounds[number + 1]])
+            and decoder.contains_text(reads, texts[at])
+        ):
+            found[at] = f"is encoded as what reads {excerpt(reads, text)}; expected {excerpt(text, reads)}"
     return found
 
 
-def misread_pieces(
-    shape: Shape, tokenizer: Tokenizer, records: Sequence[Any], remade: Sequence[SplitResult]
+def find_split_decode_errors(
+    shape: Shape, tokenizer: Tokenizer, records: Sequence[Any], split_results: Sequence[SplitResult]
 ) -> list[tuple[int, str]]:
     """The lines of over-long records that are not what was made of them, and in words how."""
-    decoder = decoder_of(tokenizer)
-    arrays = [ids for made in remade for piece in made.pieces for ids in piece.texts]
+    decoder = cached_decoder(tokenizer)
+    arrays = [ids for split_result in split_results for piece in split_result.examples for ids in piece.text_ids]
     decoded, sizes = decoder.decode(
         np.concatenate([np.empty(0, np.uint32), *arrays]), np.array([*map(len, arrays)], int)
     )
     raw, ends = decoded.tobytes(), np.cumsum(sizes).tolist()
     texts = (raw[begin:end] for begin, end in zip([0, *ends], ends, strict=False))
     found = []
-    for record, made in zip(records, remade, strict=True):
-        of_pieces = [[*itertools.islice(texts, len(piece.texts))] for piece in made.pieces]
+    for record, split_result in zip(records, split_results, strict=True):
+        of_pieces = [[*itertools.islice(texts, len(piece.text_ids))] for piece in split_result.examples]
         # Of a cut text with unknown tokens in it, ids alone may tell.
-        if not shape.reads_back(record, made, of_pieces, decoder) and not (
-            any(piece.cut and LOST in b"".join(each) for piece, each in zip(made.pieces, of_pieces, strict=True))
-            and _by_reference(shape, tokenizer, record, made)
+        if not shape.round_trips(record, split_result, of_pieces, decoder) and not (
+            any(
+                piece.truncated and UNKNOWN_BYTE in b"".join(each)
+                for piece, each in zip(split_result.examples, of_pieces, strict=True)
+            )
+            and _matches_reference(shape, tokenizer, record, split_result)
         ):
             found.append((record.line, "its examples do not read as the pairs of its entry with their context"))
     return found
 
 
-def _by_reference(shape: Shape, tokenizer: Tokenizer, record: Any, made: SplitResult) -> bool:
+def _matches_reference(shape: Shape, tokenizer: Tokenizer, record: Any, split_result: SplitResult) -> bool:
     """Whether the reference makes the same of a record."""
     reference, segments = reference_engine(tokenizer), shape.segments([record])
     whole = assemble(segments, *reference.encode(segments.texts))
     steps = [shape.split(record, token_ids(whole.raw).view(np.uint32), int(whole.trained[0]))]
-    (again,) = splitting.run(steps, reference.encode)
-    mine, theirs = ([[ids.tolist() for ids in piece.texts] for piece in each.pieces] for each in (made, again))
-    return mine == theirs
+    (again,) = splitting.run_batched(steps, reference.encode)
+    own_ids, reference_ids = (
+        [[ids.tolist() for ids in piece.text_ids] for piece in each.examples] for each in (split_result, again)
+    )
+    return own_ids == reference_ids
 
 
-def shown(text: bytes, other: bytes | None = None) -> str:
+def excerpt(text: bytes, other: bytes | None = None) -> str:
     """A text for a message: from a little before where it differs from another."""
     begin = 0
     if other is not None:
         size = min(len(text), len(other))
         unlike = np.flatnonzero(np.frombuffer(text[:size], np.uint8) != np.frombuffer(other[:size], np.uint8))
-        begin = max(0, (int(unlike[0]) if len(unlike) else size) - SHOWN // 3)
-    part = text[begin : begin + SHOWN].decode(errors="replace")
-    return ("…" if begin else "") + json.dumps(part, ensure_ascii=False) + ("…" if begin + SHOWN < len(text) else "")
+        begin = max(0, (int(unlike[0]) if len(unlike) else size) - EXCERPT_CHARS // 3)
+    part = text[begin : begin + EXCERPT_CHARS].decode(errors="replace")
+    return (
+        ("…" if begin else "")
+        + json.dumps(part, ensure_ascii=False)
+        + ("…" if begin + EXCERPT_CHARS < len(text) else "")
+    )

@@ -22,50 +22,53 @@ from pathlib import Path
 import numpy as np
 
 from cook.core import records
-from cook.core.errors import unwritable
-from cook.core.files import mapped
-from cook.core.records import Rows
-from cook.encode.parts import Job, Tokenized
+from cook.core.errors import write_error
+from cook.core.files import memory_mapped
+from cook.core.records import StructuredArray
+from cook.encode.parts import EncodedPart, EncodeJob
 
 
-class Table:
-    """The table of all examples, for a with block: it is written part by part, and can be read once it is `closed`."""
+class ExampleTable:
+    """The table of all examples, for a with block: it is written part by part, and can be read once it is `finish`."""
 
     def __init__(self, folder: Path, spools: Path, hashes: bool) -> None:
         self.folder, self.spools = folder, spools
-        self._kinds = {"placed": records.PLACED, "skipped": records.SKIPPED}
+        self._dtypes = {"placed": records.PLACED_EXAMPLE_DTYPE, "skipped": records.SKIPPED_ROW_DTYPE}
         if hashes:
-            self._kinds["hashed"] = records.HASHED
+            self._dtypes["hashed"] = records.EXAMPLE_HASHES_DTYPE
         self._stack = ExitStack()
-        names = (*self._kinds, "names")
+        names = (*self._dtypes, "names")
         self._files = {name: self._stack.enter_context((folder / name).open("wb", buffering=0)) for name in names}
         self._spools = 0
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> ExampleTable:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def add(self, part: Tokenized, job: Job, shard: int) -> None:
+    def add(self, part: EncodedPart, job: EncodeJob, shard: int) -> None:
         """Append what came of a part, which then holds it no more; its lines are counted from the shard's start."""
-        examples = np.concatenate([part.whole, part.remade])
-        numbers = [self._name(job.whole, part.whole), self._name(job.remade, part.remade)]
-        file = np.repeat(numbers, [len(part.whole), len(part.remade)])
+        examples = np.concatenate([part.full_positions, part.split_positions])
+        numbers = [
+            self._register_spool(job.full_spool, part.full_positions),
+            self._register_spool(job.split_spool, part.split_positions),
+        ]
+        file = np.repeat(numbers, [len(part.full_positions), len(part.split_positions)])
         order = np.argsort(examples["line"], kind="stable")
         examples = examples[order]
-        rows = {name: np.zeros(len(examples), kind) for name, kind in self._kinds.items() if name != "skipped"}
+        rows = {name: np.zeros(len(examples), kind) for name, kind in self._dtypes.items() if name != "skipped"}
         rows["placed"]["file"], rows["placed"]["shard"] = file[order], shard
         for table in rows.values():
             for field in set(table.dtype.names or ()) & set(examples.dtype.names or ()):
                 table[field] = examples[field]
         for name, table in (rows | {"skipped": part.skipped}).items():
             self._write(name, table.tobytes())
-        part.examples, part.left_out = len(examples), len(part.skipped)
-        part.whole = part.remade = examples[:0].copy()
+        part.examples, part.skipped_count = len(examples), len(part.skipped)
+        part.full_positions = part.split_positions = examples[:0].copy()
         part.skipped = part.skipped[:0].copy()
 
-    def _name(self, name: str, examples: Rows) -> int:
+    def _register_spool(self, name: str, examples: StructuredArray) -> int:
         """The number of a spool; it has one if it is needed."""
         if not len(examples):
             return -1
@@ -79,24 +82,24 @@ class Table:
             while left:
                 left = left[file.write(left) :]
         except OSError as exc:
-            raise unwritable(self.folder / name, exc, file.tell() + len(left)) from exc
+            raise write_error(self.folder / name, exc, file.tell() + len(left)) from exc
 
-    def closed(self, parts: list[Tokenized]) -> None:
+    def finish(self, parts: list[EncodedPart]) -> None:
         """Have all of it on disk; the parts see what was left out of them again, there."""
         try:
             self._stack.close()
         except OSError as exc:
-            raise unwritable(self.folder, exc) from exc
-        skipped = mapped(self.folder / "skipped", records.SKIPPED)
+            raise write_error(self.folder, exc) from exc
+        skipped = memory_mapped(self.folder / "skipped", records.SKIPPED_ROW_DTYPE)
         begin = 0
         for part in parts:
-            part.skipped = skipped[begin : begin + part.left_out]
-            begin += part.left_out
+            part.skipped = skipped[begin : begin + part.skipped_count]
+            begin += part.skipped_count
 
-    def placed(self) -> Rows:
+    def read_examples(self) -> StructuredArray:
         """All examples."""
-        return mapped(self.folder / "placed", records.PLACED)
+        return memory_mapped(self.folder / "placed", records.PLACED_EXAMPLE_DTYPE)
 
-    def hashed(self) -> Rows | None:
+    def read_hashes(self) -> StructuredArray | None:
         """Their hashes, if the recipe asks for them."""
-        return mapped(self.folder / "hashed", records.HASHED) if "hashed" in self._kinds else None
+        return memory_mapped(self.folder / "hashed", records.EXAMPLE_HASHES_DTYPE) if "hashed" in self._dtypes else None

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import orjson
 
 from cook.core import records
-from cook.core.errors import unwritable
+from cook.core.errors import write_error
 from cook.core.files import sha256_of
-from cook.core.records import Rows, Sums, counted
-from cook.encode import parts as stage
+from cook.core.records import ReasonCounts, StructuredArray, count_skipped
+from cook.encode import parts as part_encoding
 from cook.read.source import Shard
 from cook.store.kinds import SKIPPED_NAME
 
@@ -24,24 +24,26 @@ ROW_BYTES = 100  # a line of it, about
 
 
 @dataclasses.dataclass
-class Dough:
+class TokenizedDataset:
     """A tokenized dataset: its parts, with lines counted from the start of their shards."""
 
-    jobs: list[stage.Job]
-    parts: list[stage.Tokenized]
+    jobs: list[part_encoding.EncodeJob]
+    parts: list[part_encoding.EncodedPart]
     shard_of: list[int]  # for each part
 
     def total(self, field: str) -> int:
         """A count, over all parts."""
         return sum(getattr(part, field) for part in self.parts)
 
-    def skipped(self) -> tuple[Sums, Sums]:
+    def skipped_counts(self) -> tuple[ReasonCounts, ReasonCounts]:
         """How many entries, and how many pairs, were left out for each of REASONS."""
-        of_parts = [counted(part.skipped) for part in self.parts]
+        of_parts = [count_skipped(part.skipped) for part in self.parts]
         entries, pairs = (np.sum(sums, axis=0) for sums in zip(*of_parts, strict=True))
         return entries, pairs
 
-    def skip_repeats(self, placed: Rows, units: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]) -> None:
+    def skip_repeats(
+        self, placed: StructuredArray, units: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]
+    ) -> None:
         """Note the entries of these examples of the table of all as left out because they repeat others."""
         begin = 0
         for part in self.parts:
@@ -49,39 +51,40 @@ class Dough:
             begin += part.examples
             lines, group = np.unique(placed["line"][rows][repeated[rows]], return_inverse=True)
             if len(lines):
-                noted = np.zeros(len(lines), records.SKIPPED)
+                noted = np.zeros(len(lines), records.SKIPPED_ROW_DTYPE)
                 noted["line"], noted["unit"], noted["reason"] = lines, -1, records.REPEAT
                 noted["units"] = np.bincount(group, units[rows][repeated[rows]])
                 skipped = np.concatenate([part.skipped, noted])
                 part.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
 
 
-def write_skipped(out: Path, shards: list[Shard], dough: Dough) -> list[dict[str, Any]]:
+def write_skipped(out: Path, shards: list[Shard], dataset: TokenizedDataset) -> list[dict[str, Any]]:
     """Write skipped.jsonl, a line for each entry or pair left out; its row of the manifest's outputs.
 
     Raises OutputError.
     """
-    rows = sum(len(part.skipped) for part in dough.parts)
+    rows = sum(len(part.skipped) for part in dataset.parts)
     if not rows:
         return []
     path = out / SKIPPED_NAME
     try:
         with path.open("w", encoding="utf-8", newline="\n") as file:
-            for part, shard in zip(dough.parts, dough.shard_of, strict=True):
+            for part, shard in zip(dataset.parts, dataset.shard_of, strict=True):
                 file.writelines(_skipped_lines(part, shards[shard].name))
             file.flush()
             os.fsync(file.fileno())
     except OSError as exc:
-        raise unwritable(path, exc, ROW_BYTES * rows) from exc
+        raise write_error(path, exc, ROW_BYTES * rows) from exc
     return [{"name": path.name, "rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}]
 
 
-def _skipped_lines(part: stage.Tokenized, shard: str) -> Iterator[str]:
+def _skipped_lines(part: part_encoding.EncodedPart, shard: str) -> Iterator[str]:
     """A part's lines of skipped.jsonl. There can be many, and what writes any JSON takes four times as long."""
     name = orjson.dumps(shard).decode()
-    told = {line: f',"problem":{orjson.dumps(what).decode()}' for line, what in part.bad}
+    problem_json = {line: f',"problem":{orjson.dumps(what).decode()}' for line, what in part.bad}
     return (
-        f'{{"shard":{name},"line":{line},"pair":{"null" if pair < 0 else pair},"reason":"{records.REASONS[reason]}",'
-        f'"pairs":{pairs},"tokens":{tokens or "null"}{told.get(line, "")}}}\n'
+        f'{{"shard":{name},"line":{line},"pair":{"null" if pair < 0 else pair},'
+        f'"reason":"{records.SKIP_REASONS[reason]}",'
+        f'"pairs":{pairs},"tokens":{tokens or "null"}{problem_json.get(line, "")}}}\n'
         for line, pair, reason, pairs, tokens in part.skipped.tolist()
     )

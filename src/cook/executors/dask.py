@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.core import owned
-from cook.core.errors import ClusterError, CookError, CookWarning, unwritable
-from cook.executors.local import Lost
+from cook.core.errors import ClusterError, CookError, CookWarning, write_error
+from cook.executors.local import ClusterLost
 
 try:
     import distributed
@@ -40,13 +40,15 @@ if TYPE_CHECKING:
     from cook.core.recipe import Recipe
 
 # What bytes, pickles and ids depend on: alike on the client and on every worker.
-PACKAGES = (
+CHECKED_PACKAGES = (
     "instruct-cook", "numpy", "orjson", "pyarrow", "zstandard", "splintr-rs", "tokenizers", "fastokens", "distributed",
 )  # fmt: skip
-PATIENCE = 60.0  # seconds that a worker is waited for, and storage to show what another machine wrote
-PAUSE_LOOKS, PAUSE_TOLD, PAUSE_ENDS = 2.0, 30.0, 300.0  # seconds in which all workers are paused and no job ends
-A_THREAD = 4  # jobs of a dataset submitted ahead for each thread of the cluster, so that none waits for the client
-MOST = 3000  # of a dataset, three of which are at work: the scheduler never knows of 10,000
+CONNECT_TIMEOUT = 60.0  # seconds that a worker is waited for, and storage to show what another machine wrote
+PAUSE_POLL, PAUSE_WARN, PAUSE_TIMEOUT = 2.0, 30.0, 300.0  # seconds in which all workers are paused and no job ends
+JOBS_PER_THREAD = (
+    4  # jobs of a dataset submitted ahead for each thread of the cluster, so that none waits for the client
+)
+MAX_IN_FLIGHT = 3000  # of a dataset, three of which are at work: the scheduler never knows of 10,000
 
 
 class ClusterWarning(CookWarning):
@@ -54,7 +56,7 @@ class ClusterWarning(CookWarning):
 
 
 @dataclasses.dataclass(frozen=True)
-class Need:
+class WorkerRequirements:
     """What a worker must have, whenever it joined; picklable."""
 
     versions: tuple[tuple[str, str | None], ...]
@@ -62,7 +64,7 @@ class Need:
     """They must be there."""
 
 
-class _Sized(NamedTuple):
+class _ExpectedFile(NamedTuple):
     path: str
     size: int | None = None
     """Bytes, if they must be so many."""
@@ -77,41 +79,41 @@ class Cluster(Executor):
     def __init__(self, client: distributed.Client) -> None:
         self.client = client
         self.address: str = client.scheduler.address
-        self.need = Need(_versions())
+        self.requirements = WorkerRequirements(_versions())
         self._tasks: dict[Future[Any], distributed.Future] = {}
         self._lock = threading.Lock()
-        self._threads, self._looked = 0, -60.0
-        self._done, self._ended = 0, ""
+        self._threads, self._threads_checked_at = 0, -60.0
+        self._jobs_ended, self._pause_failure = 0, ""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See Executor."""
         outcome: Future[Any] = Future()
         try:
             # Two jobs are never one (pure), and an error is of the data (retries).
-            task = self.client.submit(_work, self.need, fn, *args, pure=False, retries=0, **kwargs)
+            task = self.client.submit(_run_job, self.requirements, fn, *args, pure=False, retries=0, **kwargs)
             with self._lock:
                 self._tasks[outcome] = task
-            outcome.add_done_callback(self._let_go)
-            self.client.loop.add_callback(self._settle, task, outcome)
+            outcome.add_done_callback(self._release)
+            self.client.loop.add_callback(self._complete, task, outcome)
         except Exception as exc:  # whatever a client that is closed or closing raises
-            raise Lost(self._gone()) from exc
+            raise ClusterLost(self._lost_message()) from exc
         return outcome
 
-    def _let_go(self, outcome: Future[Any]) -> None:
+    def _release(self, outcome: Future[Any]) -> None:
         """Dask keeps a result for as long as someone here has its future."""
         with self._lock:
             task = self._tasks.pop(outcome)
-            self._done += 1
+            self._jobs_ended += 1
         if outcome.cancelled() and task.status == "pending":
             with contextlib.suppress(Exception):  # lost, and so cancelled
                 task.cancel()
 
-    async def _settle(self, task: distributed.Future, outcome: Future[Any]) -> None:
+    async def _complete(self, task: distributed.Future, outcome: Future[Any]) -> None:
         result, error = None, None
         try:
             result = await self.client.gather(task, asynchronous=True)
         except (Exception, asyncio.CancelledError) as exc:
-            error = _told(exc) if task.status == "error" else Lost(self._gone())
+            error = _job_error(exc) if task.status == "error" else ClusterLost(self._lost_message())
         if not outcome.set_running_or_notify_cancel():
             return
         if error is None:
@@ -121,28 +123,32 @@ class Cluster(Executor):
 
     def watch(self, stop: threading.Event) -> None:
         """Until `stop`, end work that cannot go on: every worker is paused, and for long none ended a job."""
-        since, done, told = time.monotonic(), -1, False
-        while not stop.wait(PAUSE_LOOKS):
-            paused = self._paused()
-            if not paused or done != self._done:
-                since, done, told = time.monotonic(), self._done, False
+        since, done, warned = time.monotonic(), -1, False
+        while not stop.wait(PAUSE_POLL):
+            paused = self._paused_workers()
+            if not paused or done != self._jobs_ended:
+                since, done, warned = time.monotonic(), self._jobs_ended, False
                 continue
             waited = time.monotonic() - since
             more = f" and {len(paused) - 5} more" if len(paused) > 5 else ""
-            says = f"{', '.join(paused[:5])}{more}: paused by Dask for lack of memory, and no other worker runs: give "
-            says += "workers more (--memory-limit), or start others"
-            if waited > PAUSE_ENDS:
-                self._ended = f"{says}. No job ended within {waited:.0f} s; run again to go on where it was"
+            message = (
+                f"{', '.join(paused[:5])}{more}: paused by Dask for lack of memory, and no other worker runs: give "
+            )
+            message += "workers more (--memory-limit), or start others"
+            if waited > PAUSE_TIMEOUT:
+                self._pause_failure = f"{message}. No job ended within {waited:.0f} s; run again to go on where it was"
                 with self._lock:
                     tasks = list(self._tasks.values())
                 with contextlib.suppress(Exception):  # lost, and so cancelled
                     self.client.cancel(tasks, force=True)
                 return
-            if waited > PAUSE_TOLD and not told:
-                told = True
-                warnings.warn(f"{says}; waiting for {PAUSE_ENDS - waited:.0f} s more", ClusterWarning, stacklevel=2)
+            if waited > PAUSE_WARN and not warned:
+                warned = True
+                warnings.warn(
+                    f"{message}; waiting for {PAUSE_TIMEOUT - waited:.0f} s more", ClusterWarning, stacklevel=2
+                )
 
-    def _paused(self) -> list[str]:
+    def _paused_workers(self) -> list[str]:
         """The workers, if work waits and each of them is paused."""
         if not self._tasks:
             return []
@@ -152,8 +158,8 @@ class Cluster(Executor):
                 return sorted(workers)
         return []
 
-    def _gone(self) -> str:
-        return self._ended or (
+    def _lost_message(self) -> str:
+        return self._pause_failure or (
             f"{self.address}: the scheduler was lost, or it dropped the work; run again, once it is there, to go on "
             "where it was"
         )
@@ -161,16 +167,16 @@ class Cluster(Executor):
     @property
     def threads(self) -> int:
         """The threads of all workers, as they are now, or were some seconds ago."""
-        if time.monotonic() - self._looked > 10:
+        if time.monotonic() - self._threads_checked_at > 10:
             with contextlib.suppress(Exception):  # what is lost is told of where work is
                 self._threads = sum(self.client.nthreads().values())
-            self._looked = time.monotonic()
+            self._threads_checked_at = time.monotonic()
         return self._threads
 
     @property
-    def ahead(self) -> int:
+    def max_in_flight(self) -> int:
         """How many jobs of a dataset to submit ahead of the one awaited."""
-        return min(MOST, max(16, A_THREAD * self.threads))
+        return min(MAX_IN_FLIGHT, max(16, JOBS_PER_THREAD * self.threads))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See Executor. What a worker has begun cannot be stopped: it comes to an end there, and harms nothing."""
@@ -184,51 +190,55 @@ class Cluster(Executor):
         if wait:
             wait_for(tasks)
 
-    def check(self, written: list[Path], read: list[tuple[Path, int | None]]) -> None:
+    def check_workers(self, write_folders: list[Path], read_files: list[tuple[Path, int | None]]) -> None:
         """Raise ClusterError unless each worker has the same packages, and sees these folders and files.
 
         Each worker writes a file into each of the folders, after one that this process put there; it is read here. A
         file to read comes with its size in bytes, where it must have that.
         """
-        sizes = [_Sized(str(path), size) for path, size in read]
+        sizes = [_ExpectedFile(str(path), size) for path, size in read_files]
         # Folders of a run come and go: who joins later must have those that they lie in.
-        lasting = [next(above for above in folder.parents if above.is_dir()) for folder in written]
-        self.need = dataclasses.replace(self.need, folders=tuple(sorted({str(folder) for folder in lasting})))
+        lasting = [next(above for above in folder.parents if above.is_dir()) for folder in write_folders]
+        self.requirements = dataclasses.replace(
+            self.requirements, folders=tuple(sorted({str(folder) for folder in lasting}))
+        )
         token = uuid.uuid4().hex
-        marks = [folder / f"check-{token}.tmp" for folder in written]
+        marks = [folder / f"check-{token}.tmp" for folder in write_folders]
         try:
             for mark in marks:
                 owned.refuse_link(mark.parent, "its work")
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.write_text(token)
-            self._ask(token, marks, sizes)
+            self._check_each_worker(token, marks, sizes)
         except OSError as exc:
-            raise unwritable(exc.filename or written[0], exc) from exc
+            raise write_error(exc.filename or write_folders[0], exc) from exc
         finally:
             for mark in marks:
                 for left in mark.parent.glob(f"check-{token}*.tmp"):
                     left.unlink(missing_ok=True)
 
-    def _ask(self, token: str, marks: list[Path], sizes: list[_Sized]) -> None:
-        asked = self.client.run(_look, self.need, token, [str(mark) for mark in marks], sizes, on_error="return")
+    def _check_each_worker(self, token: str, marks: list[Path], sizes: list[_ExpectedFile]) -> None:
+        reports = self.client.run(
+            _inspect_worker, self.requirements, token, [str(mark) for mark in marks], sizes, on_error="return"
+        )
         problems, crowded = [], []
-        for address, said in sorted(asked.items()):
-            if not isinstance(said, _Seen):
-                problems.append(f"{address}: cannot run cook: {said!r}; install the same one there as here")
+        for address, report in sorted(reports.items()):
+            if not isinstance(report, _WorkerReport):
+                problems.append(f"{address}: cannot run cook: {report!r}; install the same one there as here")
                 continue
-            place = f"worker {address} on {said.host}"
-            problems += [f"{place}: {problem}" for problem in said.problems]
-            if said.problems:
+            place = f"worker {address} on {report.host}"
+            problems += [f"{place}: {problem}" for problem in report.problems]
+            if report.problems:
                 continue
-            if said.threads > 1:
-                crowded.append(f"{place} has {said.threads} threads")
+            if report.threads > 1:
+                crowded.append(f"{place} has {report.threads} threads")
             for mark in marks:
-                if not _comes(mark.with_name(f"check-{token}-{said.name}.tmp"), str(said.name)):
+                if not _wait_for_content(mark.with_name(f"check-{token}-{report.name}.tmp"), str(report.name)):
                     problems.append(
                         f"{place}: what it writes into {mark.parent} does not appear on {socket.gethostname()}"
                     )
         if problems:
-            raise ClusterError(*problems[:20], *_more(problems), FITTING)
+            raise ClusterError(*problems[:20], *_more_line(problems), REQUIREMENTS_HINT)
         if crowded:
             warnings.warn(
                 f"{crowded[0]}{f', and {len(crowded) - 1} more have several' if len(crowded) > 1 else ''}: half of the "
@@ -238,13 +248,13 @@ class Cluster(Executor):
             )
 
 
-FITTING = (
+REQUIREMENTS_HINT = (
     "Every worker needs the same packages as this machine, and the source, the output and the cache (--cache DIR; with "
     "--no-cache tokens lie beside the output) on storage that all of them share, at the same paths"
 )
 
 
-def _more(problems: list[str]) -> list[str]:
+def _more_line(problems: list[str]) -> list[str]:
     return [f"… and {len(problems) - 20} more"] if len(problems) > 20 else []
 
 
@@ -256,7 +266,7 @@ class _Client(distributed.Client):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def connected(recipe: Recipe) -> Iterator[Cluster]:
+def connect_cluster(recipe: Recipe) -> Iterator[Cluster]:
     """The cluster that a recipe names, with at least one worker, for a with block. Raises ClusterError."""
     where = recipe.scheduler or recipe.scheduler_file
     if recipe.scheduler_file and not Path(recipe.scheduler_file).is_file():
@@ -272,7 +282,7 @@ def connected(recipe: Recipe) -> Iterator[Cluster]:
         )
         if value is not None
     }
-    with _quiet():
+    with _loggers_silenced():
         try:
             client = _Client(
                 recipe.scheduler,
@@ -286,10 +296,11 @@ def connected(recipe: Recipe) -> Iterator[Cluster]:
             raise ClusterError(f"{where}: the scheduler cannot be reached: {exc}") from exc
         try:
             try:
-                client.wait_for_workers(1, timeout=PATIENCE)
+                client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
             except Exception as exc:
                 raise ClusterError(
-                    f"{where}: no worker has joined the scheduler within {PATIENCE:.0f} s, or all are paused for "
+                    f"{where}: no worker has joined the scheduler within {CONNECT_TIMEOUT:.0f} s, or "
+                    "all are paused for "
                     "memory; start some"
                 ) from exc
             cluster, stop = Cluster(client), threading.Event()
@@ -305,7 +316,7 @@ def connected(recipe: Recipe) -> Iterator[Cluster]:
                 client.close(timeout=2)
 
 
-def told_of(cluster: Cluster) -> str:
+def describe_cluster(cluster: Cluster) -> str:
     """Where the work goes, for people."""
     workers = len(cluster.client.nthreads())
     dashboard = cluster.client.dashboard_link
@@ -319,7 +330,7 @@ LOGGERS = ("distributed", *(f"distributed.{of}" for of in ("client", "core", "co
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _loggers_silenced() -> Iterator[None]:
     """What the client would log of a cluster that is lost is told once, by the error."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.level for logger in loggers]
@@ -333,12 +344,12 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _told(error: BaseException) -> BaseException:
+def _job_error(error: BaseException) -> BaseException:
     """What a job ended with, in words of this package; what it raised on purpose stays as it is."""
     if isinstance(error, CookError):
         return error
     if isinstance(error, KilledWorker):
-        return Lost(
+        return ClusterLost(
             f"{error.allowed_failures + 1} workers died at one job, one after the other, the last one "
             f"{error.last_worker.address}: most likely their memory is too little (its log says more). Run again to go "
             "on where it was"
@@ -352,7 +363,7 @@ def _told(error: BaseException) -> BaseException:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seen:
+class _WorkerReport:
     """What a worker says of itself."""
 
     host: str
@@ -363,7 +374,7 @@ class _Seen:
 
 def _versions() -> tuple[tuple[str, str | None], ...]:
     found: list[tuple[str, str | None]] = [("Python", ".".join(platform.python_version_tuple()[:2]))]
-    for package in PACKAGES:
+    for package in CHECKED_PACKAGES:
         try:
             found.append((package, version(package)))
         except PackageNotFoundError:
@@ -371,20 +382,26 @@ def _versions() -> tuple[tuple[str, str | None], ...]:
     return tuple(found)
 
 
-def _differing(need: Need) -> list[str]:
+def _version_problems(requirements: WorkerRequirements) -> list[str]:
     return [
         f"has {package} {here or 'not'}, and the client {wanted or 'not'}"
-        for (package, here), (_, wanted) in zip(_versions(), need.versions, strict=True)
+        for (package, here), (_, wanted) in zip(_versions(), requirements.versions, strict=True)
         if here != wanted
     ]
 
 
-def _look(need: Need, token: str, marks: list[str], sizes: list[_Sized], dask_worker: distributed.Worker) -> _Seen:
+def _inspect_worker(
+    requirements: WorkerRequirements,
+    token: str,
+    marks: list[str],
+    sizes: list[_ExpectedFile],
+    dask_worker: distributed.Worker,
+) -> _WorkerReport:
     """Look at this worker: packages, folders, files. Dask puts in the last argument."""
     name = uuid.uuid4().hex
-    problems = _differing(need)
+    problems = _version_problems(requirements)
     for mark in map(Path, marks):
-        if not _comes(mark, token):
+        if not _wait_for_content(mark, token):
             problems.append(f"does not see what the client writes into {mark.parent}")
             continue
         try:
@@ -399,15 +416,15 @@ def _look(need: Need, token: str, marks: list[str], sizes: list[_Sized], dask_wo
             continue
         if size is not None and found != size:
             problems.append(f"{path}: has {found:,} bytes there, and {size:,} on the client")
-    return _Seen(socket.gethostname(), name, dask_worker.state.nthreads, problems)
+    return _WorkerReport(socket.gethostname(), name, dask_worker.state.nthreads, problems)
 
 
-SHOWS = 5.0  # seconds that a network's storage may keep from one machine what another wrote
+STORAGE_TIMEOUT = 5.0  # seconds that a network's storage may keep from one machine what another wrote
 
 
-def _comes(path: Path, text: str) -> bool:
+def _wait_for_content(path: Path, text: str) -> bool:
     """Whether a file has this text, now or soon; where its folder is not there it never will."""
-    deadline = time.monotonic() + SHOWS
+    deadline = time.monotonic() + STORAGE_TIMEOUT
     while True:
         with contextlib.suppress(OSError):
             if path.read_text() == text:
@@ -417,20 +434,20 @@ def _comes(path: Path, text: str) -> bool:
         time.sleep(0.1)
 
 
-def _work(need: Need, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _run_job(requirements: WorkerRequirements, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """A job, on a worker that was looked at, or joined since."""
-    _ready(need)
+    _prepare_worker(requirements)
     return fn(*args, **kwargs)
 
 
 @functools.lru_cache(4)
-def _ready(need: Need) -> None:
+def _prepare_worker(requirements: WorkerRequirements) -> None:
     """Once a process: raise ClusterError if it does not fit; as many threads for engines as Dask has work on."""
     # Read by engines when their first batch is encoded; with one thread for all, those of Dask would wait in line.
     threads = str(distributed.get_worker().state.nthreads)
     for name in ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"):
         os.environ.setdefault(name, threads)
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    unseen = [f"does not see {folder}" for folder in need.folders if not Path(folder).is_dir()]
-    if problems := [*_differing(need), *unseen]:
-        raise ClusterError(*(f"worker on {socket.gethostname()}: {said}" for said in problems), FITTING)
+    missing_folders = [f"does not see {folder}" for folder in requirements.folders if not Path(folder).is_dir()]
+    if problems := [*_version_problems(requirements), *missing_folders]:
+        raise ClusterError(*(f"worker on {socket.gethostname()}: {said}" for said in problems), REQUIREMENTS_HINT)

@@ -29,18 +29,24 @@ from cook.core.errors import ClusterError, CookError
 from cook.executors import process
 
 POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes longer to start than it saves
-SPAWNED = 3  # and so many times as long, where it is spawned
-SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM}  # what the command ends by, in its own way
-ENDING = 1.0  # seconds that ended workers are waited for
-WAITING = 16  # jobs of a dataset that are submitted ahead of the one awaited, where the executor does not say
+SPAWN_COST_FACTOR = 3  # and so many times as long, where it is spawned
+TERMINATION_SIGNALS = {
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGALRM,
+}  # what the command ends by, in its own way
+SHUTDOWN_TIMEOUT = 1.0  # seconds that ended workers are waited for
+DEFAULT_IN_FLIGHT = 16  # jobs of a dataset that are submitted ahead of the one awaited, where the executor does not say
+J = TypeVar("J")
 T = TypeVar("T")
 
 
-class Lost(BrokenExecutor):
+class ClusterLost(BrokenExecutor):
     """A job was lost with the cluster it ran on; the text says how, and what to do."""
 
 
-class InProcess(Executor):
+class SynchronousExecutor(Executor):
     """Runs each call at once, in this thread."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -54,7 +60,7 @@ class InProcess(Executor):
 
 
 @contextlib.contextmanager
-def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Executor]:
+def local_executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Executor]:
     """An executor for `size` bytes of input on `jobs` cores, for a with block.
 
     One job runs in this thread. A small input is cooked by threads of this process: what takes time (engines, Parquet,
@@ -62,7 +68,7 @@ def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Exec
     named in `preload` while they have no work yet.
     """
     daemonic = multiprocessing.current_process().daemon  # which may have no children
-    method = process.start_method(preload) if jobs > 1 and size >= POOL_BYTES and not daemonic else ""
+    method = process.worker_start_method(preload) if jobs > 1 and size >= POOL_BYTES and not daemonic else ""
     if process.inherits_engines():
         if daemonic:
             raise CookError(
@@ -70,18 +76,21 @@ def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Exec
                 "and encoding would wait for ever. Start it with multiprocessing.get_context('spawn')"
             )
         method = "spawn"
-    elif not method or (method == "spawn" and size < SPAWNED * POOL_BYTES):
-        process.uses_engines()
+    elif not method or (method == "spawn" and size < SPAWN_COST_FACTOR * POOL_BYTES):
+        process.note_engine_use()
         # Read by splintr when its first batch is encoded; who set it already keeps what they set.
         os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
-        with InProcess() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as inside, cancelling(inside):
-            yield inside
+        with (
+            SynchronousExecutor() if jobs == 1 else ThreadPoolExecutor(jobs, "cook") as threads,
+            cancel_on_error(threads),
+        ):
+            yield threads
         return
-    process.give_memory_back()
+    process.limit_memory_retention()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _start_worker, (preload,))
-    with pool, cancelling(pool):
+    with pool, cancel_on_error(pool):
         # When one dies meanwhile, the pool closes what another is just being started with; who has work is told.
-        with contextlib.suppress(BrokenExecutor, OSError, ValueError), _signals_wait():
+        with contextlib.suppress(BrokenExecutor, OSError, ValueError), _signals_blocked():
             for _ in range(jobs):
                 pool.submit(int)  # a worker is started when there is work, and none to do it
         yield pool
@@ -89,39 +98,43 @@ def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Exec
             _end_workers(pool)  # the pool waits for a worker that was just being started when another died
 
 
-def results(
-    pool: Executor, work: Callable[[Any], T], jobs: Iterable[tuple[int, Any]]
-) -> Generator[tuple[tuple[int, Any], T], None, None]:
-    """Each job with its result, in order; WAITING of them are submitted ahead, so that jobs may be made as they go.
+def ordered_results(
+    pool: Executor, work: Callable[[J], T], jobs: Iterable[tuple[int, J]]
+) -> Generator[tuple[tuple[int, J], T], None, None]:
+    """Each job with its result, in the order of the jobs.
+
+    At most DEFAULT_IN_FLIGHT jobs are submitted ahead, so `jobs` may be a generator.
 
     When the caller stops, those not begun are cancelled and the rest awaited.
     """
-    ahead: deque[tuple[tuple[int, Any], Future[T]]] = deque()
+    in_flight: deque[tuple[tuple[int, Any], Future[T]]] = deque()
     todo = iter(jobs)
     try:
         while True:
-            for job in itertools.islice(todo, max(0, getattr(pool, "ahead", WAITING) - len(ahead))):
+            for job in itertools.islice(
+                todo, max(0, getattr(pool, "max_in_flight", DEFAULT_IN_FLIGHT) - len(in_flight))
+            ):
                 try:
-                    ahead.append((job, pool.submit(work, job[1])))
+                    in_flight.append((job, pool.submit(work, job[1])))
                 except (BrokenExecutor, OSError, ValueError) as exc:
                     if not isinstance(exc, BrokenExecutor) and not getattr(pool, "_broken", False):
                         raise
-                    raise _died(job[1], exc) from exc
-            if not ahead:
+                    raise _worker_error(job[1], exc) from exc
+            if not in_flight:
                 return
-            job, future = ahead.popleft()
+            job, future = in_flight.popleft()
             try:
                 result = future.result()
             except (BrokenExecutor, CancelledError) as exc:
-                raise _died(job[1], exc) from exc
+                raise _worker_error(job[1], exc) from exc
             del future
             yield job, result
     finally:
-        wait([future for _, future in ahead if not future.cancel()])
+        wait([future for _, future in in_flight if not future.cancel()])
 
 
-def _died(job: Any, exc: Exception) -> CookError:
-    if isinstance(exc, Lost):
+def _worker_error(job: Any, exc: Exception) -> CookError:
+    if isinstance(exc, ClusterLost):
         return ClusterError(f"{exc} (it was lost at {job})")
     return CookError(
         f"a worker process died, killed or out of memory, at the earliest at work on {job}. Run again to go on where "
@@ -130,14 +143,17 @@ def _died(job: Any, exc: Exception) -> CookError:
 
 
 @contextlib.contextmanager
-def coordinators(jobs: int) -> Iterator[Executor]:
+def dataset_threads(jobs: int) -> Iterator[Executor]:
     """An executor for the threads that each see a dataset through: three, so that no core waits for one."""
-    with InProcess() if jobs == 1 else ThreadPoolExecutor(3, "cook-dataset") as threads, cancelling(threads):
+    with (
+        SynchronousExecutor() if jobs == 1 else ThreadPoolExecutor(3, "cook-dataset") as threads,
+        cancel_on_error(threads),
+    ):
         yield threads
 
 
 @contextlib.contextmanager
-def cancelling(pool: Executor) -> Iterator[None]:
+def cancel_on_error(pool: Executor) -> Iterator[None]:
     """For a with block: when it is left by an error, what has not begun is dropped, and worker processes are ended."""
     try:
         yield
@@ -146,7 +162,7 @@ def cancelling(pool: Executor) -> Iterator[None]:
         manager = getattr(pool, "_executor_manager_thread", None)
         pool.shutdown(wait=False, cancel_futures=True)
         if manager:  # else Python wakes it at its end, at times while it closes what it is woken by
-            manager.join(ENDING)
+            manager.join(SHUTDOWN_TIMEOUT)
         raise
 
 
@@ -159,9 +175,9 @@ def _end_workers(pool: Executor) -> None:
 
 
 @contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """For a with block in which workers begin: signals come after it, and to them once they know what to do then."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINATION_SIGNALS)
     try:
         yield
     finally:
@@ -170,13 +186,13 @@ def _signals_wait() -> Iterator[None]:
 
 def _start_worker(preload: Sequence[str]) -> None:
     """One thread a process, memory given back; the terminal's Ctrl-C is for the parent, which ends its workers."""
-    process.settle()
+    process.configure_process()
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    process.give_memory_back()
-    for ending in SIGNALS:
+    process.limit_memory_retention()
+    for ending in TERMINATION_SIGNALS:
         signal.signal(ending, signal.SIG_IGN if ending == signal.SIGINT else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see _signals_wait
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINATION_SIGNALS)  # see _signals_wait
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for module in preload:
         import_module(module)

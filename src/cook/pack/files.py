@@ -11,33 +11,33 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core import cache, records
-from cook.core.errors import unwritable
-from cook.core.files import mapped
-from cook.core.records import Rows
+from cook.core.errors import write_error
+from cook.core.files import memory_mapped
+from cook.core.records import StructuredArray
 from cook.pack.windows import MAX_PATH
 from cook.store import columns, write
 
 
-class FileWork(NamedTuple):
+class OutputFileJob(NamedTuple):
     """The work on one output file."""
 
     path: str
     folder: str
     spools: str
     """The folder of all spools."""
-    pieces: tuple[tuple[str, int, int], ...]
+    sequence_ranges: tuple[tuple[str, int, int], ...]
     """Sequences [first, last) of windows, by the windows' names."""
 
     def __str__(self) -> str:
         return self.path
 
 
-def file_work(out: Path, folder: Path, spools: Path, split: str, names: list[str]) -> list[FileWork]:
+def output_file_jobs(out: Path, folder: Path, spools: Path, split: str, names: list[str]) -> list[OutputFileJob]:
     """The files of a split, whose windows have these names: each closes before it would hold more than FILE_TOKENS."""
     files: list[list[tuple[str, int, int]]] = []
     room = 0
     for name in names:
-        ends = np.cumsum(mapped(folder / f"{name}.tokens", np.int64))
+        ends = np.cumsum(memory_mapped(folder / f"{name}.tokens", np.int64))
         first = 0
         while first < len(ends):
             before = int(ends[first - 1]) if first else 0
@@ -50,42 +50,46 @@ def file_work(out: Path, folder: Path, spools: Path, split: str, names: list[str
             room -= int(ends[last - 1]) - before
             first = last
     paths = (str(out / file) for file in columns.file_names(len(files), split))
-    return [FileWork(path, str(folder), str(spools), tuple(pieces)) for path, pieces in zip(paths, files, strict=True)]
+    return [
+        OutputFileJob(path, str(folder), str(spools), tuple(pieces)) for path, pieces in zip(paths, files, strict=True)
+    ]
 
 
-def write_file(work: FileWork) -> write.FileDone:
+def write_output_file(output_job: OutputFileJob) -> write.FileDone:
     """Gather one file's sequences and write it. Raises OutputError."""
-    folder = Path(work.folder)
+    folder = Path(output_job.folder)
     orders, starts = [], [np.zeros(1, np.int64)]
-    for name, first, last in work.pieces:
-        of_piece = mapped(folder / f"{name}.starts", np.int64)[first : last + 1]
-        orders.append(mapped(folder / f"{name}.order", np.int64)[of_piece[0] : of_piece[-1]])
-        starts.append(of_piece[1:] - of_piece[0] + starts[-1][-1])
-    examples = mapped(folder / "placed", records.PLACED)[np.concatenate(orders)]
+    for name, first, last in output_job.sequence_ranges:
+        range_starts = memory_mapped(folder / f"{name}.starts", np.int64)[first : last + 1]
+        orders.append(memory_mapped(folder / f"{name}.order", np.int64)[range_starts[0] : range_starts[-1]])
+        starts.append(range_starts[1:] - range_starts[0] + starts[-1][-1])
+    examples = memory_mapped(folder / "placed", records.PLACED_EXAMPLE_DTYPE)[np.concatenate(orders)]
     files, examples["file"] = np.unique(examples["file"], return_inverse=True)
-    name = Path(work.path).name
+    name = Path(output_job.path).name
     # Outside of what is published: a worker that is cut off leaves it behind.
     temporary = folder / f"{uuid.uuid4().hex}-{name}"
-    job = write.FileJob(str(temporary), _spools(folder, work.spools, files), examples, np.concatenate(starts))
-    done = write.write_file(job)._replace(name=name)
+    job = write.FileJob(
+        str(temporary), _spool_paths(folder, output_job.spools, files), examples, np.concatenate(starts)
+    )
+    done = write.write_parquet_file(job)._replace(name=name)
     try:
-        os.replace(temporary, work.path)
+        os.replace(temporary, output_job.path)
     except OSError as exc:
-        raise unwritable(work.path, exc) from exc
+        raise write_error(output_job.path, exc) from exc
     return done
 
 
-def raw_of(folder: Path, spools: str, examples: Rows) -> records.Raw:
+def read_raw_tokens(folder: Path, spools: str, examples: StructuredArray) -> records.MarkedTokens:
     """The tokens of rows of the table, one after the other."""
     examples = examples.copy()
     files, examples["file"] = np.unique(examples["file"], return_inverse=True)
-    with write.mapped_files(_spools(folder, spools, files)) as views:
-        return write.raw_of(examples, views)
+    with write.mapped_files(_spool_paths(folder, spools, files)) as views:
+        return write.gather_tokens(examples, views)
 
 
-def _spools(folder: Path, spools: str, files: npt.NDArray[np.integer]) -> tuple[str, ...]:
+def _spool_paths(folder: Path, spools: str, files: npt.NDArray[np.integer]) -> tuple[str, ...]:
     """The paths of files of ids, by the numbers of their spools."""
-    text = mapped(folder / "names", np.uint8)
+    text = memory_mapped(folder / "names", np.uint8)
     width = bytes(text[:MAX_PATH]).index(b"\0") + 1
     names = (os.fsdecode(name[:-1].tobytes()) for name in text.reshape(-1, width)[files])
     return tuple(cache.ids_path(os.path.join(spools, name)) for name in names)

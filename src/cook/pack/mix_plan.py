@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core.errors import RecipeError
-from cook.core.recipe import CHECKS
+from cook.core.recipe import SETTING_CHECKS
 from cook.pack.planner import random_order
 
 Array = npt.NDArray[np.int64]
-MOST = 2**31 - 1  # sequences of a mix
+MAX_SEQUENCES = 2**31 - 1  # sequences of a mix
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class MixSettings:
     """What a mix is asked to be."""
 
     weights: Mapping[str, Fraction]
@@ -30,17 +30,19 @@ class Settings:
     split: str
 
 
-def checked_settings(
+def check_settings(
     weights: Mapping[str, float], sequences: int | None, seed: int, split: str, jobs: int | None, held: list[str]
-) -> Settings:
+) -> MixSettings:
     """The settings, checked. Raises RecipeError, listing every one that is wrong."""
     problems, known = [], {}
-    for asked, weight in weights.items():
-        names = [name for name in held if name == asked] or [n for n in held if n.lower() == asked.lower()]
+    for requested_name, weight in weights.items():
+        names = [name for name in held if name == requested_name] or [
+            n for n in held if n.lower() == requested_name.lower()
+        ]
         if len(names) != 1:
-            near = difflib.get_close_matches(asked, held, n=1)
+            near = difflib.get_close_matches(requested_name, held, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(held)}"
-            problems.append(f"weights: {asked}: no dataset of that name is there; {hint}")
+            problems.append(f"weights: {requested_name}: no dataset of that name is there; {hint}")
             continue
         if names[0] in known:
             problems.append(f"weights: {names[0]}: is named twice")
@@ -49,44 +51,46 @@ def checked_settings(
         except (TypeError, ValueError):
             value = math.nan
         if not 0 <= value <= 1e6:
-            problems.append(f"weights: {asked}: must be a number from 0 to 1,000,000 (it is {weight!r})")
+            problems.append(f"weights: {requested_name}: must be a number from 0 to 1,000,000 (it is {weight!r})")
             continue
         known[names[0]] = Fraction(repr(value))  # 0.1 is a tenth, as it is written
-    if sequences is not None and not (type(sequences) is int and 1 <= sequences <= MOST):
-        problems.append(f"sequences: must be a whole number from 1 to {MOST:,} (it is {sequences!r})")
-    if wrong := CHECKS["seed"](seed):
+    if sequences is not None and not (type(sequences) is int and 1 <= sequences <= MAX_SEQUENCES):
+        problems.append(f"sequences: must be a whole number from 1 to {MAX_SEQUENCES:,} (it is {sequences!r})")
+    if wrong := SETTING_CHECKS["seed"](seed):
         problems.append(f"seed: {wrong} (it is {seed!r})")
-    if wrong := CHECKS["jobs"](jobs):
+    if wrong := SETTING_CHECKS["jobs"](jobs):
         problems.append(f"jobs: {wrong} (it is {jobs!r})")
     if problems:
         raise RecipeError(*problems)
-    return Settings(known, sequences, seed, split)
+    return MixSettings(known, sequences, seed, split)
 
 
-def shares(sizes: list[int], weights: list[Fraction], sequences: int | None) -> tuple[list[Fraction], list[int]]:
+def allocate_sequences(
+    sizes: list[int], weights: list[Fraction], sequences: int | None
+) -> tuple[list[Fraction], list[int]]:
     """The sequences asked of each dataset, exactly, and the whole number that it gives.
 
     Without `sequences` each is its size times its weight, and half a sequence is rounded up; with it they sum to that,
     by largest remainder, the first of equal ones.
 
-    >>> shares([4, 3], [Fraction(2), Fraction(1, 2)], None)[1]
+    >>> allocate_sequences([4, 3], [Fraction(2), Fraction(1, 2)], None)[1]
     [8, 2]
-    >>> shares([4, 3], [Fraction(1), Fraction(1)], 10)[1]
+    >>> allocate_sequences([4, 3], [Fraction(1), Fraction(1)], 10)[1]
     [6, 4]
     """
-    asked = [size * weight for size, weight in zip(sizes, weights, strict=True)]
+    exact_shares = [size * weight for size, weight in zip(sizes, weights, strict=True)]
     if sequences is None:
-        return asked, [math.floor(share + Fraction(1, 2)) for share in asked]
-    total = sum(asked)
-    asked = [share * sequences / total for share in asked]
-    given = [math.floor(share) for share in asked]
-    by_remainder = sorted(range(len(asked)), key=lambda index: given[index] - asked[index])
+        return exact_shares, [math.floor(share + Fraction(1, 2)) for share in exact_shares]
+    total = sum(exact_shares)
+    exact_shares = [share * sequences / total for share in exact_shares]
+    given = [math.floor(share) for share in exact_shares]
+    by_remainder = sorted(range(len(exact_shares)), key=lambda index: given[index] - exact_shares[index])
     for index in by_remainder[: sequences - sum(given)]:
         given[index] += 1
-    return asked, given
+    return exact_shares, given
 
 
-def stream(names: list[str], sizes: list[int], given: list[int], seed: int) -> Array:
+def plan_stream(names: list[str], sizes: list[int], given: list[int], seed: int) -> Array:
     """The sequences of a mix, in order: numbers into those of all datasets, one dataset after the other.
 
     A dataset gives every sequence `given // size` times, and those that come first in an order of its own, keyed by
@@ -94,14 +98,14 @@ def stream(names: list[str], sizes: list[int], given: list[int], seed: int) -> A
     """
     parts, first = [np.empty(0, np.int64)], 0
     for name, size, count in zip(names, sizes, given, strict=True):
-        passes, rest = divmod(count, size)
+        passes, remainder = divmod(count, size)
         parts.append(np.tile(np.arange(first, first + size), passes))
-        parts.append(first + np.sort(random_order(size, _key(seed, name))[:rest]))
+        parts.append(first + np.sort(random_order(size, _order_seed(seed, name))[:remainder]))
         first += size
     taken = np.concatenate(parts)
-    return taken[random_order(len(taken), _key(seed, ""))]
+    return taken[random_order(len(taken), _order_seed(seed, ""))]
 
 
-def _key(seed: int, name: str) -> int:
+def _order_seed(seed: int, name: str) -> int:
     """The seed of one of a mix's orders; no dataset has no name."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "little")

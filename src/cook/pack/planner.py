@@ -6,7 +6,7 @@ Every strategy keeps each example whole and puts it into exactly one sequence of
     best-fit-decreasing  the same, from the longest example to the shortest (Best-fit Packing, arXiv 2404.10830)
     in-order             in shard order; a new sequence when the next example does not fit (the published recipe)
     none                 one example a sequence
-    wrap                 in order, every sequence full: for the texts of a corpus, which `cut` makes pieces of
+    wrap                 in order, every sequence full: for the texts of a corpus, which `cut_at_length` makes pieces of
 
 The plan depends on lengths, strategy, max_length and seed alone. A dataset of more than WINDOW examples is planned in
 windows of that many, in shard order; with wrap a window ends where a sequence does.
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.int64]
 WINDOW = 1 << 22  # examples
-GOLDEN = 0x9E3779B97F4A7C15
+SPLITMIX_INCREMENT = 0x9E3779B97F4A7C15
 
 
 class Plan(NamedTuple):
@@ -45,7 +45,7 @@ def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
     )
     size = max(1, len(lengths)) if packing == "wrap" else WINDOW
     windows = [
-        plan_window(lengths[begin : begin + size], begin, max_length, packing, seed)
+        pack_window(lengths[begin : begin + size], begin, max_length, packing, seed)
         for begin in range(0, len(lengths), size)
     ]
     if len(windows) == 1:
@@ -57,7 +57,7 @@ def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
     )
 
 
-def plan_window(lengths: Array, begin: int, max_length: int, packing: str, seed: int) -> Plan:
+def pack_window(lengths: Array, begin: int, max_length: int, packing: str, seed: int) -> Plan:
     """The plan of one window; `begin` is the index of its first example in the dataset."""
     placing, sequence_of = STRATEGIES[packing](lengths, begin, max_length, seed)
     order = placing[np.argsort(sequence_of, kind="stable")]  # within a sequence, as placed
@@ -66,26 +66,26 @@ def plan_window(lengths: Array, begin: int, max_length: int, packing: str, seed:
 
 
 # A strategy gives the order that examples are placed in, and the sequence that each then goes to, counted from 0.
-Placed = tuple[Array, Array]
+Placement = tuple[Array, Array]
 
 
-def _best_fit(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:
+def _best_fit(lengths: Array, begin: int, max_length: int, seed: int) -> Placement:
     placing = random_order(len(lengths), seed, begin)
-    return placing, _fit(lengths[placing], np.ones(len(lengths), np.int64), max_length)
+    return placing, _assign_best_fit(lengths[placing], np.ones(len(lengths), np.int64), max_length)
 
 
-def _best_fit_decreasing(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:
+def _best_fit_decreasing(lengths: Array, begin: int, max_length: int, seed: int) -> Placement:
     shuffled = random_order(len(lengths), seed, begin)
     placing = shuffled[np.argsort(-lengths[shuffled], kind="stable")]
     sizes, counts = np.unique(lengths, return_counts=True)
-    return placing, _fit(sizes[::-1], counts[::-1], max_length)
+    return placing, _assign_best_fit(sizes[::-1], counts[::-1], max_length)
 
 
-WORD = 9  # log2 of the bits in a word
-SOME = 1 << 12
+WORD_BITS = 9  # log2 of the bits in a word
+CHUNK = 1 << 12
 
 
-def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
+def _assign_best_fit(lengths: Array, counts: Array, max_length: int) -> Array:
     """Best fit of `counts[i]` examples of `lengths[i]` tokens, for each i in turn: the sequence of each example.
 
     Open sequences with the same room left are one stack. A bit a room says which stacks hold any, in words of 512 bits,
@@ -95,22 +95,22 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
     a plan takes, and calls would be half of it.)
     """
     stacks: list[list[int]] = [[]] * (max_length + 1)  # the one empty list is never added to
-    words = [0] * ((max_length >> WORD) + 1)
+    words = [0] * ((max_length >> WORD_BITS) + 1)
     full = 0  # words that are not 0
     opened = 0
     sequence_of = array("q")
     append = sequence_of.append
-    for length, count in _pairs(lengths, counts):
+    for length, count in _length_counts(lengths, counts):
         left = count
         while left:
-            word = length >> WORD
+            word = length >> WORD_BITS
             bits = words[word] >> (length & 511)
             if bits:
                 room = length + (bits & -bits).bit_length() - 1
             elif higher := full >> (word + 1):
                 word += (higher & -higher).bit_length()
                 bits = words[word]
-                room = (word << WORD) + (bits & -bits).bit_length() - 1
+                room = (word << WORD_BITS) + (bits & -bits).bit_length() - 1
             else:
                 room = 0
             if room:
@@ -138,18 +138,18 @@ def _fit(lengths: Array, counts: Array, max_length: int) -> Array:
                     stack.append(sequence)
                 else:
                     stacks[room] = [sequence]
-                    words[room >> WORD] |= 1 << (room & 511)
-                    full |= 1 << (room >> WORD)
+                    words[room >> WORD_BITS] |= 1 << (room & 511)
+                    full |= 1 << (room >> WORD_BITS)
     return np.frombuffer(sequence_of, np.int64)
 
 
-def _pairs(lengths: Array, counts: Array) -> Iterator[tuple[int, int]]:
+def _length_counts(lengths: Array, counts: Array) -> Iterator[tuple[int, int]]:
     """Lengths with their counts as Python integers, which weigh ten times as much as in arrays: some at a time."""
-    parts = (slice(begin, begin + SOME) for begin in range(0, len(lengths), SOME))
+    parts = (slice(begin, begin + CHUNK) for begin in range(0, len(lengths), CHUNK))
     return chain.from_iterable(zip(lengths[part].tolist(), counts[part].tolist(), strict=True) for part in parts)
 
 
-def _in_order(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
+def _in_order(lengths: Array, begin: int, max_length: int, seed: int) -> Placement:  # noqa: ARG001 - a strategy's signature
     sequence_of = array("q")
     sequence, used = -1, max_length
     for length in lengths.tolist():
@@ -161,15 +161,15 @@ def _in_order(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:
     return np.arange(len(lengths)), np.frombuffer(sequence_of, np.int64)
 
 
-def _none(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
+def _none(lengths: Array, begin: int, max_length: int, seed: int) -> Placement:  # noqa: ARG001 - a strategy's signature
     return np.arange(len(lengths)), np.arange(len(lengths))
 
 
-def _wrap(lengths: Array, begin: int, max_length: int, seed: int) -> Placed:  # noqa: ARG001 - a strategy's signature
+def _wrap(lengths: Array, begin: int, max_length: int, seed: int) -> Placement:  # noqa: ARG001 - a strategy's signature
     return np.arange(len(lengths)), (np.cumsum(lengths) - 1) // max_length
 
 
-STRATEGIES: dict[str, Callable[[Array, int, int, int], Placed]] = {
+STRATEGIES: dict[str, Callable[[Array, int, int, int], Placement]] = {
     "best-fit": _best_fit,
     "best-fit-decreasing": _best_fit_decreasing,
     "in-order": _in_order,
@@ -178,7 +178,7 @@ STRATEGIES: dict[str, Callable[[Array, int, int, int], Placed]] = {
 }
 
 
-class Pieces(NamedTuple):
+class TextPieces(NamedTuple):
     """Texts in pieces, in order; arrays of one length."""
 
     text: Array  # which text
@@ -186,28 +186,28 @@ class Pieces(NamedTuple):
     length: Array
 
 
-def cut(lengths: Array, max_length: int, at: int | None = None) -> Pieces:
+def cut_at_length(lengths: Array, max_length: int, stream_offset: int | None = None) -> TextPieces:
     """Texts of these lengths in pieces of at most max_length tokens, none of which is lost.
 
-    Each text is cut from its own first token on; with `at` they are one stream, of which the first text begins at
-    token `at`, and are cut where it passes a multiple of max_length.
+    Each text is cut from its own first token on; with `stream_offset` they are one stream, of which the first text
+    begins at token `stream_offset`, and are cut where it passes a multiple of max_length.
 
-    >>> [piece.tolist() for piece in cut(np.array([3, 5]), 4, 0)]
+    >>> [piece.tolist() for piece in cut_at_length(np.array([3, 5]), 4, 0)]
     [[0, 1, 1], [0, 0, 1], [3, 1, 4]]
     """
     lengths = np.asarray(lengths, np.int64)
-    start = np.zeros(len(lengths), np.int64) if at is None else at + np.cumsum(lengths) - lengths
+    start = np.zeros(len(lengths), np.int64) if stream_offset is None else stream_offset + np.cumsum(lengths) - lengths
     block = start // max_length
     counts = (start + lengths - 1) // max_length - block + 1
     text = np.repeat(np.arange(len(lengths)), counts)
     number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
     edge = (block[text] + number) * max_length - start[text]
     begin, end = np.maximum(edge, 0), np.minimum(edge + max_length, lengths[text])
-    return Pieces(text, begin, end - begin)
+    return TextPieces(text, begin, end - begin)
 
 
-def full(lengths: Array, max_length: int) -> Array:
-    """The starts of sequences of max_length tokens each, but the last, of pieces that `cut` made of one stream."""
+def full_sequence_starts(lengths: Array, max_length: int) -> Array:
+    """The starts of full sequences in a stream that `cut_at_length` cut; all have max_length tokens but the last."""
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     starts = np.flatnonzero(ends[:-1] % max_length == 0)
     return np.append(starts, len(lengths)).astype(np.int64)
@@ -221,11 +221,11 @@ def random_order(count: int, seed: int, begin: int = 0) -> Array:
     """
     with np.errstate(over="ignore"):
         x = np.arange(begin, begin + count, dtype=np.uint64)
-        x += _mix(np.array([seed], np.uint64) + np.uint64(GOLDEN))
-        return np.argsort(_mix((x + np.uint64(1)) * np.uint64(GOLDEN)), kind="stable")
+        x += _splitmix64(np.array([seed], np.uint64) + np.uint64(SPLITMIX_INCREMENT))
+        return np.argsort(_splitmix64((x + np.uint64(1)) * np.uint64(SPLITMIX_INCREMENT)), kind="stable")
 
 
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _splitmix64(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

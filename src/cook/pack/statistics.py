@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-class Tally(NamedTuple):
+class IntHistogram(NamedTuple):
     """How often each of some numbers is there: as small for many of them as for few."""
 
     values: npt.NDArray[np.int64]
@@ -17,13 +17,13 @@ class Tally(NamedTuple):
     counts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, values: npt.NDArray[np.integer]) -> Tally:
+    def from_values(cls, values: npt.NDArray[np.integer]) -> IntHistogram:
         """Of these numbers."""
         found, counts = np.unique(values, return_counts=True)
         return cls(found.astype(np.int64), counts.astype(np.int64))
 
     @classmethod
-    def joined(cls, tallies: Sequence[Tally]) -> Tally:
+    def merge(cls, tallies: Sequence[IntHistogram]) -> IntHistogram:
         """Of the numbers of all of these."""
         values, where = np.unique(np.concatenate([each.values for each in tallies]), return_inverse=True)
         counts = np.zeros(len(values), np.int64)
@@ -39,21 +39,23 @@ class Tally(NamedTuple):
         return {name: int(value) for name, value in zip(marks, found, strict=True)}
 
 
-class Made(NamedTuple):
+class PackingStats(NamedTuple):
     """What became of a split, or of a window of it."""
 
-    trained: int
+    trained_tokens: int
     """Tokens that bear loss."""
-    lengths: Tally
+    lengths: IntHistogram
     """Tokens of examples."""
-    tokens: Tally
+    tokens: IntHistogram
     """Tokens of sequences."""
 
     @classmethod
-    def joined(cls, made: Sequence[Made]) -> Made:
+    def merge(cls, stats: Sequence[PackingStats]) -> PackingStats:
         """What became of all of these."""
-        lengths, tokens = (Tally.joined([getattr(each, field) for each in made]) for field in ("lengths", "tokens"))
-        return cls(sum(each.trained for each in made), lengths, tokens)
+        lengths, tokens = (
+            IntHistogram.merge([getattr(each, field) for each in stats]) for field in ("lengths", "tokens")
+        )
+        return cls(sum(each.trained_tokens for each in stats), lengths, tokens)
 
     def counts(self) -> dict[str, int]:
         """As the manifest has them."""
@@ -61,5 +63,5 @@ class Made(NamedTuple):
             "examples": int(self.lengths.counts.sum()),
             "sequences": int(self.tokens.counts.sum()),
             "tokens": int((self.tokens.values * self.tokens.counts).sum()),
-            "trained_tokens": self.trained,
+            "trained_tokens": self.trained_tokens,
         }

@@ -10,24 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core import records
-from cook.core.files import mapped, write_atomically
+from cook.core.files import memory_mapped, write_atomically
 from cook.core.recipe import Recipe
-from cook.core.records import Rows
+from cook.core.records import StructuredArray
 from cook.pack import planner
-from cook.pack.statistics import Made, Tally
+from cook.pack.statistics import IntHistogram, PackingStats
 
 MAX_PATH = 1 << 16  # bytes; systems have far less
-Chosen = npt.NDArray[np.int64] | slice  # rows of the table
+RowSelection = npt.NDArray[np.int64] | slice  # rows of the table
 
 
-class Window(NamedTuple):
+class WindowJob(NamedTuple):
     """The work of planning one window of a split."""
 
     folder: str
     split: str
     begin: int
     end: int
-    all: bool
+    covers_all: bool
     """Every example of the dataset is of the split: there is no file of its rows."""
     max_length: int
     packing: str
@@ -42,9 +42,9 @@ class Window(NamedTuple):
         return f"{self.split}-{self.begin}"
 
 
-def windows(folder: Path, split: str, chosen: Chosen, recipe: Recipe) -> Iterator[Window]:
+def window_jobs(folder: Path, split: str, chosen: RowSelection, recipe: Recipe) -> Iterator[WindowJob]:
     """The windows of a split."""
-    placed = mapped(folder / "placed", records.PLACED)
+    placed = memory_mapped(folder / "placed", records.PLACED_EXAMPLE_DTYPE)
     every = isinstance(chosen, slice)
     if not isinstance(chosen, slice):
         write_atomically(folder / f"{split}.rows", chosen)
@@ -55,29 +55,33 @@ def windows(folder: Path, split: str, chosen: Chosen, recipe: Recipe) -> Iterato
     while begin < count:
         end = min(begin + size, count)
         if wraps and end < count:  # up to the end of its last full sequence
-            end = begin + int(planner.full(_lengths(placed[begin:end]), recipe.max_length)[-2])
-        yield Window(str(folder), split, begin, end, every, recipe.max_length, recipe.packing, recipe.seed)
+            end = begin + int(planner.full_sequence_starts(_lengths(placed[begin:end]), recipe.max_length)[-2])
+        yield WindowJob(str(folder), split, begin, end, every, recipe.max_length, recipe.packing, recipe.seed)
         begin = end
 
 
-def _lengths(examples: Rows) -> npt.NDArray[np.int64]:
+def _lengths(examples: StructuredArray) -> npt.NDArray[np.int64]:
     lengths: npt.NDArray[np.int64] = examples["tokens"].astype(np.int64)
     return lengths
 
 
-def plan_window(window: Window) -> Made:
+def plan_window(window: WindowJob) -> PackingStats:
     """Plan a window and keep its plan. Raises OutputError."""
     folder = Path(window.folder)
-    placed = mapped(folder / "placed", records.PLACED)
-    rows: Chosen = slice(window.begin, window.end)
-    if not window.all:
-        rows = mapped(folder / f"{window.split}.rows", np.int64)[rows]
+    placed = memory_mapped(folder / "placed", records.PLACED_EXAMPLE_DTYPE)
+    rows: RowSelection = slice(window.begin, window.end)
+    if not window.covers_all:
+        rows = memory_mapped(folder / f"{window.split}.rows", np.int64)[rows]
     examples = placed[rows]
     lengths = _lengths(examples)
-    planned = planner.plan_window(lengths, window.begin, window.max_length, window.packing, window.seed)
-    tokens = records.row_tokens(planned.starts, lengths[planned.order - window.begin])
+    planned = planner.pack_window(lengths, window.begin, window.max_length, window.packing, window.seed)
+    tokens = records.tokens_per_sequence(planned.starts, lengths[planned.order - window.begin])
     order = planned.order if isinstance(rows, slice) else rows[planned.order - window.begin]
     write_atomically(folder / f"{window.name}.order", order)
     write_atomically(folder / f"{window.name}.starts", planned.starts)
     write_atomically(folder / f"{window.name}.tokens", tokens)
-    return Made(int(examples["trained"].sum(dtype=np.int64)), Tally.of(lengths), Tally.of(tokens))
+    return PackingStats(
+        int(examples["trained"].sum(dtype=np.int64)),
+        IntHistogram.from_values(lengths),
+        IntHistogram.from_values(tokens),
+    )

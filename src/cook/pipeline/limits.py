@@ -9,63 +9,63 @@ from typing import Any
 from cook.core import records
 from cook.core.errors import InputError, TooLong
 from cook.core.recipe import Recipe
-from cook.core.records import REASON_WORDS, left_out
-from cook.encode import losses
-from cook.encode.tokenized import Dough
-from cook.pipeline.figures import unknown
+from cook.core.records import REASON_WORDS, skipped_counts
+from cook.encode import unknown_characters
+from cook.encode.tokenized import TokenizedDataset
+from cook.pipeline.figures import count_unknown
 from cook.read.source import Shard
 from cook.store.kinds import SKIPPED_NAME
 
 
-def refuse(recipe: Recipe, name: str, shards: list[Shard], dough: Dough) -> None:
+def enforce_limits(recipe: Recipe, name: str, shards: list[Shard], dataset: TokenizedDataset) -> None:
     """Raise TooLong or InputError where the dataset must not be written."""
-    lost = int(dough.skipped()[1][records.OVERLONG])
-    kept = dough.total("kept_units")
-    worst = max(range(len(dough.parts)), key=lambda index: dough.parts[index].longest)
-    longest, line = dough.parts[worst].longest, dough.parts[worst].longest_line
-    where = f" ({shards[dough.shard_of[worst]].name}:{line})"
+    lost = int(dataset.skipped_counts()[1][records.OVERLONG])
+    kept = dataset.total("kept_units")
+    worst = max(range(len(dataset.parts)), key=lambda index: dataset.parts[index].longest)
+    longest, line = dataset.parts[worst].longest, dataset.parts[worst].longest_line
+    where = f" ({shards[dataset.shard_of[worst]].name}:{line})"
     if recipe.overlong == "error" and longest > recipe.max_length:
         raise TooLong(
             f"{name}: an example is longer than {recipe.max_length:,} tokens, and --overlong is error. The longest has "
             f"{longest:,} tokens{where}. Raise --max-length, or pass --overlong split, truncate or drop."
         )
-    refuse_share(recipe, name, lost, kept, longest, where)
-    losses.refuse(recipe, name, unknown(dough))
-    if not dough.total("examples"):
-        raise none_left(name, "example", dough)
+    enforce_max_dropped(recipe, name, lost, kept, longest, where)
+    unknown_characters.enforce_max_unknown(recipe, name, count_unknown(dataset))
+    if not dataset.total("examples"):
+        raise nothing_left_error(name, "example", dataset)
 
 
-def none_left(name: str, what: str, dough: Dough) -> InputError:
+def nothing_left_error(name: str, what: str, dataset: TokenizedDataset) -> InputError:
     """The error where a dataset has nothing to write, with what was left out and why."""
     kinds = {"skipped_entries": "entries", "skipped_pairs": "pairs"}
-    told = [
+    reasons_left_out = [
         f"{'lines' if reason == 'bad_line' else kinds[key]} {REASON_WORDS[reason]} ({count:,})"
-        for key, reasons in left_out(*dough.skipped()).items()
+        for key, reasons in skipped_counts(*dataset.skipped_counts()).items()
         for reason, count in reasons.items()
     ]
-    why = f"; left out: {', '.join(told)}" if told else ""
-    return InputError(f"{name}: no {what} is left of {dough.total('entries'):,} entries: nothing to write{why}")
+    why = f"; left out: {', '.join(reasons_left_out)}" if reasons_left_out else ""
+    return InputError(f"{name}: no {what} is left of {dataset.total('entries'):,} entries: nothing to write{why}")
 
 
-def refuse_share(recipe: Recipe, name: str, lost: int, kept: int, longest: int, where: str) -> None:
+def enforce_max_dropped(recipe: Recipe, name: str, lost: int, kept: int, longest: int, where: str) -> None:
     """Raise TooLong where more pairs are lost to length than the recipe allows."""
     share = lost / (lost + kept) if lost else 0.0
     if recipe.overlong not in ("split", "truncate") or share <= recipe.max_dropped:
         return
     truncates = recipe.overlong == "truncate"
-    ways = ["raise --max-length"]
+    options = ["raise --max-length"]
     if not truncates:
-        ways.append("cut contexts with --overlong truncate")
+        options.append("cut contexts with --overlong truncate")
     if kept:
-        ways.append(f"accept the loss with --max-dropped {_ceil(share)}")
+        options.append(f"accept the loss with --max-dropped {_ceil(share)}")
     raise TooLong(
         f"{name}: {lost:,} of {lost + kept:,} pairs ({share:.1%}) do not fit in {recipe.max_length:,} tokens, even "
         f"{'with a cut context' if truncates else 'alone with their context'}; at most {recipe.max_dropped:.1%} may be "
-        f"lost. The longest example has {longest:,} tokens{where}. To go on, {', or '.join(ways)}."
+        f"lost. The longest example has {longest:,} tokens{where}. To go on, {', or '.join(options)}."
     )
 
 
-def refuse_bad_lines(recipe: Recipe, folder: Path, found: dict[str, Any]) -> None:
+def enforce_no_bad_lines(recipe: Recipe, folder: Path, found: dict[str, Any]) -> None:
     """Raise InputError where a cooked dataset, of this manifest, leaves out lines that the recipe would not."""
     count = found["counts"]["skipped_entries"].get("bad_line", 0)
     if count and recipe.on_error == "fail":
@@ -75,7 +75,7 @@ def refuse_bad_lines(recipe: Recipe, folder: Path, found: dict[str, Any]) -> Non
         )
 
 
-def lost_and_kept(found: dict[str, Any]) -> tuple[int, int]:
+def lost_and_kept_pairs(found: dict[str, Any]) -> tuple[int, int]:
     """The pairs of a cooked dataset that were lost to length, and those that are in it, from its manifest."""
     skipped = found["counts"]["skipped_pairs"]
     kept = found["counts"]["pairs"] - sum(skipped.values()) + skipped.get("repeat", 0)  # lengths come before repeats

@@ -24,22 +24,22 @@ import numpy.typing as npt
 from cook.core import catalog, records
 from cook.core.errors import OutputError, RecipeError, refuse_empty
 from cook.core.files import write_bytes
-from cook.core.progress import Progress, silent
-from cook.core.results import Outcome
+from cook.core.progress import Progress, no_progress
+from cook.core.results import OutputResult
 from cook.executors import local, process
-from cook.executors.local import results
-from cook.pack.mix_plan import MOST, Array, Settings, checked_settings, shares, stream
+from cook.executors.local import ordered_results
+from cook.pack.mix_plan import MAX_SEQUENCES, Array, MixSettings, allocate_sequences, check_settings, plan_stream
 from cook.store import columns, dataset_card, kinds, manifest, staging, write
 from cook.store.manifest import versions
 from cook.store.outputs import Cooked, read_cooked
 from cook.store.read import UnpackJob, unpack_file
-from cook.store.replace import older
+from cook.store.replace import existing_result
 
-TOKENIZER = ("fingerprint", "bos", "bos_id", "eos", "eos_id")  # what datasets of one mix agree in
-COUNTS = ("sequences", "tokens", "trained_tokens")
+TOKENIZER_IDENTITY = ("fingerprint", "bos", "bos_id", "eos", "eos_id")  # what datasets of one mix agree in
+COUNT_FIELDS = ("sequences", "tokens", "trained_tokens")
 
 
-class Mixed(Outcome):
+class Mixed(OutputResult):
     """A mix that is made."""
 
     @property
@@ -71,26 +71,26 @@ def mix(
     """
     refuse_empty(root=root, to=to)
     begun = time.perf_counter()
-    root, to = Path(root), _folder(to)
-    found = _datasets(root, to)
-    settings = checked_settings(weights or {}, sequences, seed, split, jobs, list(found))
+    root, to = Path(root), _output_folder(to)
+    found = _find_datasets(root, to)
+    settings = check_settings(weights or {}, sequences, seed, split, jobs, list(found))
     cores = jobs or process.usable_cores()
     taken = [folder for name, folder in found.items() if settings.weights.get(name) != 0]
     if not taken:
         raise RecipeError("weights: all datasets are left out")
-    size = sum(map(_size, taken))
+    size = sum(map(_parquet_bytes, taken))
     # As in `pipeline.runner`: an interrupt ends the pool's work first, and so lets the coordinator clean up and end.
     with (
-        local.executor(cores, size, (__name__,)) as pool,
-        local.coordinators(cores) as threads,
-        local.cancelling(pool),
+        local.local_executor(cores, size, (__name__,)) as pool,
+        local.dataset_threads(cores) as threads,
+        local.cancel_on_error(pool),
     ):
-        making = threads.submit(_mix, taken, to, settings, pool, overwrite, progress or silent)
-        fields, up_to_date = making.result()
+        future = threads.submit(_build_mix, taken, to, settings, pool, overwrite, progress or no_progress)
+        fields, up_to_date = future.result()
     return Mixed(to, fields, up_to_date, time.perf_counter() - begun)
 
 
-def _folder(to: str | Path) -> Path:
+def _output_folder(to: str | Path) -> Path:
     folder = Path(to)
     if folder.name in ("", ".."):
         folder = folder.resolve()
@@ -99,71 +99,82 @@ def _folder(to: str | Path) -> Path:
     return folder
 
 
-def _datasets(root: Path, to: Path) -> dict[str, Path]:
+def _find_datasets(root: Path, to: Path) -> dict[str, Path]:
     """The datasets that are cooked in a root, by name, bytewise; no mixes, no exports. Raises OutputError."""
     # What a kill between two renames left aside is one as well: the reader finds it.
-    waiting = (path.parent.name.removesuffix(".old") for path in root.glob(f"{staging.WORK}/*.old/{manifest.NAME}"))
-    names = {path.parent.name for path in root.glob(f"*/{manifest.NAME}")} | set(waiting)
+    set_aside = (
+        path.parent.name.removesuffix(".old")
+        for path in root.glob(f"{staging.WORK_DIR}/*.old/{manifest.MANIFEST_NAME}")
+    )
+    names = {path.parent.name for path in root.glob(f"*/{manifest.MANIFEST_NAME}")} | set(set_aside)
     found = {}
     for name in sorted(names, key=str.encode):
         folder = root / name
-        if folder.resolve() != to.resolve() and not _is_made_of_others(folder):
+        if folder.resolve() != to.resolve() and not _is_derived(folder):
             found[name] = folder
     if not found:
-        hint = f": {root.resolve().parent}" if (root / manifest.NAME).exists() else ""
+        hint = f": {root.resolve().parent}" if (root / manifest.MANIFEST_NAME).exists() else ""
         raise OutputError(f"{root}: holds no cooked dataset; a root is what `cook --output` names{hint}")
     return found
 
 
-def _is_made_of_others(folder: Path) -> bool:
+def _is_derived(folder: Path) -> bool:
     """Whether it is a mix or an export."""
     try:
-        return "mix" not in kinds.of(manifest.read(folder)).reads
+        return "mix" not in kinds.kind_of(manifest.read_manifest(folder)).readers
     except OutputError:
         return False  # what is damaged is refused when it is opened, unless it is left out
 
 
-def _size(folder: Path) -> int:
+def _parquet_bytes(folder: Path) -> int:
     try:
         return sum(path.stat().st_size for path in folder.glob("*.parquet"))
     except OSError:
         return 0  # likewise
 
 
-def _mix(
-    folders: list[Path], to: Path, settings: Settings, pool: Executor, overwrite: bool, progress: Progress
+def _build_mix(
+    folders: list[Path], to: Path, settings: MixSettings, pool: Executor, overwrite: bool, progress: Progress
 ) -> tuple[dict[str, Any], bool]:
     """The mix's manifest, and whether it was there already."""
-    sources = [opened for _, opened in results(pool, read_cooked, ((0, folder) for folder in folders))]
-    head = _head(sources, settings)
-    old = older(to, head, overwrite)
+    sources = [opened for _, opened in ordered_results(pool, read_cooked, ((0, folder) for folder in folders))]
+    head = _identity_fields(sources, settings)
+    old = existing_result(to, head, overwrite)
     if old is not None:
         return old, True
-    mixing = _Mixing(sources, settings)
-    with staging.staging(to.parent, to.name) as staged:
+    mixing = _MixBuilder(sources, settings)
+    with staging.staging_folder(to.parent, to.name) as staged:
         out = staged / "out"
         out.mkdir()
         mixing.unpack(staged, pool, progress)
-        outputs = mixing.gather(out, pool, progress)
-        made = head | versions() | mixing.account() | {"outputs": outputs}
+        outputs = mixing.write_files(out, pool, progress)
+        fields = head | versions() | mixing.summarize() | {"outputs": outputs}
         for source, row in zip(sources, head["sources"], strict=True):
-            if manifest.digest(manifest.read(source.folder)) != row["sha256"]:
+            if manifest.digest(manifest.read_manifest(source.folder)) != row["sha256"]:
                 raise OutputError(f"{source.folder}: changed while it was read; run again")
-        write_bytes(out / dataset_card.NAME, dataset_card.mix_card(made).encode())
-        write_bytes(out / manifest.NAME, manifest.seal(made))
+        write_bytes(out / dataset_card.CARD_NAME, dataset_card.render_mix_card(fields).encode())
+        write_bytes(out / manifest.MANIFEST_NAME, manifest.seal(fields))
         staging.publish(out, to.parent, to.name)
-    return made, False
+    return fields, False
 
 
-def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
+def _identity_fields(sources: list[Cooked], settings: MixSettings) -> dict[str, Any]:
     """The manifest's fields that determine the bytes. Raises OutputError where the datasets are not of one kind."""
     first = sources[0].manifest
     problems = []
     for source in sources[1:]:
-        ours, theirs = first["tokenizer"], source.manifest["tokenizer"]
-        if differing := [field for field in TOKENIZER if ours[field] != theirs[field]]:
-            told = f"{source.folder}: is of tokenizer {theirs['name']}, {sources[0].folder} of {ours['name']}: "
-            problems.append(told + ", ".join(f"{field} {theirs[field]!r} and {ours[field]!r}" for field in differing))
+        first_tokenizer, source_tokenizer = first["tokenizer"], source.manifest["tokenizer"]
+        if differing := [field for field in TOKENIZER_IDENTITY if first_tokenizer[field] != source_tokenizer[field]]:
+            message = (
+                f"{source.folder}: is of tokenizer {source_tokenizer['name']}, {sources[0].folder} of "
+                f"{first_tokenizer['name']}: "
+            )
+            problems.append(
+                message
+                + ", ".join(
+                    f"{field} {source_tokenizer[field]!r} and {first_tokenizer[field]!r}" for field in differing
+                )
+            )
     if problems:
         raise OutputError(*problems, "datasets of one mix must agree in these; weight 0 leaves one out")
     return {
@@ -190,23 +201,26 @@ def _head(sources: list[Cooked], settings: Settings) -> dict[str, Any]:
     }
 
 
-class _Mixing:
+class _MixBuilder:
     """The work on one mix: its plan, and the spool that its sequences are gathered from."""
 
-    def __init__(self, sources: list[Cooked], settings: Settings) -> None:
+    def __init__(self, sources: list[Cooked], settings: MixSettings) -> None:
         self.names: list[str] = [source.manifest["dataset"] for source in sources]
-        self.files = [list(_outputs(source, settings.split)) for source in sources]
+        self.files = [list(_split_files(source, settings.split)) for source in sources]
         without = [name for name, files in zip(self.names, self.files, strict=True) if not files]
         if without:
             raise RecipeError(f"split: {', '.join(without)} has no {settings.split}; weight 0 leaves a dataset out")
         self.settings = settings
         self.sizes = [sum(row["rows"] for _, row in files) for files in self.files]
         weights = [settings.weights.get(name, Fraction(1)) for name in self.names]
-        self.asked, self.given = shares(self.sizes, weights, settings.sequences)
-        if not 0 < sum(self.given) <= MOST:
-            raise RecipeError(f"weights: the mix would have {sum(self.given):,} sequences; it can have 1 to {MOST:,}")
-        self.stream = stream(self.names, self.sizes, self.given, settings.seed)
-        self.placed = np.empty(0, records.PLACED)
+        self.exact_shares, self.sequence_counts = allocate_sequences(self.sizes, weights, settings.sequences)
+        if not 0 < sum(self.sequence_counts) <= MAX_SEQUENCES:
+            raise RecipeError(
+                f"weights: the mix would have {sum(self.sequence_counts):,} sequences; it can have 1 "
+                f"to {MAX_SEQUENCES:,}"
+            )
+        self.stream = plan_stream(self.names, self.sizes, self.sequence_counts, settings.seed)
+        self.placed = np.empty(0, records.PLACED_EXAMPLE_DTYPE)
 
     def unpack(self, folder: Path, pool: Executor, progress: Progress) -> None:
         """Spool the sequences that the stream needs. From here on the stream counts among these alone."""
@@ -217,15 +231,15 @@ class _Mixing:
         with table.open("wb") as file:
             jobs = list(self._jobs(spool, times > 0))
             progress("unpack", 0, sum(tokens for tokens, _ in jobs))
-            for (tokens, job), part in results(pool, unpack_file, iter(jobs)):
+            for (tokens, job), part in ordered_results(pool, unpack_file, iter(jobs)):
                 file.write(part.examples.tobytes())
                 counts.append(part.counts)
                 progress("unpack", tokens)
                 del job, part
         self.spool = str(spool)
-        self.placed = np.asarray(np.memmap(table, records.PLACED, "r"))
+        self.placed = np.asarray(np.memmap(table, records.PLACED_EXAMPLE_DTYPE, "r"))
         self.starts = np.cumsum(np.concatenate(counts))
-        self.tokens, self.trained = self._sums("tokens"), self._sums("trained")
+        self.tokens, self.trained = self._sum_by_sequence("tokens"), self._sum_by_sequence("trained")
         wanted = np.flatnonzero(times)
         self.stream = np.searchsorted(wanted, self.stream)
         self.dataset = np.searchsorted(np.cumsum(self.sizes), wanted, side="right")
@@ -233,29 +247,31 @@ class _Mixing:
     def _jobs(self, spool: Path, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, UnpackJob]]:
         row = at = 0
         for path, output in (file for files in self.files for file in files):
-            of_file = wanted[row : row + output["rows"]]
-            if of_file.any():
-                yield output["tokens"], UnpackJob(str(path), str(spool), at, of_file)
+            wanted_rows = wanted[row : row + output["rows"]]
+            if wanted_rows.any():
+                yield output["tokens"], UnpackJob(str(path), str(spool), at, wanted_rows)
             row += output["rows"]
             at += output["tokens"]
 
-    def _sums(self, field: str) -> Array:
+    def _sum_by_sequence(self, field: str) -> Array:
         """The sum of the examples' field for each sequence; some at a time, since the table grows with the input."""
         sums = np.empty(len(self.starts) - 1, np.int64)
         for begin in range(0, len(sums), 1 << 16):
             starts = self.starts[begin : begin + (1 << 16) + 1]
             examples = self.placed[starts[0] : starts[-1]]
-            sums[begin : begin + (1 << 16)] = records.row_tokens(starts - starts[0], examples[field].astype(np.int64))
+            sums[begin : begin + (1 << 16)] = records.tokens_per_sequence(
+                starts - starts[0], examples[field].astype(np.int64)
+            )
         return sums
 
-    def gather(self, out: Path, pool: Executor, progress: Progress) -> list[dict[str, Any]]:
+    def write_files(self, out: Path, pool: Executor, progress: Progress) -> list[dict[str, Any]]:
         """Write the stream; the manifest's outputs."""
         ranges = records.split_rows(self.tokens[self.stream], write.FILE_TOKENS)
         names = columns.file_names(len(ranges), self.settings.split)
         jobs = ((0, self._file_job(out / name, *rows)) for name, rows in zip(names, ranges, strict=True))
         outputs = []
         progress("gather", 0, int(self.tokens[self.stream].sum()))
-        for _, done in results(pool, write.write_file, jobs):
+        for _, done in ordered_results(pool, write.write_parquet_file, jobs):
             outputs.append({"split": self.settings.split, **done._asdict()})
             progress("gather", done.tokens)
         return outputs
@@ -268,24 +284,24 @@ class _Mixing:
         names = tuple(self.names[index] for index in self.dataset[rows].tolist())
         return write.FileJob(str(path), (self.spool,), examples, starts, names)
 
-    def account(self) -> dict[str, Any]:
+    def summarize(self) -> dict[str, Any]:
         """The manifest's counts. What is asked of a dataset need not be whole; tokens are asked in proportion."""
-        of_stream = self.dataset[self.stream]
-        amounts = np.ones(len(of_stream)), self.tokens[self.stream], self.trained[self.stream]
-        given = [np.bincount(of_stream, each, len(self.names)).astype(np.int64).tolist() for each in amounts]
+        stream_datasets = self.dataset[self.stream]
+        amounts = np.ones(len(stream_datasets)), self.tokens[self.stream], self.trained[self.stream]
+        given = [np.bincount(stream_datasets, each, len(self.names)).astype(np.int64).tolist() for each in amounts]
         rows = {}
         for index, name in enumerate(self.names):
-            held = [sum(row[key] for _, row in self.files[index]) for key in ("rows", *COUNTS[1:])]
-            asked = [round(float(self.asked[index] * amount / held[0]), 3) for amount in held]
+            held = [sum(row[key] for _, row in self.files[index]) for key in ("rows", *COUNT_FIELDS[1:])]
+            asked = [round(float(self.exact_shares[index] * amount / held[0]), 3) for amount in held]
             got = [values[index] for values in given]
             rows[name] = {
-                told: dict(zip(COUNTS, values, strict=True))
-                for told, values in (("held", held), ("asked", asked), ("given", got))
+                label: dict(zip(COUNT_FIELDS, values, strict=True))
+                for label, values in (("held", held), ("asked", asked), ("given", got))
             }
-        return {"datasets": rows, "counts": dict(zip(COUNTS, map(sum, given), strict=True))}
+        return {"datasets": rows, "counts": dict(zip(COUNT_FIELDS, map(sum, given), strict=True))}
 
 
-def _outputs(source: Cooked, split: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _split_files(source: Cooked, split: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     for output in source.manifest["outputs"]:
         if output.get("split") == split:
             yield source.folder / output["name"], output

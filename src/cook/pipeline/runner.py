@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.core import catalog
-from cook.core.errors import CookError, RecipeError, SeveralFailed, of_system
-from cook.core.progress import Progress, silent
+from cook.core.errors import CookError, RecipeError, SeveralFailed, from_os_error
+from cook.core.progress import Progress, no_progress
 from cook.core.recipe import Recipe
 from cook.core.results import Summary
 from cook.executors import choice
 from cook.executors import local as executors
-from cook.read import source as sources
-from cook.read import sources as opening
-from cook.read.source import Listed, Shard, Source, Unread
+from cook.read import source as source_layout
+from cook.read import sources as source_registry
+from cook.read.source import ListedShard, Shard, Source, UnreadFile
 
 if TYPE_CHECKING:
     from cook.core.results import Result
     from cook.tokenizer.loading import Tokenizer
 
-    Prepare = Callable[["Means"], contextlib.AbstractContextManager["Ready"]]
+    RunnerFactory = Callable[["RunResources"], contextlib.AbstractContextManager["DatasetRunner"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Preview:
     tokenizer: Tokenizer
     source: Source
     root: Path
-    shards: dict[str, list[Listed]]
-    unread: dict[str, list[Unread]]
+    shards: dict[str, list[ListedShard]]
+    unread: dict[str, list[UnreadFile]]
     """What could be data of each dataset, and is left out."""
 
 
-class Means(NamedTuple):
+class RunResources(NamedTuple):
     """What a run has to work with."""
 
     recipe: Recipe
@@ -61,47 +61,47 @@ class Means(NamedTuple):
     @property
     def hasher(self) -> Executor:
         """Where shards are hashed. On this machine in this thread: workers are still starting, or busy."""
-        return executors.InProcess() if self.recipe.executor == "local" else self.pool
+        return executors.SynchronousExecutor() if self.recipe.executor == "local" else self.pool
 
 
-class Ready(NamedTuple):
+class DatasetRunner(NamedTuple):
     """What makes a dataset of its shards, and where."""
 
-    cook: Callable[[str, list[Shard]], Result]
+    run_one: Callable[[str, list[Shard]], Result]
     root: Path
     tokenizer: str  # its name; "" without one
     unnamed: tuple[str, ...] = ()  # see Summary
 
 
-def _open(recipe: Recipe) -> tuple[Source, list[str]]:
+def _open_source(recipe: Recipe) -> tuple[Source, list[str]]:
     """The source, and which of its datasets are meant. Raises CookError."""
-    source = opening.open_source(
+    source = source_registry.open_source(
         recipe.source, recipe.follow_links, recipe.revision, recipe.cache, recipe.on_error == "skip"
     )
     try:
-        return source, catalog.select(recipe.datasets, source.names())
+        return source, catalog.select_datasets(recipe.datasets, source.names())
     except RecipeError as exc:
         folder = Path(os.path.expanduser(recipe.source)).resolve()
         wanted = [name.lower() for name in recipe.datasets]
         for above in (folder, folder.parent):  # a dataset's own folder, or its shards', was named
-            if isinstance(source, sources.Folder) and above.name.lower() in wanted:
+            if isinstance(source, source_layout.Folder) and above.name.lower() in wanted:
                 raise RecipeError(*exc.lines, f"source: the folder that holds {above.name} is {above.parent}") from exc
         raise
 
 
-def _root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
+def _output_root(recipe: Recipe, tokenizer: Tokenizer) -> Path:
     return Path(recipe.output) if recipe.output else Path("cooked") / tokenizer.folder_name
 
 
 def preview(recipe: Recipe) -> Preview:
     """Resolve a recipe: its source, tokenizer, datasets, shards and output. Raises CookError."""
-    source, names = _open(recipe)
-    from cook.tokenizer.loading import resolve
+    source, names = _open_source(recipe)
+    from cook.tokenizer.loading import resolve_tokenizer
 
-    tokenizer = resolve(recipe)
+    tokenizer = resolve_tokenizer(recipe)
     shards = {name: source.listed(name) for name in names}
     unread = {name: source.unread(name) for name in names}
-    return Preview(recipe, tokenizer, source, _root(recipe, tokenizer), shards, unread)
+    return Preview(recipe, tokenizer, source, _output_root(recipe, tokenizer), shards, unread)
 
 
 def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Summary:
@@ -114,15 +114,17 @@ def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str]
 
     Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
     """
-    return over(recipe, progress or silent, kitchen, notice)
+    return run_datasets(recipe, progress or no_progress, sequence_runner, notice)
 
 
-def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[[str], None] | None = None) -> Summary:
-    """Make each dataset of a recipe what `prepare` says; see `run`."""
+def run_datasets(
+    recipe: Recipe, progress: Progress, make_runner: RunnerFactory, notice: Callable[[str], None] | None = None
+) -> Summary:
+    """Make each dataset of a recipe what `make_runner` says; see `run`."""
     begun = time.perf_counter()
     if recipe.executor == "dask":
-        recipe = _absolute(recipe)
-    source, names = _open(recipe)
+        recipe = _with_absolute_paths(recipe)
+    source, names = _open_source(recipe)
     source.fetch(names, progress)
     results: list[Result] = []
     failures: dict[str, CookError] = {}
@@ -131,27 +133,29 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
         try:
             shards[name] = source.shards(name)
         except (CookError, OSError) as exc:
-            failures[name] = of_system(exc)
+            failures[name] = from_os_error(exc)
     size = sum(shard.size for found in shards.values() for shard in found)
     with (
-        choice.chosen(recipe, size, ("cook.pipeline.build",)) as (pool, jobs),
-        prepare(Means(recipe, source, shards, pool, jobs, size, progress, notice or _unheard)) as ready,
-        executors.coordinators(jobs) as cooks,
+        choice.open_executor(recipe, size, ("cook.pipeline.build",)) as (pool, jobs),
+        make_runner(
+            RunResources(recipe, source, shards, pool, jobs, size, progress, notice or _ignore_notice)
+        ) as runner,
+        executors.dataset_threads(jobs) as threads,
         # An interrupt ends the pool's work first, and so lets the coordinators clean up and end.
-        executors.cancelling(pool),
+        executors.cancel_on_error(pool),
     ):
         largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
-        cooking = {name: cooks.submit(ready.cook, name, shards[name]) for name in largest_first}
+        futures = {name: threads.submit(runner.run_one, name, shards[name]) for name in largest_first}
         for name in shards:
             try:
-                results.append(cooking[name].result())
+                results.append(futures[name].result())
             except (CookError, OSError) as exc:
-                failures[name] = of_system(exc)
+                failures[name] = from_os_error(exc)
     from cook.store import dataset_card
 
-    named = dataset_card.write(ready.root) if results else False
+    named = dataset_card.write_card(runner.root) if results else False
     seconds = time.perf_counter() - begun
-    summary = Summary(ready.root, ready.tokenizer, results, seconds, named, ready.unnamed, recipe.added_tokens)
+    summary = Summary(runner.root, runner.tokenizer, results, seconds, named, runner.unnamed, recipe.added_tokens)
     if len(names) == 1 and failures:
         raise failures[names[0]]
     if failures:
@@ -160,37 +164,45 @@ def over(recipe: Recipe, progress: Progress, prepare: Prepare, notice: Callable[
 
 
 @contextlib.contextmanager
-def kitchen(means: Means, **more: Any) -> Iterator[Ready]:
+def sequence_runner(resources: RunResources, **more: Any) -> Iterator[DatasetRunner]:
     """Datasets are cooked, with a tokenizer; `more` of a Kitchen's settings."""
-    recipe, jobs = means.recipe, means.jobs
+    recipe, jobs = resources.recipe, resources.jobs
     # Imported here, while workers start.
-    from cook.tokenizer.loading import resolve, warm_up
+    from cook.tokenizer.loading import resolve_tokenizer, warm_up
 
-    tokenizer = resolve(recipe, means.size // jobs)
+    tokenizer = resolve_tokenizer(recipe, resources.size // jobs)
     from cook.core import cache
     from cook.pipeline import build
     from cook.store import dataset_card
 
-    root = _root(recipe, tokenizer)
-    sources.refuse_inside(means.source, root)
-    dataset_card.refuse_others(root, corpora="strategy" in more)
+    root = _output_root(recipe, tokenizer)
+    source_layout.refuse_inside(resources.source, root)
+    dataset_card.refuse_mixed_root(root, corpora="strategy" in more)
     local = recipe.executor == "local"
-    with cache.opened(recipe.cache) as folder:
-        if local and jobs > 1 and not cache.holds_any(folder):  # else the engine may not be needed at all
+    with cache.open_cache(recipe.cache) as folder:
+        if local and jobs > 1 and not cache.has_spools(folder):  # else the engine may not be needed at all
             with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
                 for _ in range(jobs):
-                    means.pool.submit(warm_up, tokenizer)
+                    resources.pool.submit(warm_up, tokenizer)
         if not recipe.limit:
-            means.progress("tokenize", 0, means.size)
+            resources.progress("tokenize", 0, resources.size)
         if not local:
-            _fit(means, tokenizer, root, folder)
-        place = build.Kitchen(
-            recipe, tokenizer, means.source, root, folder, means.pool, means.hasher, means.progress, **more
+            _check_cluster(resources, tokenizer, root, folder)
+        context = build.RunContext(
+            recipe,
+            tokenizer,
+            resources.source,
+            root,
+            folder,
+            resources.pool,
+            resources.hasher,
+            resources.progress,
+            **more,
         )
-        yield Ready(functools.partial(build.cook, place), root, tokenizer.name, tokenizer.unnamed)
+        yield DatasetRunner(functools.partial(build.build_dataset, context), root, tokenizer.name, tokenizer.unnamed)
 
 
-def _absolute(recipe: Recipe) -> Recipe:
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The same, with paths that lead to the same place from another process's folder."""
 
     def absolute(path: str) -> str:
@@ -200,20 +212,22 @@ def _absolute(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, source=source, output=recipe.output and absolute(recipe.output))
 
 
-def _fit(means: Means, tokenizer: Tokenizer, root: Path, folder: Path | None) -> None:
+def _check_cluster(resources: RunResources, tokenizer: Tokenizer, root: Path, folder: Path | None) -> None:
     """Check that a cluster's workers can do the work of this run, and say where it goes. Raises ClusterError."""
     from cook.executors import dask
     from cook.store import staging
 
-    assert isinstance(means.pool, dask.Cluster)
-    means.notice(f"on {dask.told_of(means.pool)}")
-    read: list[tuple[Path, int | None]] = [(found[0].path, found[0].size) for found in means.shards.values() if found]
+    assert isinstance(resources.pool, dask.Cluster)
+    resources.notice(f"on {dask.describe_cluster(resources.pool)}")
+    read: list[tuple[Path, int | None]] = [
+        (found[0].path, found[0].size) for found in resources.shards.values() if found
+    ]
     read += [(Path(tokenizer.path), None)] if tokenizer.path else []
     try:
-        means.pool.check([root / staging.WORK, *([folder / "spools"] if folder else [])], read)
+        resources.pool.check_workers([root / staging.WORK_DIR, *([folder / "spools"] if folder else [])], read)
     finally:
-        staging.tidy(root)
+        staging.remove_empty_work_dir(root)
 
 
-def _unheard(notice: str) -> None:
+def _ignore_notice(notice: str) -> None:
     """Nobody asked to be told."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 from cook.executors import process
-from cook.tokenizer.presets import find_preset, vocabulary
+from cook.tokenizer.presets import find_preset, load_vocabulary
 
 
-def begin(name: str) -> None:
+def preload_vocabulary(name: str) -> None:
     """Load the vocabulary, if that is a preset's name, beside what this thread does next."""
     if preset := find_preset(name):
-        process.beside(functools.partial(vocabulary, preset))
+        process.start_in_background(functools.partial(load_vocabulary, preset))

@@ -16,19 +16,26 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 import orjson
 
-from cook.core.errors import ARRAY, COMPRESSED, UTF_16, Problem, unreadable
+from cook.core.errors import COMPRESSED, MULTILINE_JSON, UTF_16, Problem, read_error
 
 T = TypeVar("T")
 SUFFIXES = tuple(lines + packed for lines in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
-MAX_LINE = 64 << 20  # bytes
+MAX_LINE_BYTES = 64 << 20  # bytes
 PART_BYTES = 8 << 20  # a plain shard is read in parts of this size: fixed, so that jobs change nothing
 READ_BYTES = 1 << 20
-LINE_BYTES = 1 << 15  # where lines here and there are read
-JSON_TYPES = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+SEEK_READ_BYTES = 1 << 15  # where lines here and there are read
+JSON_TYPE_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
 BOM = b"\xef\xbb\xbf"
 
 
-class Part(NamedTuple):
+class ByteRange(NamedTuple):
     """The lines of a shard that start in the bytes [start, end). A compressed shard is one part."""
 
     path: str
@@ -59,7 +66,7 @@ def shard_name(name: str) -> str:
     >>> shard_name("00001.jsonl.zst")
     '00001.jsonl'
     """
-    return name[: -len(packed)] if (packed := _packed(name)) else name
+    return name[: -len(packed)] if (packed := _compression_suffix(name)) else name
 
 
 def dataset_name(name: str) -> str:
@@ -71,37 +78,37 @@ def dataset_name(name: str) -> str:
     return shard_name(name).rpartition(".")[0]
 
 
-def _packed(name: str) -> str:
+def _compression_suffix(name: str) -> str:
     return next((suffix for suffix in (".gz", ".zst") if name.lower().endswith(suffix)), "")
 
 
-def parts_of(path: Path, size: int) -> list[Part]:
+def byte_ranges(path: Path, size: int) -> list[ByteRange]:
     """A shard of `size` bytes as parts of PART_BYTES; a compressed one as a whole."""
-    if _packed(path.name):
-        return [Part(str(path), 0, None)]
-    return [Part(str(path), start, start + PART_BYTES) for start in range(0, max(size, 1), PART_BYTES)]
+    if _compression_suffix(path.name):
+        return [ByteRange(str(path), 0, None)]
+    return [ByteRange(str(path), start, start + PART_BYTES) for start in range(0, max(size, 1), PART_BYTES)]
 
 
-def open_shard(path: str, at_once: int = READ_BYTES) -> IO[bytes]:
+def open_shard(path: str, buffer_size: int = READ_BYTES) -> IO[bytes]:
     """The decompressed bytes of a shard, buffered: so many are read of a plain one at once. Raises SourceError."""
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(_packed(path))
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(_compression_suffix(path))
     try:
         if compression is None:
-            return open(path, "rb", buffering=at_once)
+            return open(path, "rb", buffering=buffer_size)
         import pyarrow as pa
 
         return io.BufferedReader(pa.input_stream(path, compression=compression), READ_BYTES)
     except OSError as exc:
-        raise unreadable(path, exc) from exc
+        raise read_error(path, exc) from exc
 
 
 class LineReader:
     """Iterates over the lines of a part that are not blank; once it is done, `lines` counts all of them.
 
-    A line over MAX_LINE comes as a Problem, and is never held in memory. Raises SourceError.
+    A line over MAX_LINE_BYTES comes as a Problem, and is never held in memory. Raises SourceError.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: ByteRange) -> None:
         self.part = part
         self.lines = 0
 
@@ -113,37 +120,39 @@ class LineReader:
                     file.seek(position - 1)
                     position += _skip_line(file) - 1
                 while end is None or position < end:
-                    text = file.readline(MAX_LINE + 1)
+                    text = file.readline(MAX_LINE_BYTES + 1)
                     if not text:
                         return
                     self.lines += 1
                     start, position = position, position + len(text)
-                    if len(text) > MAX_LINE and not text.endswith(b"\n"):
+                    if len(text) > MAX_LINE_BYTES and not text.endswith(b"\n"):
                         position += _skip_line(file)
-                        yield Problem(path, self.lines, "", f"is over {MAX_LINE >> 20} MiB, the most a line may hold")
+                        yield Problem(
+                            path, self.lines, "", f"is over {MAX_LINE_BYTES >> 20} MiB, the most a line may hold"
+                        )
                         continue
                     if start == 0:
                         text = text.removeprefix(BOM)
                     if not text.isspace() and text:
                         yield Line(self.lines, start, text)
         except OSError as exc:
-            raise unreadable(path, exc) from exc
+            raise read_error(path, exc) from exc
 
 
-def lines_again(part: Part, numbers: list[int], starts: list[int]) -> Iterator[Line]:
+def reread_lines(part: ByteRange, numbers: list[int], starts: list[int]) -> Iterator[Line]:
     """The lines of these ascending numbers, which start at these bytes, read a second time. Raises SourceError."""
-    if _packed(part.path):
+    if _compression_suffix(part.path):
         wanted = set(numbers)
         yield from (line for line in LineReader(part) if isinstance(line, Line) and line.number in wanted)
         return
     try:
-        with open_shard(part.path, LINE_BYTES) as file:
+        with open_shard(part.path, SEEK_READ_BYTES) as file:
             for number, start in zip(numbers, starts, strict=True):
                 file.seek(start)
-                text = file.readline(MAX_LINE + 1)
+                text = file.readline(MAX_LINE_BYTES + 1)
                 yield Line(number, start, text if start else text.removeprefix(BOM))
     except OSError as exc:
-        raise unreadable(part.path, exc) from exc
+        raise read_error(part.path, exc) from exc
 
 
 def _skip_line(file: IO[bytes]) -> int:
@@ -161,21 +170,21 @@ def parse_line(path: str, line: Line, parse: Callable[[str, int, int, Any], T]) 
     try:
         row = orjson.loads(line.text)
     except orjson.JSONDecodeError:
-        return _no_json(path, line)
+        return _json_problems(path, line)
     return parse(path, line.number, line.start, row)
 
 
-def _no_json(path: str, line: Line) -> list[Problem]:
+def _json_problems(path: str, line: Line) -> list[Problem]:
     """All that is wrong with a line that is not JSON. Slow, and thorough."""
 
     def problem(field: str, what: str) -> Problem:
         return Problem(path, line.number, field, what)
 
     raw = line.text.rstrip(b"\r\n")  # else a line that is cut off would seem to go on
-    if not line.start and (what := _whole_file(raw)):
+    if not line.start and (what := _file_problem(raw)):
         return [problem("", what)]
     if line.number == 1 and not line.start and raw.strip() in (b"[", b"[{", b"{"):
-        return [problem("", ARRAY)]
+        return [problem("", MULTILINE_JSON)]
     try:
         orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
@@ -188,11 +197,11 @@ def _no_json(path: str, line: Line) -> list[Problem]:
         lone = list(_lone_surrogates(json.loads(text)))
     except (ValueError, RecursionError):
         lone = []
-    lone_told = [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in lone]
-    return lone_told or [problem("", wrong + _why_no_json(text))]
+    surrogate_problems = [problem(field, "holds a lone surrogate, which has no UTF-8 form") for field in lone]
+    return surrogate_problems or [problem("", wrong + _json_hint(text))]
 
 
-def _whole_file(raw: bytes) -> str:
+def _file_problem(raw: bytes) -> str:
     """What is wrong with all of a file that begins so; "" where that cannot be told."""
     if raw.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")):
         return COMPRESSED
@@ -200,7 +209,7 @@ def _whole_file(raw: bytes) -> str:
     return UTF_16 if utf_16 else ""
 
 
-def _why_no_json(text: str) -> str:
+def _json_hint(text: str) -> str:
     """What Python, JavaScript and hands write, and JSON does not have; "" where that cannot be told."""
     try:
         json.loads(text)

@@ -16,25 +16,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.core.catalog import is_dataset_name
-from cook.core.errors import CookWarning, OutputExists, SourceError, unreadable
-from cook.core.escapes import encodable
+from cook.core.errors import CookWarning, OutputExists, SourceError, read_error
+from cook.core.escapes import is_encodable
 from cook.read.lines import SUFFIXES, dataset_name, is_shard_name, shard_name
 
 if TYPE_CHECKING:
     from cook.core.progress import Progress
 
 SAMPLE = "sample"
-LAID_OUT = "a source is laid out DATASET/shard/*.jsonl"
+LAYOUT_HINT = "a source is laid out DATASET/shard/*.jsonl"
 # Endings of files that could be data, and what makes shards of them.
-AS_LINES = "`jq -c '.[]' FILE > FILE.jsonl` makes shards of an array"
-OTHERS = {
-    **dict.fromkeys((".json", ".json.gz", ".json.zst"), f"is JSON, not JSON lines: {AS_LINES}"),
+ARRAY_TO_LINES_HINT = "`jq -c '.[]' FILE > FILE.jsonl` makes shards of an array"
+UNSUPPORTED_SUFFIXES = {
+    **dict.fromkeys((".json", ".json.gz", ".json.zst"), f"is JSON, not JSON lines: {ARRAY_TO_LINES_HINT}"),
     **dict.fromkeys((".bz2", ".xz", ".lz4", ".br"), "is compressed in a way that is not read: use gzip or zstd"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "is an archive: unpack it"),
     **dict.fromkeys((".parquet", ".arrow", ".csv", ".tsv", ".avro"), "is a table: write its rows as JSON lines"),
 }  # fmt: skip
-BESIDE = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # the Hub's own, of no data
-MOST_NAMED = 5
+METADATA_NAMES = (
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+)  # the Hub's own, of no data
+MAX_NAMED = 5
 
 
 class SourceWarning(CookWarning):
@@ -51,23 +56,23 @@ class Shard:
     modified: int  # nanoseconds
     sha256: str | None = None  # of its bytes, where they were read to check them
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether the file is another than when it was listed. Raises SourceError if it is gone."""
         try:
             now = self.path.stat()
         except OSError as exc:
-            raise unreadable(self.path, exc) from exc
+            raise read_error(self.path, exc) from exc
         return (now.st_size, now.st_mtime_ns) != (self.size, self.modified)
 
 
-class Listed(NamedTuple):
+class ListedShard(NamedTuple):
     """A shard as it is listed, which need not be on this machine."""
 
-    place: str  # its path: here, or in the repository
+    path: str  # its path: here, or in the repository
     size: int  # bytes
 
 
-class Unread(NamedTuple):
+class UnreadFile(NamedTuple):
     """What lies among a dataset's shards, could be data, and is not read."""
 
     path: str  # relative to the source
@@ -80,7 +85,7 @@ class Unread(NamedTuple):
 class Source(Protocol):
     """A collection of datasets that can be read."""
 
-    def unread(self, dataset: str) -> list[Unread]:
+    def unread(self, dataset: str) -> list[UnreadFile]:
         """What could be data of a dataset, and is not read. Raises SourceError."""
         ...
 
@@ -88,7 +93,7 @@ class Source(Protocol):
         """The datasets held, in bytewise order. Raises SourceError."""
         ...
 
-    def listed(self, dataset: str) -> list[Listed]:
+    def listed(self, dataset: str) -> list[ListedShard]:
         """The shards of a dataset in the order that they are read in; nothing is fetched. Raises SourceError."""
         ...
 
@@ -105,13 +110,13 @@ class Source(Protocol):
         ...
 
 
-def layout(paths: Iterable[str]) -> dict[str, list[str]]:
+def group_by_dataset(paths: Iterable[str]) -> dict[str, list[str]]:
     """The datasets of a collection by the paths of its files, each with those that may be its shards.
 
     Three forms are known: DATASET/shard/*.jsonl, DATASET/*.jsonl and DATASET.jsonl, plain or compressed. Other files
     are no part of it.
 
-    >>> layout(["squad/shard/1.jsonl", "squad/shard/0.jsonl.gz", "mine.jsonl", "QED/notes.txt", "README.md"])
+    >>> group_by_dataset(["squad/shard/1.jsonl", "squad/shard/0.jsonl.gz", "mine.jsonl", "QED/notes.txt", "README.md"])
     {'mine': ['mine.jsonl'], 'squad': ['squad/shard/1.jsonl', 'squad/shard/0.jsonl.gz']}
     """
     found: dict[str, list[str]] = {}
@@ -125,19 +130,19 @@ def layout(paths: Iterable[str]) -> dict[str, list[str]]:
     return {name: found[name] for name in sorted(found, key=str.encode)}
 
 
-def why_unread(name: str) -> str:
+def unread_reason(name: str) -> str:
     """Why a file of this name, which is no shard's, is not read, if it could be data; else ""."""
     lower = name.lower()
-    if lower in BESIDE:
+    if lower in METADATA_NAMES:
         return ""
-    return next((why for suffix, why in OTHERS.items() if lower.endswith(suffix)), "")
+    return next((why for suffix, why in UNSUPPORTED_SUFFIXES.items() if lower.endswith(suffix)), "")
 
 
-def unread_files(dataset: str, paths: Iterable[str]) -> list[Unread]:
+def unread_files(dataset: str, paths: Iterable[str]) -> list[UnreadFile]:
     """What could be data of a dataset and is not read, by the paths of a collection's files.
 
     >>> unread_files("d", ["d/a.jsonl", "d/b.json", "d/train/c.jsonl", "d/README.md"])[1]
-    Unread(path='d/train/c.jsonl', why='lies in a folder below: move it to d/shard')
+    UnreadFile(path='d/train/c.jsonl', why='lies in a folder below: move it to d/shard')
     """
     found = []
     for path in sorted(paths):
@@ -146,27 +151,27 @@ def unread_files(dataset: str, paths: Iterable[str]) -> list[Unread]:
         if below == path or any(part.startswith(".") for part in below.split("/")):
             continue
         if folder in ("", "shard"):
-            why = "" if is_shard_name(name) else why_unread(name)
+            why = "" if is_shard_name(name) else unread_reason(name)
         else:
-            could = is_shard_name(name) or why_unread(name)
-            why = f"lies in a folder below: move it to {dataset}/shard" if could else ""
+            could_be_data = is_shard_name(name) or unread_reason(name)
+            why = f"lies in a folder below: move it to {dataset}/shard" if could_be_data else ""
         if why:
-            found.append(Unread(path, why))
+            found.append(UnreadFile(path, why))
     return found
 
 
-def refuse_unread(dataset: str, found: list[Unread], root: str = "") -> None:
+def refuse_unread(dataset: str, found: list[UnreadFile], root: str = "") -> None:
     """Raise SourceError where anything that could be data is not read."""
     if found:
-        more = f"… and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        more = f"… and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
         raise SourceError(
-            *(f"{root}{each}" for each in found[:MOST_NAMED]),
+            *(f"{root}{each}" for each in found[:MAX_NAMED]),
             *([more] if more else []),
             f"{dataset}: {len(found)} of its files cannot be read (--on-error skip leaves them out, and records them)",
         )
 
 
-def in_order(dataset: str, paths: Iterable[str]) -> list[str]:
+def ordered_shards(dataset: str, paths: Iterable[str]) -> list[str]:
     """The shards of a dataset in the order that they are read in: bytewise, by their decompressed names.
 
     Raises SourceError where there are none, where two are the same shard, or where two forms are mixed.
@@ -174,7 +179,7 @@ def in_order(dataset: str, paths: Iterable[str]) -> list[str]:
     ordered = sorted(paths, key=lambda path: (os.fsencode(shard_name(path)), path))
     if not ordered:
         raise SourceError(f"{dataset}: holds no shard; a shard's name ends in {', '.join(SUFFIXES)}")
-    if odd := next((path for path in ordered if not encodable(path)), None):
+    if odd := next((path for path in ordered if not is_encodable(path)), None):
         raise SourceError(f"{dataset}: {odd}: the shard's name is not UTF-8; rename it")
     if len({path.rpartition("/")[0] for path in ordered}) > 1:
         raise SourceError(f"{dataset}: its shards lie in two places, {ordered[0]} and {ordered[-1]}; remove one")
@@ -186,7 +191,7 @@ def in_order(dataset: str, paths: Iterable[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """A collection in a folder of this machine. One layout or another; see `layout`."""
+    """A collection in a folder of this machine. One layout or another; see `group_by_dataset`."""
 
     kind: str  # "local" or "sample"
     root: Path
@@ -206,7 +211,7 @@ class Folder:
             name = entry.name
             if name.startswith("."):
                 continue
-            if _is(entry, folder=True):
+            if _resolves_to(entry, folder=True):
                 try:
                     below = {each.name for each in self._scan(name)}
                 except SourceError:  # told by `shards`
@@ -215,85 +220,89 @@ class Folder:
                     continue
             elif is_shard_name(name):
                 name = dataset_name(name)
-            elif _is(entry) or "." in name:
+            elif _resolves_to(entry) or "." in name:
                 continue
             if is_dataset_name(name):
                 found.add(name)
             else:
                 odd.append(name)
         if odd:
-            told = f"{self.root}: no dataset can have these names, and they are left out: {', '.join(sorted(odd)[:5])}"
-            warnings.warn(told, SourceWarning, stacklevel=1)
+            message = (
+                f"{self.root}: no dataset can have these names, and they are left out: {', '.join(sorted(odd)[:5])}"
+            )
+            warnings.warn(message, SourceWarning, stacklevel=1)
         return sorted(found, key=str.encode)
 
-    def listed(self, dataset: str) -> list[Listed]:
+    def listed(self, dataset: str) -> list[ListedShard]:
         """See Source."""
-        return [Listed(str(shard.path), shard.size) for shard in self.shards(dataset)]
+        return [ListedShard(str(shard.path), shard.size) for shard in self.shards(dataset)]
 
     def fetch(self, datasets: Iterable[str], progress: Progress | None = None) -> None:
         """See Source: they are here."""
 
     def shards(self, dataset: str) -> list[Shard]:
         """See Source."""
-        paths, unread, others = self._look(dataset)
+        paths, unread, others = self._scan_dataset(dataset)
         if not self.skip:
             refuse_unread(dataset, unread, f"{self.root}/")
         if others:
-            told = f"{self.root / dataset}: not read, by their names: {', '.join(others[:MOST_NAMED])}"
-            warnings.warn(told, SourceWarning, stacklevel=2)
-        paths = in_order(dataset, paths)
+            message = f"{self.root / dataset}: not read, by their names: {', '.join(others[:MAX_NAMED])}"
+            warnings.warn(message, SourceWarning, stacklevel=2)
+        paths = ordered_shards(dataset, paths)
         if not self.follow_links:
             for path in paths:
                 self._refuse_outside(self.root / path)
         try:
             return [shard_at(self.root / path) for path in paths]
         except OSError as exc:
-            raise unreadable(exc.filename, exc) from exc
+            raise read_error(exc.filename, exc) from exc
 
-    def unread(self, dataset: str) -> list[Unread]:
+    def unread(self, dataset: str) -> list[UnreadFile]:
         """See Source."""
-        return self._look(dataset)[1]
+        return self._scan_dataset(dataset)[1]
 
-    def _look(self, dataset: str) -> tuple[list[str], list[Unread], list[str]]:
+    def _scan_dataset(self, dataset: str) -> tuple[list[str], list[UnreadFile], list[str]]:
         """What lies in a dataset: its shards; what could be data, and is not read; other files. Relative to the root.
 
         Raises SourceError.
         """
-        shards, unread, others = list[str](), list[Unread](), list[str]()
+        shards, unread, others = list[str](), list[UnreadFile](), list[str]()
         for entry in self._scan(""):
-            alone = is_shard_name(entry.name) and dataset_name(entry.name) == dataset
-            if (alone or (entry.name == dataset and not _is(entry))) and not _is(entry, folder=True):
-                self._sort(entry, entry.name, shards, unread)
+            is_single_file = is_shard_name(entry.name) and dataset_name(entry.name) == dataset
+            if (is_single_file or (entry.name == dataset and not _resolves_to(entry))) and not _resolves_to(
+                entry, folder=True
+            ):
+                self._classify(entry, entry.name, shards, unread)
         folders = [folder for folder in (dataset, f"{dataset}/shard") if (self.root / folder).is_dir()]
         for folder in folders:
             entries = sorted(self._scan(folder), key=lambda entry: entry.name)
             made_by_cook = any(entry.name == "cook.json" for entry in entries)
             for entry in entries:
-                if entry.name.startswith(".") or (made_by_cook and entry.name in OF_PARSE):
+                if entry.name.startswith(".") or (made_by_cook and entry.name in PARSE_OUTPUT_NAMES):
                     continue
                 path = f"{folder}/{entry.name}"
-                if _is(entry, folder=True) and not is_shard_name(entry.name):
+                if _resolves_to(entry, folder=True) and not is_shard_name(entry.name):
                     if path not in folders:
-                        unread += unread_files(dataset, self._below(path))
-                elif is_shard_name(entry.name) or (entry.is_symlink() and not _is(entry)):
-                    self._sort(entry, path, shards, unread)
-                elif why := why_unread(entry.name):
-                    unread.append(Unread(path, why))
+                        unread += unread_files(dataset, self._files_below(path))
+                elif is_shard_name(entry.name) or (entry.is_symlink() and not _resolves_to(entry)):
+                    self._classify(entry, path, shards, unread)
+                elif why := unread_reason(entry.name):
+                    unread.append(UnreadFile(path, why))
                 else:
                     others.append(entry.name)
         return shards, unread, others
 
-    def _sort(self, entry: os.DirEntry[str], path: str, shards: list[str], unread: list[Unread]) -> None:
+    def _classify(self, entry: os.DirEntry[str], path: str, shards: list[str], unread: list[UnreadFile]) -> None:
         """Put what has a shard's name with those that can be read, or not."""
-        if _is(entry):
+        if _resolves_to(entry):
             shards.append(path)
-        elif _is(entry, folder=True):
-            unread.append(Unread(path, "has a shard's name and is a folder: move what is in it up"))
+        elif _resolves_to(entry, folder=True):
+            unread.append(UnreadFile(path, "has a shard's name and is a folder: move what is in it up"))
         elif entry.is_symlink():
             why = f"is a link that leads nowhere, to {os.readlink(entry.path)}: fetch what it stands for, or remove it"
-            unread.append(Unread(path, why))
+            unread.append(UnreadFile(path, why))
         else:
-            unread.append(Unread(path, "is no file: a pipe or a device is not read"))
+            unread.append(UnreadFile(path, "is no file: a pipe or a device is not read"))
 
     def _scan(self, folder: str) -> list[os.DirEntry[str]]:
         place = self.root / folder
@@ -303,7 +312,7 @@ class Folder:
         except OSError as exc:
             raise SourceError(f"{exc.filename or place}: cannot be read: {exc.strerror or exc}") from exc
 
-    def _below(self, folder: str) -> list[str]:
+    def _files_below(self, folder: str) -> list[str]:
         """All files under a folder, no link to a folder followed."""
         return [
             os.path.relpath(os.path.join(place, name), self.root)
@@ -313,16 +322,16 @@ class Folder:
 
     def _refuse_outside(self, path: Path) -> None:
         real = path.resolve()
-        if not any(home and real.is_relative_to(home) for home in (self.root.resolve(), _blobs(self.root))):
+        if not any(home and real.is_relative_to(home) for home in (self.root.resolve(), _blobs_folder(self.root))):
             raise SourceError(
                 f"{path}: leads out of the source folder, to {real}; if that is meant, pass --follow-links"
             )
 
 
-OF_PARSE = ("cook.json", "left-out")  # what `cook parse` writes beside shards
+PARSE_OUTPUT_NAMES = ("cook.json", "left-out")  # what `cook parse` writes beside shards
 
 
-def _is(entry: os.DirEntry[str], folder: bool = False) -> bool:
+def _resolves_to(entry: os.DirEntry[str], folder: bool = False) -> bool:
     """Whether this is, or leads to, a file; or a folder. What leads nowhere, or in a circle, is neither."""
     try:
         return entry.is_dir() if folder else entry.is_file()
@@ -345,7 +354,7 @@ def shard_at(path: Path, name: str | None = None) -> Shard:
     return Shard(name or path.name, path, found.st_size, found.st_mtime_ns)
 
 
-def _blobs(root: Path) -> Path | None:
+def _blobs_folder(root: Path) -> Path | None:
     """Where a snapshot in the Hugging Face cache has its files: REPO/snapshots/COMMIT/… links to REPO/blobs/…."""
     real = root.resolve()
     return next((folder.parent / "blobs" for folder in real.parents if folder.name == "snapshots"), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cook.core.errors import SourceError, refuse_empty
 from cook.core.recipe import HUB, hub_address
-from cook.read.source import LAID_OUT, MOST_NAMED, SAMPLE, Folder, Source, why_unread
+from cook.read.source import LAYOUT_HINT, MAX_NAMED, SAMPLE, Folder, Source, unread_reason
 
 MODELSCOPE = "modelscope"
 
@@ -29,10 +29,10 @@ def open_source(
     if name == SAMPLE:
         return Folder(SAMPLE, Path(__file__).parents[1] / SAMPLE)
     if (address := hub_address(name, revision)) is not None:
-        from cook.core import cache as kept
+        from cook.core import cache as cook_cache
         from cook.read.hub.source import open_hub
 
-        return open_hub(*address, kept.ready(cache), skip)
+        return open_hub(*address, cook_cache.prepare_cache(cache), skip)
     if name == MODELSCOPE or name.startswith(f"{MODELSCOPE}://"):
         from cook.read.modelscope import open_modelscope
 
@@ -40,23 +40,23 @@ def open_source(
     root = Path(os.path.expanduser(name))
     real = root.resolve()
     if root.is_file():
-        if why := why_unread(real.name):
+        if why := unread_reason(real.name):
             raise SourceError(f"{name}: {why}; a source is the folder that holds its dataset")
-        meant = real.parents[2 if real.parent.name == "shard" else 0]
-        raise SourceError(f"{name}: is a file; a source is the folder that holds its dataset: {meant}")
+        dataset_root = real.parents[2 if real.parent.name == "shard" else 0]
+        raise SourceError(f"{name}: is a file; a source is the folder that holds its dataset: {dataset_root}")
     if not root.is_dir():
-        raise SourceError(f"{name}: no such folder; {_meant(name)}")
+        raise SourceError(f"{name}: no such folder; {_source_hint(name)}")
     source = Folder("local", root, follow_links, skip)
     if not source.names():
         below = next(real.glob("*/*/shard"), None)
         hint = f"; is {below.parents[1]} meant?" if below else ""
         others = sorted(each.relative_to(real) for glob in ("*", "*/*") for each in real.glob(glob))
-        told = [f"{root / each}: {why}" for each in others if (why := why_unread(each.name))]
-        raise SourceError(f"{name}: holds no dataset; {LAID_OUT}{hint}", *told[:MOST_NAMED])
+        unread = [f"{root / each}: {why}" for each in others if (why := unread_reason(each.name))]
+        raise SourceError(f"{name}: holds no dataset; {LAYOUT_HINT}{hint}", *unread[:MAX_NAMED])
     return source
 
 
-def _meant(name: str) -> str:
+def _source_hint(name: str) -> str:
     """What a source may be, for who named one that is none."""
     import difflib
 

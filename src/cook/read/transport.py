@@ -2,7 +2,8 @@
 
 `huggingface_hub` speaks through requests (before 1), httpx or httpx2; ModelScope's client through requests. Each gets a
 guard of its own kind: hooks of an httpx client, adapters of a requests session. A guard does nothing where cook asks
-nothing (`asking` is None), so that whoever uses cook as a library keeps their client, and its factory, as they are.
+nothing (`current_query` is None), so that whoever uses cook as a library keeps their client, and its factory, as they
+are.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cook.read.answers import PATIENCE_S, Asked
+from cook.read.answers import STALL_TIMEOUT_S, ServerQuery
 
-asking: contextvars.ContextVar[Asked | None] = contextvars.ContextVar("asking", default=None)
+current_query: contextvars.ContextVar[ServerQuery | None] = contextvars.ContextVar("asking", default=None)
 _GUARDED = "_cook_guarded"
 
 
@@ -33,33 +34,33 @@ def guard_hub_client() -> None:
     if not hasattr(factory, _GUARDED):
 
         def guarded() -> Any:
-            return guard(factory())
+            return guard_session(factory())
 
         setattr(guarded, _GUARDED, True)
         setattr(_http, name, guarded)
-    guard(get_session())
+    guard_session(get_session())
 
 
-def guard(session: Any, ask: Callable[[], Asked | None] = asking.get) -> Any:
+def guard_session(session: Any, get_query: Callable[[], ServerQuery | None] = current_query.get) -> Any:
     """Guard a session of requests or a client of httpx, once."""
     if not hasattr(session, _GUARDED):
         setattr(session, _GUARDED, True)
         if hasattr(session, "event_hooks"):
-            _guard_httpx(session, ask)
+            _guard_httpx(session, get_query)
         else:
             for prefix, adapter in list(session.adapters.items()):
-                session.mount(prefix, _adapter(adapter, ask))
+                session.mount(prefix, _adapter(adapter, get_query))
     return session
 
 
-def _guard_httpx(client: Any, ask: Callable[[], Asked | None]) -> None:
+def _guard_httpx(client: Any, get_query: Callable[[], ServerQuery | None]) -> None:
     library = sys.modules[
         next(kind.__module__.partition(".")[0] for kind in type(client).__mro__ if "httpx" in kind.__module__)
     ]
 
     class Body(library.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, stream: Any, asked: Asked, url: str, limit: int, status: int) -> None:
-            self.stream, self.counted = stream, _counted(iter(stream), asked, url, limit, status)
+        def __init__(self, stream: Any, query: ServerQuery, url: str, limit: int, status: int) -> None:
+            self.stream, self.counted = stream, _count_bytes(iter(stream), query, url, limit, status)
 
         def __iter__(self) -> Iterator[bytes]:
             return self.counted
@@ -68,40 +69,40 @@ def _guard_httpx(client: Any, ask: Callable[[], Asked | None]) -> None:
             self.stream.close()
 
     def on_request(request: Any) -> None:
-        if asked := ask():
-            asked.on_request(str(request.url), request.headers)
+        if query := get_query():
+            query.on_request(str(request.url), request.headers)
             timeout = request.extensions.get("timeout") or {}
             keys = ("connect", "read", "write", "pool")
-            request.extensions["timeout"] = {key: timeout.get(key) or PATIENCE_S for key in keys}
+            request.extensions["timeout"] = {key: timeout.get(key) or STALL_TIMEOUT_S for key in keys}
 
-    def on_answer(answer: Any) -> None:
-        if asked := ask():
-            url = str(answer.request.url)
-            limit = asked.on_answer(answer.request.method, url, answer.status_code, answer.headers)
-            answer.stream = Body(answer.stream, asked, url, limit, answer.status_code)
+    def on_response(response: Any) -> None:
+        if query := get_query():
+            url = str(response.request.url)
+            limit = query.on_response(response.request.method, url, response.status_code, response.headers)
+            response.stream = Body(response.stream, query, url, limit, response.status_code)
 
     hooks = client.event_hooks
-    client.event_hooks = {"request": [*hooks["request"], on_request], "response": [on_answer, *hooks["response"]]}
+    client.event_hooks = {"request": [*hooks["request"], on_request], "response": [on_response, *hooks["response"]]}
 
 
-def _adapter(inner: Any, ask: Callable[[], Asked | None]) -> Any:
+def _adapter(inner: Any, get_query: Callable[[], ServerQuery | None]) -> Any:
     from requests.adapters import BaseAdapter
 
     class Guarded(BaseAdapter):
         def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-            asked = ask()
-            if asked is None:
+            query = get_query()
+            if query is None:
                 return inner.send(request, *args, **kwargs)
-            asked.on_request(request.url, request.headers)
-            kwargs["timeout"] = kwargs.get("timeout") or PATIENCE_S
-            answer = inner.send(request, *args, **kwargs)
+            query.on_request(request.url, request.headers)
+            kwargs["timeout"] = kwargs.get("timeout") or STALL_TIMEOUT_S
+            response = inner.send(request, *args, **kwargs)
             try:
-                limit = asked.on_answer(request.method, answer.url, answer.status_code, answer.headers)
+                limit = query.on_response(request.method, response.url, response.status_code, response.headers)
             except BaseException:
-                answer.close()
+                response.close()
                 raise
-            answer.raw = _Body(answer.raw, asked, answer.url, limit, answer.status_code)
-            return answer
+            response.raw = _Body(response.raw, query, response.url, limit, response.status_code)
+            return response
 
         def close(self) -> None:
             inner.close()
@@ -112,27 +113,27 @@ def _adapter(inner: Any, ask: Callable[[], Asked | None]) -> Any:
 class _Body:
     """The body of an answer in requests: what urllib3 has, counted as it is read."""
 
-    PIECE = 1 << 16  # bytes; with larger ones a slow server could not be told from one that sends nothing
+    CHUNK_BYTES = 1 << 16  # bytes; with larger ones a slow server could not be told from one that sends nothing
 
-    def __init__(self, raw: Any, asked: Asked, url: str, limit: int, status: int) -> None:
-        self._raw, self._count = raw, _Count(asked, url, limit, status)
+    def __init__(self, raw: Any, query: ServerQuery, url: str, limit: int, status: int) -> None:
+        self._raw, self._count = raw, _ByteCounter(query, url, limit, status)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._raw, name)
         if name == "read1":  # which not all versions of urllib3 have
-            return lambda *args, **kwargs: self._counted(found(*args, **kwargs))
+            return lambda *args, **kwargs: self._count_piece(found(*args, **kwargs))
         return found
 
-    def stream(self, amt: int = PIECE, decode_content: bool | None = None) -> Iterator[bytes]:
-        for piece in self._raw.stream(min(amt, self.PIECE), decode_content=decode_content):
+    def stream(self, amt: int = CHUNK_BYTES, decode_content: bool | None = None) -> Iterator[bytes]:
+        for piece in self._raw.stream(min(amt, self.CHUNK_BYTES), decode_content=decode_content):
             self._count(piece)
             yield piece
         self._count.end()
 
     def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
-        return self._counted(self._raw.read(amt, *args, **kwargs))
+        return self._count_piece(self._raw.read(amt, *args, **kwargs))
 
-    def _counted(self, piece: bytes) -> bytes:
+    def _count_piece(self, piece: bytes) -> bytes:
         if piece:
             self._count(piece)
         else:
@@ -140,26 +141,26 @@ class _Body:
         return piece
 
 
-class _Count:
+class _ByteCounter:
     """Counts the bytes of a body."""
 
-    def __init__(self, asked: Asked, url: str, limit: int, status: int) -> None:
-        self.asked, self.url, self.limit, self.status, self.got = asked, url, limit, status, 0
+    def __init__(self, query: ServerQuery, url: str, limit: int, status: int) -> None:
+        self.query, self.url, self.limit, self.status, self.got = query, url, limit, status, 0
 
     def __call__(self, piece: bytes) -> None:
         self.got += len(piece)
-        self.asked.got += len(piece)
-        self.asked.on_bytes(self.url, self.got, self.limit)
-        if self.asked.is_file and self.status < 300:
-            self.asked.watch.gets(len(piece))
+        self.query.bytes_received += len(piece)
+        self.query.on_bytes(self.url, self.got, self.limit)
+        if self.query.is_file and self.status < 300:
+            self.query.watch.note_bytes(len(piece))
 
     def end(self) -> None:
         if self.status < 300:
-            self.asked.watch.waits_no_more(self.asked)
+            self.query.watch.response_done(self.query)
 
 
-def _counted(pieces: Iterator[bytes], asked: Asked, url: str, limit: int, status: int) -> Iterator[bytes]:
-    count = _Count(asked, url, limit, status)
+def _count_bytes(pieces: Iterator[bytes], query: ServerQuery, url: str, limit: int, status: int) -> Iterator[bytes]:
+    count = _ByteCounter(query, url, limit, status)
     for piece in pieces:
         count(piece)
         yield piece

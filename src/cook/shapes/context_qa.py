@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.core.errors import Problem, shown
-from cook.core.escapes import visible
-from cook.core.recipe import FIELDS, Fields, Recipe
+from cook.core.errors import Problem, short_repr
+from cook.core.escapes import find_visible
+from cook.core.recipe import DEFAULT_FIELDS, Fields, Recipe
 from cook.core.records import BLANK_ANSWER, BLANK_QUESTION
-from cook.read.lines import JSON_TYPES, Line, parse_line
+from cook.read.lines import JSON_TYPE_NAMES, Line, parse_line
 from cook.shapes import splitting
 from cook.shapes.formatter import Formatter, Pair
 from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
         """The context, then questions and answers."""
         return [self.context, *chain.from_iterable(self.pairs)]
 
-    def place(self, kept: int) -> int:
+    def original_pair_index(self, kept: int) -> int:
         """Where in QA_list the pair stands that is `pairs[kept]`."""
         for blank, _ in self.left_out:
             kept += blank <= kept
@@ -70,7 +70,7 @@ class ContextQA(NamedTuple):
     cut_anywhere: bool = False
 
     @property
-    def head(self) -> str:
+    def required_field(self) -> str:
         """See Shape."""
         return "context"
 
@@ -87,7 +87,7 @@ class ContextQA(NamedTuple):
 
     def parse(self, path: str, line: int, start: int, row: Any) -> Entry | list[Problem]:
         """See Shape."""
-        return entry_of(path, line, start, row, self.recipe.fields)
+        return entry_from_row(path, line, start, row, self.recipe.fields)
 
     def segments(self, records: Sequence[Entry]) -> Segments:
         """See Shape: BOS, the input's text; the output's text, EOS."""
@@ -95,7 +95,7 @@ class ContextQA(NamedTuple):
         for entry in records:
             texts.append(formatter.input_text(entry.context))
             texts.append(formatter.output_text(entry.pairs))
-        return Segments(texts, *frame(self.tokenizer))
+        return Segments(texts, *segment_layout(self.tokenizer))
 
     def split(self, record: Entry, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:
         """See Shape: by pairs, each with the whole context; truncate cuts the context of a pair that does not fit."""
@@ -107,33 +107,35 @@ class ContextQA(NamedTuple):
         ends = token_ends(self.tokenizer)
         return splitting.truncate(head, record.context, record.pairs, self.formatter, capacity, ends)
 
-    def reads_back(self, record: Entry, made: SplitResult, texts: Sequence[Sequence[bytes]], decoder: Decoder) -> bool:
+    def round_trips(
+        self, record: Entry, split_result: SplitResult, texts: Sequence[Sequence[bytes]], decoder: Decoder
+    ) -> bool:
         """See Shape: whole contexts or heads of it, and every pair that is kept once."""
-        lost, formatter, same = set(made.lost), self.formatter, decoder.same
+        lost, formatter, same = set(split_result.lost_units), self.formatter, decoder.matches_text
         left = [pair for index, pair in enumerate(record.pairs) if index not in lost]
-        for (head, output), piece in zip(texts, made.pieces, strict=True):
-            if piece.cut:  # in the order of pairs, but not by their numbers
+        for (head, output), piece in zip(texts, split_result.examples, strict=True):
+            if piece.truncated:  # in the order of pairs, but not by their numbers
                 pair = next((pair for pair in left if same(output, formatter.output_text([pair]))), None)
-                if pair is None or not self._is_head(record.context, head, decoder):
+                if pair is None or not self._is_context_prefix(record.context, head, decoder):
                     return False
                 left.remove(pair)
-        whole, rest = formatter.input_text(record.context), iter(left)
-        for (head, output), piece in zip(texts, made.pieces, strict=True):
-            pairs = [] if piece.cut else [*islice(rest, piece.units)]
+        whole, remaining_pairs = formatter.input_text(record.context), iter(left)
+        for (head, output), piece in zip(texts, split_result.examples, strict=True):
+            pairs = [] if piece.truncated else [*islice(remaining_pairs, piece.units)]
             if pairs and not (same(head, whole) and same(output, formatter.output_text(pairs))):
                 return False
-        return next(rest, None) is None
+        return next(remaining_pairs, None) is None
 
-    def _is_head(self, context: str, text: bytes, decoder: Decoder) -> bool:
+    def _is_context_prefix(self, context: str, text: bytes, decoder: Decoder) -> bool:
         """Whether an input's text is that of a head of the context: not empty, and not all of it."""
-        frame = len(decoder.text(self.formatter.input_text("")))
-        size, rest = divmod(len(text) - frame, self.recipe.context_template.count("{context}"))
+        frame = len(decoder.expected_bytes(self.formatter.input_text("")))
+        size, remainder = divmod(len(text) - frame, self.recipe.context_template.count("{context}"))
         head = context.encode()[: max(size, 0)].decode(errors="ignore")
-        if rest == 0 and decoder.text(self.formatter.input_text(head)) == text:
+        if remainder == 0 and decoder.expected_bytes(self.formatter.input_text(head)) == text:
             return 0 < size < len(context.encode())
-        return decoder.holds_head(text, context, self.formatter.around_context)
+        return decoder.contains_truncated(text, context, self.formatter.around_context)
 
-    def lost_by_length(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
+    def unsplittable(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
         """See Shape: where the context leaves no room for EOS, as `splitting.split` tells it."""
         return (tokens - trained >= self.recipe.max_length) & (self.recipe.overlong == "split")
 
@@ -141,14 +143,14 @@ class ContextQA(NamedTuple):
         """See Shape."""
         return record.texts
 
-    def markers(self) -> tuple[str, ...]:
+    def template_markers(self) -> tuple[str, ...]:
         """See Shape."""
-        return markers(self.recipe)
+        return template_markers(self.recipe)
 
     def hash_keys(self, record: Entry) -> tuple[bytes, bytes]:
         """See Shape: the context, where there is one to keep together; the context and the pairs."""
         whole = orjson.dumps((record.context, record.pairs))
-        return record.context.encode() if visible(record.context) else whole, whole
+        return record.context.encode() if find_visible(record.context) else whole, whole
 
 
 @functools.lru_cache(maxsize=8)
@@ -156,7 +158,7 @@ def _formatter(recipe: Recipe) -> Formatter:
     return Formatter(recipe)
 
 
-def frame(tokenizer: Tokenizer) -> tuple[list[Ids | None], list[bool]]:
+def segment_layout(tokenizer: Tokenizer) -> tuple[list[Ids | None], list[bool]]:
     """The segments of an example: BOS and a text that are not trained, a text and EOS that are."""
     bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.uint32)
     return [bos, None, None, np.array([tokenizer.eos_id], np.uint32)], [False, False, True, True]
@@ -165,10 +167,10 @@ def frame(tokenizer: Tokenizer) -> tuple[list[Ids | None], list[bool]]:
 PLACEHOLDER = re.compile(r"\{(?:context|question|answer)\}")
 
 
-def markers(recipe: Recipe) -> tuple[str, ...]:
+def template_markers(recipe: Recipe) -> tuple[str, ...]:
     """The words that the templates put around contexts, questions and answers.
 
-    >>> markers(Recipe(datasets="squad", tokenizer="llama3"))
+    >>> template_markers(Recipe(datasets="squad", tokenizer="llama3"))
     ('<CON>', '</CON>', '<QUE>', '<ANS>', '</END>')
     """
     templates = (recipe.context_template, recipe.pair_template)
@@ -177,12 +179,14 @@ def markers(recipe: Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if len(word) > 1))  # one sign alone, as in "Q: A -", says nothing
 
 
-def parse(path: str, line: Line, fields: Fields = FIELDS) -> Entry | list[Problem]:
+def parse_entry(path: str, line: Line, fields: Fields = DEFAULT_FIELDS) -> Entry | list[Problem]:
     """The entry on a line, or all that is wrong with it."""
-    return parse_line(path, line, functools.partial(entry_of, fields=fields))
+    return parse_line(path, line, functools.partial(entry_from_row, fields=fields))
 
 
-def entry_of(path: str, line: int, start: int, row: Any, fields: Fields = FIELDS) -> Entry | list[Problem]:
+def entry_from_row(
+    path: str, line: int, start: int, row: Any, fields: Fields = DEFAULT_FIELDS
+) -> Entry | list[Problem]:
     """The entry of a decoded row, or all that is wrong with it."""
     context_key, pairs_key, question_key, answer_key = fields
     try:
@@ -190,7 +194,7 @@ def entry_of(path: str, line: int, start: int, row: Any, fields: Fields = FIELDS
         pairs = []
         for pair in rows:
             question, answer = pair[question_key], pair[answer_key]
-            asks, answers = visible(question), visible(answer)  # both, so that both must be text
+            asks, answers = find_visible(question), find_visible(answer)  # both, so that both must be text
             if asks and answers:
                 pairs.append((question, answer))
     except (KeyError, TypeError, AttributeError):
@@ -199,7 +203,7 @@ def entry_of(path: str, line: int, start: int, row: Any, fields: Fields = FIELDS
         return _diagnose(path, line, row, fields)
     blank = []
     if len(pairs) < len(rows):
-        sides = [(not visible(pair[question_key]), not visible(pair[answer_key])) for pair in rows]
+        sides = [(not find_visible(pair[question_key]), not find_visible(pair[answer_key])) for pair in rows]
         reasons = [BLANK_QUESTION if question else BLANK_ANSWER if answer else None for question, answer in sides]
         blank = [(index, reason) for index, reason in enumerate(reasons) if reason is not None]
     return Entry(line, start, context, pairs, blank)
@@ -207,15 +211,15 @@ def entry_of(path: str, line: int, start: int, row: Any, fields: Fields = FIELDS
 
 def _diagnose(path: str, line: int, row: Any, fields: Fields) -> list[Problem]:
     """All that is wrong with a row that is no entry. Slow, and thorough."""
-    return [Problem(path, line, field, what) for field, what in _misfits(row, fields)]
+    return [Problem(path, line, field, what) for field, what in _type_problems(row, fields)]
 
 
-def _misfits(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
+def _type_problems(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
     """(field, what is wrong with it) wherever a JSON value is not of an entry's shape."""
 
     def expect(field: str, value: Any, kind: type) -> Iterator[tuple[str, str]]:
         if type(value) is not kind:
-            yield field, f"must be {JSON_TYPES[kind]}, not {JSON_TYPES.get(type(value), 'null')}"
+            yield field, f"must be {JSON_TYPE_NAMES[kind]}, not {JSON_TYPE_NAMES.get(type(value), 'null')}"
 
     def member(holder: dict[str, Any], key: str, field: str, kind: type) -> Iterator[tuple[str, str]]:
         if key in holder:
@@ -223,7 +227,7 @@ def _misfits(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
         else:
             others = [other for other in holder if other not in fields]
             near = [other for other in others if other.lower() == key.lower()] or others[:5]
-            there = ", ".join(shown(other) for other in near)
+            there = ", ".join(short_repr(other) for other in near)
             yield field, "is missing" + (f" (there is {there}; --fields names others)" if near else "")
 
     yield from expect("", row, dict)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core.errors import Problem
-from cook.core.records import Raw, join
+from cook.core.records import MarkedTokens, mark_trained
 from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
 
@@ -57,26 +57,26 @@ class Segments(NamedTuple):
 
     texts: list[str]
     """Every text, in order. All are encoded as ordinary text."""
-    fixed: Sequence[Ids | None]
+    fixed_ids: Sequence[Ids | None]
     """For each segment, its ids where it is no text (BOS, EOS), else None."""
     trained: Sequence[bool]
     """For each segment, whether its tokens are trained."""
     counts: npt.NDArray[np.int64] | None = None
-    """Segments of each example; None: `fixed` and `trained` are those of one example, and all are alike."""
+    """Segments of each example; None: `fixed_ids` and `trained` are those of one example, and all are alike."""
 
-    def examples_of(self, texts: Iterable[int]) -> list[int]:
+    def example_indices(self, texts: Iterable[int]) -> list[int]:
         """The number of the example that each of these texts is of."""
-        is_text = np.array([each is None for each in self.fixed], bool)
+        is_text = np.array([each is None for each in self.fixed_ids], bool)
         if self.counts is None:
             return [text // int(is_text.sum()) for text in texts]
-        of = np.repeat(np.arange(len(self.counts)), self.counts)[is_text]
-        return [int(of[text]) for text in texts]
+        example_of_text = np.repeat(np.arange(len(self.counts)), self.counts)[is_text]
+        return [int(example_of_text[text]) for text in texts]
 
 
 class Assembled(NamedTuple):
     """Encoded examples, one after the other."""
 
-    raw: Raw
+    raw: MarkedTokens
     """Their tokens, as a spool holds them."""
     tokens: npt.NDArray[np.int64]
     """Tokens of each example."""
@@ -86,41 +86,43 @@ class Assembled(NamedTuple):
 
 def assemble(segments: Segments, ids: Ids, offsets: Offsets) -> Assembled:
     """The examples of a batch, from the ids of its texts, flat, and where each text begins in them (one more)."""
-    is_text = np.array([each is None for each in segments.fixed], bool)
+    is_text = np.array([each is None for each in segments.fixed_ids], bool)
     trained = np.array(segments.trained, bool)
-    fixed = np.concatenate([np.empty(0, np.uint32), *(each for each in segments.fixed if each is not None)])
-    sizes = np.array([0 if each is None else len(each) for each in segments.fixed], np.int64)
+    fixed = np.concatenate([np.empty(0, np.uint32), *(each for each in segments.fixed_ids if each is not None)])
+    sizes = np.array([0 if each is None else len(each) for each in segments.fixed_ids], np.int64)
     counts = segments.counts
     if counts is None:
         examples = (len(offsets) - 1) // int(is_text.sum())
         is_text, trained, sizes, fixed = (np.tile(each, examples) for each in (is_text, trained, sizes, fixed))
-        counts = np.full(examples, len(segments.fixed))
+        counts = np.full(examples, len(segments.fixed_ids))
     sizes[is_text] = np.diff(offsets)
     by_token = np.repeat(is_text.view(np.uint8) | trained.view(np.uint8) << np.uint8(1), sizes)
     text = (by_token & 1).view(np.bool_)
     out = np.empty(len(text), np.uint32)
     out[text], out[~text] = ids, fixed
     begins = np.cumsum(counts) - counts
-    tokens, of_trained = (np.add.reduceat(each, begins) if len(begins) else each for each in (sizes, sizes * trained))
-    return Assembled(join(out, by_token > 1), tokens, of_trained)
+    tokens, trained_tokens = (
+        np.add.reduceat(each, begins) if len(begins) else each for each in (sizes, sizes * trained)
+    )
+    return Assembled(mark_trained(out, by_token > 1), tokens, trained_tokens)
 
 
-class Piece(NamedTuple):
+class SplitExample(NamedTuple):
     """One example made of an over-long one."""
 
-    texts: tuple[Ids, ...]
+    text_ids: tuple[Ids, ...]
     """The ids of its texts, as many as `Shape.segments` has for an example."""
     units: int
-    cut: bool
+    truncated: bool
     """Whether the tail of a text is cut."""
 
 
 class SplitResult(NamedTuple):
     """What became of an over-long example: every unit stands in one piece or is lost."""
 
-    pieces: list[Piece]
+    examples: list[SplitExample]
     """In the order of their first units."""
-    lost: list[int]
+    lost_units: list[int]
     """Indices of units, among those that are trained on."""
 
 
@@ -138,7 +140,7 @@ class Shape(Protocol):
         ...
 
     @property
-    def head(self) -> str:
+    def required_field(self) -> str:
         """The field whose text may not encode to nothing, since what is trained comes after it; "" for none."""
         ...
 
@@ -163,14 +165,16 @@ class Shape(Protocol):
         """Make several examples that fit of an over-long one, as the recipe says. ids: all of it, BOS and EOS too."""
         ...
 
-    def reads_back(self, record: Any, made: SplitResult, texts: Sequence[Sequence[bytes]], decoder: Decoder) -> bool:
+    def round_trips(
+        self, record: Any, split_result: SplitResult, texts: Sequence[Sequence[bytes]], decoder: Decoder
+    ) -> bool:
         """Whether what `split` made is the record, and every unit that is not lost is there once.
 
         texts: of each piece, what its texts decode to by the decoder, which tells what they may decode to.
         """
         ...
 
-    def lost_by_length(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
+    def unsplittable(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
         """Which over-long examples `split` makes nothing of, as their lengths alone tell."""
         ...
 
@@ -178,7 +182,7 @@ class Shape(Protocol):
         """The user's own texts, in which special text is looked for."""
         ...
 
-    def markers(self) -> tuple[str, ...]:
+    def template_markers(self) -> tuple[str, ...]:
         """Words of the templates to look for in them."""
         ...
 

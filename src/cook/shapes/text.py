@@ -14,10 +14,10 @@ from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, Sp
 from cook.tokenizer.engine import Ids
 from cook.tokenizer.loading import Tokenizer
 
-FIELD = "text"
+TEXT_FIELD = "text"
 
 
-class Text(NamedTuple):
+class TextRecord(NamedTuple):
     """A text."""
 
     line: int  # that it begins on, counted from the start of the part
@@ -35,45 +35,45 @@ class TextShape(NamedTuple):
     name: str = "text"
     mask_rule: MaskRule = "all-but-bos"
     cut_anywhere: bool = True
-    head: str = ""
+    required_field: str = ""
 
     def identity(self) -> dict[str, Any]:
         """See Shape."""
-        return {"field": FIELD}
+        return {"field": TEXT_FIELD}
 
-    def parse(self, path: str, line: int, start: int, row: Any) -> Text | list[Problem]:
+    def parse(self, path: str, line: int, start: int, row: Any) -> TextRecord | list[Problem]:
         """See Shape: a JSON object that has the text under "text"."""
-        text = row.get(FIELD) if isinstance(row, dict) else None
+        text = row.get(TEXT_FIELD) if isinstance(row, dict) else None
         if not isinstance(text, str):
-            return [Problem(path, line, FIELD, "must be text")]
-        return Text(line, start, text, int(bool(text.strip())))
+            return [Problem(path, line, TEXT_FIELD, "must be text")]
+        return TextRecord(line, start, text, int(bool(text.strip())))
 
-    def segments(self, records: Sequence[Text]) -> Segments:
+    def segments(self, records: Sequence[TextRecord]) -> Segments:
         """See Shape: BOS; the text, EOS."""
         bos = np.array([] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id], np.uint32)
         eos = np.array([self.tokenizer.eos_id], np.uint32)
         return Segments([record.text for record in records], [bos, None, eos], [False, True, True])
 
-    def split(self, record: Text, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:  # noqa: ARG002 - likewise
+    def split(self, record: TextRecord, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:  # noqa: ARG002 - likewise
         """See Shape: never asked for."""
         raise AssertionError("a text is cut into pieces")
 
-    def reads_back(self, record: Text, made: SplitResult, texts: Any, decoder: Any) -> bool:  # noqa: ARG002 - likewise
+    def round_trips(self, record: TextRecord, split_result: SplitResult, texts: Any, decoder: Any) -> bool:  # noqa: ARG002 - likewise
         """See Shape: never asked for."""
         raise AssertionError("a text is cut into pieces")
 
-    def lost_by_length(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:  # noqa: ARG002 - Shape's
+    def unsplittable(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:  # noqa: ARG002 - Shape's
         """See Shape: none."""
         return np.zeros(len(tokens), bool)
 
-    def texts(self, record: Text) -> list[str]:
+    def texts(self, record: TextRecord) -> list[str]:
         """See Shape."""
         return [record.text]
 
-    def markers(self) -> tuple[str, ...]:
+    def template_markers(self) -> tuple[str, ...]:
         """See Shape."""
         return ()
 
-    def hash_keys(self, record: Text) -> tuple[bytes, bytes]:
+    def hash_keys(self, record: TextRecord) -> tuple[bytes, bytes]:
         """See Shape: the text, both times."""
         return record.text.encode(), record.text.encode()

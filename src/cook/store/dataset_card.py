@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from cook.core import catalog, owned
-from cook.core.errors import CookWarning, OutputError, OutputExists, unwritable
-from cook.core.files import sync_folder
+from cook.core.errors import CookWarning, OutputError, OutputExists, write_error
+from cook.core.files import fsync_folder
 from cook.store import kinds, manifest
-from cook.store.staging import WORK, locked, sweep, tidy
+from cook.store.staging import WORK_DIR, locked, remove_empty_work_dir, remove_stale
 
-NAME = "README.md"
-MARK = "<!-- written by cook: changes here are lost at the next run -->"
-COLUMNS = (
+CARD_NAME = "README.md"
+CARD_MARK = "<!-- written by cook: changes here are lost at the next run -->"
+COLUMNS_TEXT = (
     "`input_ids`, `labels` (-100 where no loss falls; not shifted), `loss_mask` (1 on outputs), `seq_lengths` "
     "(tokens of each example), `source_shard` and `source_line` (where each example came from)."
 )
-TEXT_COLUMNS = (
+CORPUS_COLUMNS_TEXT = (
     "`text` is what to train on; `mode` and `context_after` say how it was made, `entries` of how many entries, "
     "`source_shard` and `source_line` where the first of them came from."
 )
@@ -35,65 +35,69 @@ class CardWarning(CookWarning):
     """The card was not written."""
 
 
-def cooked(root: Path) -> dict[str, dict[str, Any]]:
+def read_manifests(root: Path) -> dict[str, dict[str, Any]]:
     """The manifests of the datasets that are whole in a root, by name, in bytewise order."""
     found = {}
-    for path in sorted(root.glob(f"*/{manifest.NAME}"), key=lambda path: str(path).encode()):
+    for path in sorted(root.glob(f"*/{manifest.MANIFEST_NAME}"), key=lambda path: str(path).encode()):
         try:
-            read = manifest.read(path.parent)
+            read = manifest.read_manifest(path.parent)
         except OutputError:
             continue  # what is damaged is not listed
-        if kinds.of(read).made_of_shards:
+        if kinds.kind_of(read).made_of_shards:
             found[path.parent.name] = read
     return found
 
 
-def refuse_others(root: Path, corpora: bool) -> None:
+def refuse_mixed_root(root: Path, corpora: bool) -> None:
     """Raise OutputExists for a root of cooked datasets where corpora would go, and the other way round."""
-    if any(kinds.of(found).corpus != corpora for found in cooked(root).values()):
+    if any(kinds.kind_of(found).is_corpus != corpora for found in read_manifests(root).values()):
         held, other = ("cooked datasets", "corpora") if corpora else ("corpora", "cooked datasets")
         raise OutputExists(f"{root}: holds {held}, and takes no {other} beside them: choose another folder")
 
 
-def is_cooks(path: Path) -> bool:
+def is_own_card(path: Path) -> bool:
     """Whether a file is a card that cook wrote; a link to one is not."""
     try:
-        return not path.is_symlink() and path.is_file() and MARK.encode() in path.read_bytes()
+        return not path.is_symlink() and path.is_file() and CARD_MARK.encode() in path.read_bytes()
     except OSError:
         return False
 
 
-def write(root: Path) -> bool:
+def write_card(root: Path) -> bool:
     """Write the card; whether it is cook's. Warns, and leaves it alone, if it is not. Raises OutputError."""
-    path = root / NAME
+    path = root / CARD_NAME
     with contextlib.suppress(OSError):
-        if is_cooks(path) and path.read_bytes() == card(cooked(root)).encode() and not os.path.lexists(root / WORK):
+        if (
+            is_own_card(path)
+            and path.read_bytes() == render_card(read_manifests(root)).encode()
+            and not os.path.lexists(root / WORK_DIR)
+        ):
             return True  # also where nothing can be written
     try:
-        with locked(root / WORK / ".card.lock", f"{path}: another run is writing it", wait=True):
-            if os.path.lexists(path) and not is_cooks(path):
+        with locked(root / WORK_DIR / ".card.lock", f"{path}: another run is writing it", wait=True):
+            if os.path.lexists(path) and not is_own_card(path):
                 warnings.warn(f"{path}: cook did not write it, so it is left as it is", CardWarning, stacklevel=2)
                 return False
-            text = card(cooked(root)).encode()
+            text = render_card(read_manifests(root)).encode()
             if not path.exists() or path.read_bytes() != text:
-                for left in (root / WORK).glob(f".{NAME}.*.tmp"):  # by a run that was killed
-                    if re.fullmatch(re.escape(f".{NAME}") + owned.TEMPORARY, left.name):
+                for left in (root / WORK_DIR).glob(f".{CARD_NAME}.*.tmp"):  # by a run that was killed
+                    if re.fullmatch(re.escape(f".{CARD_NAME}") + owned.TEMPORARY_SUFFIX, left.name):
                         left.unlink()
-                owned.write_over(path, text, root / WORK)
-                sync_folder(root)
+                owned.replace_atomically(path, text, root / WORK_DIR)
+                fsync_folder(root)
             return True
     except OSError as exc:
-        raise unwritable(path, exc) from exc
+        raise write_error(path, exc) from exc
     finally:
-        sweep(root)
-        tidy(root)
+        remove_stale(root)
+        remove_empty_work_dir(root)
 
 
-def card(manifests: dict[str, dict[str, Any]]) -> str:
+def render_card(manifests: dict[str, dict[str, Any]]) -> str:
     """The card's text."""
     names = list(manifests)
-    packed = {name: found for name, found in manifests.items() if kinds.of(found).holds == "sequences"}
-    tokenizers = sorted({found["tokenizer"]["name"] for found in packed.values()})
+    with_sequences = {name: found for name, found in manifests.items() if kinds.kind_of(found).content == "sequences"}
+    tokenizers = sorted({found["tokenizer"]["name"] for found in with_sequences.values()})
     yaml = []
     for name, found in manifests.items():
         yaml += [f"- config_name: {json.dumps(name)}", "  data_files:"]
@@ -105,30 +109,30 @@ def card(manifests: dict[str, dict[str, Any]]) -> str:
         "| dataset | sequences | tokens | trained | max length | packing |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, found in packed.items():
+    for name, found in with_sequences.items():
         counts, recipe = found["counts"], found["recipe"]
         table.append(
             f"| {name} | {counts['sequences']:,} | {counts['tokens']:,} | {counts['trained_tokens']:,} "
             f"| {recipe['max_length']:,} | {recipe['packing']} |"
         )
-    if len(packed) < len(manifests):
-        table = [*table, ""] if packed else []
+    if len(with_sequences) < len(manifests):
+        table = [*table, ""] if with_sequences else []
         table += ["| dataset | texts | letters | pairs in them |", "| --- | --- | --- | --- |"]
         for name in names:
-            if name not in packed:
+            if name not in with_sequences:
                 counts = manifests[name]["counts"]
                 pairs = sum(counts["kinds"].values())
                 table.append(f"| {name} | {counts['texts']:,} | {counts['letters']:,} | {pairs:,} |")
     example = json.dumps(names[0]) if names else '"squad"'
-    title, columns = "Training sequences, cooked", COLUMNS
+    title, columns = "Training sequences, cooked", COLUMNS_TEXT
     about = f"Packed token sequences with loss masks, for {' and '.join(tokenizers) or 'a base model'}"
-    if names and not packed:
-        title, columns = "Instruction-augmented texts", TEXT_COLUMNS
+    if names and not with_sequences:
+        title, columns = "Instruction-augmented texts", CORPUS_COLUMNS_TEXT
         about = "Contexts with questions and answers on them, as plain text for pre-training"
-    return _page(yaml, title, about, table, f"{example}, ", "train", columns, names)
+    return _render(yaml, title, about, table, f"{example}, ", "train", columns, names)
 
 
-def mix_card(found: dict[str, Any]) -> str:
+def render_mix_card(found: dict[str, Any]) -> str:
     """The card's text of a mix, by its manifest."""
     split = found["mix"]["split"]
     yaml = [
@@ -146,12 +150,19 @@ def mix_card(found: dict[str, Any]) -> str:
         )
     about = f"A shuffled mix of packed token sequences with loss masks, for {found['tokenizer']['name']}"
     which = " `dataset` is the dataset that a sequence is of, and `source_shard` counts in its inputs."
-    return _page(
-        yaml, "Training sequences, cooked and mixed", about, table, "", split, COLUMNS + which, list(found["datasets"])
+    return _render(
+        yaml,
+        "Training sequences, cooked and mixed",
+        about,
+        table,
+        "",
+        split,
+        COLUMNS_TEXT + which,
+        list(found["datasets"]),
     )
 
 
-def _page(
+def _render(
     configs: list[str],
     title: str,
     about: str,
@@ -165,7 +176,7 @@ def _page(
     return "\n".join(
         [
             *("---", "license: other", "task_categories:", "- text-generation", "configs:", *configs, "---"),
-            MARK,
+            CARD_MARK,
             "",
             f"# {title}",
             "",
@@ -186,7 +197,7 @@ def _page(
             "",
             "The texts keep the licences of their sources, which bind whoever passes these sequences on:",
             "",
-            *(_duty(name) for name in names),
+            *(_licence_line(name) for name in names),
             "",
             "## Citation",
             "",
@@ -198,8 +209,8 @@ def _page(
     )
 
 
-def _duty(name: str) -> str:
-    known = catalog.BY_NAME.get(name)
+def _licence_line(name: str) -> str:
+    known = catalog.CATALOG_BY_NAME.get(name)
     if known is None:
         return f"- {name}: not of the collection; its licence is for whoever made it to say"
-    return f"- [{name}]({known.home}): {known.licence} ({known.duty})"
+    return f"- [{name}]({known.homepage}): {known.licence} ({known.obligations})"

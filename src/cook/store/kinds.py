@@ -16,29 +16,29 @@ from cook.core.errors import OutputError
 DATASET, PACKED, MIX, EXPORT = "dataset", "corpus-sequences", "mix", "export"
 CORPUS, PROMPTS, PARSE = "corpus", "prompts", "parse"
 SKIPPED_NAME = "skipped.jsonl"
-SIDE = ".cook"  # what the folder beside a file of prompts adds to its name
+SIDECAR_SUFFIX = ".cook"  # what the folder beside a file of prompts adds to its name
 
 # Fields of a manifest and their types, `int` for counts; of a list, of each of its rows.
-_FILES = [{"name": str, "bytes": int, "sha256": str}]
+_FILES_SCHEMA = [{"name": str, "bytes": int, "sha256": str}]
 _ENTRIES = dict.fromkeys(("entries", "pairs"), int)
 _SKIPPED = dict.fromkeys(("skipped_entries", "skipped_pairs"), dict[str, int])
 _SEQUENCES = dict.fromkeys(("sequences", "tokens", "trained_tokens"), int)
-ASKED: Mapping[str, Any] = {  # what a round needs to know of the prompts before it
+PREVIOUS_PROMPTS_SCHEMA: Mapping[str, Any] = {  # what a round needs to know of the prompts before it
     "prompts": {
         **dict.fromkeys(("rounds", "round"), int),
         **dict.fromkeys(("field", "context_template", "pair_template", "delimiter"), str),
     },
     "tokenizer": {"name": str, "fingerprint": str, "eos": str},
-    "inputs": _FILES,
+    "inputs": _FILES_SCHEMA,
 }
-_COOKED: Mapping[str, Any] = {
+_COOKED_SCHEMA: Mapping[str, Any] = {
     "dataset": str,
     "shape": str,
     "mask_rule": str,
     "recipe": {"max_length": int, "packing": str},
     "tokenizer": {"name": str},
-    "inputs": _FILES,
-    "outputs": _FILES,
+    "inputs": _FILES_SCHEMA,
+    "outputs": _FILES_SCHEMA,
     "counts": {
         **_ENTRIES,
         **_SEQUENCES,
@@ -48,7 +48,7 @@ _COOKED: Mapping[str, Any] = {
     },
     "figures": {"longest_entry": int, "utilisation": float, "trained_share": float},
 }
-_ALL = ("verify", "diff", "fingerprint", "show", "report", "export", "mix", "load")
+_ALL_READERS = ("verify", "diff", "fingerprint", "show", "report", "export", "mix", "load")
 
 
 class Kind(NamedTuple):
@@ -58,7 +58,7 @@ class Kind(NamedTuple):
     """As `cook.json` says it."""
     noun: str
     """With its article: "a mix"."""
-    holds: Literal["sequences", "texts", "lines", "rows"]
+    content: Literal["sequences", "texts", "lines", "rows"]
     """What `show` draws and `diff` counts."""
     unit: str
     """What a fingerprint has hashes of."""
@@ -70,15 +70,15 @@ class Kind(NamedTuple):
     """The field that `fingerprint` and `diff` show as the recipe."""
     schema: Mapping[str, Any]
     """Fields that those who read a manifest count on, and their types."""
-    reads: frozenset[str]
+    readers: frozenset[str]
     """The commands and functions that read one."""
     use_instead: str
     """What to do where a command does not read it."""
-    deep: str = ""
+    why_not_comparable: str = ""
     """Why it cannot be compared with shards (`verify --deep`); empty where it can."""
-    subfolders: bool = False
+    has_subfolders: bool = False
     """Whether its files may lie in folders of its folder."""
-    corpus: bool = False
+    is_corpus: bool = False
     """Whether it goes into a ROOT of corpora, and not into one of datasets."""
 
     @property
@@ -87,36 +87,36 @@ class Kind(NamedTuple):
         return "dataset" in self.schema
 
 
-_ROWS = (
+_KINDS = (
     Kind(
         DATASET,
         "a cooked dataset",
-        holds="sequences",
+        content="sequences",
         unit="example",
         verb="cook",
         identity=("format_version", "kind", "dataset", "shape", "recipe", "tokenizer", "inputs", "unread"),
         settings="recipe",
-        schema=_COOKED,
-        reads=frozenset(_ALL),
+        schema=_COOKED_SCHEMA,
+        readers=frozenset(_ALL_READERS),
         use_instead="",
     ),
     Kind(
         PACKED,
         "a corpus of sequences",
-        holds="sequences",
+        content="sequences",
         unit="piece",
         verb="cook",
         identity=("format_version", "kind", "dataset", "shape", "recipe", "tokenizer", "inputs", "unread"),
         settings="recipe",
-        schema=_COOKED,
-        reads=frozenset(_ALL),
+        schema=_COOKED_SCHEMA,
+        readers=frozenset(_ALL_READERS),
         use_instead="",
-        corpus=True,
+        is_corpus=True,
     ),
     Kind(
         MIX,
         "a mix",
-        holds="sequences",
+        content="sequences",
         unit="example",
         verb="mix",
         identity=("format_version", "kind", "mix", "tokenizer", "sources"),
@@ -126,17 +126,17 @@ _ROWS = (
             "tokenizer": {"name": str},
             "sources": [{"name": str, "sha256": str, "kind": str, "mask_rule": str}],
             "datasets": dict,
-            "outputs": _FILES,
+            "outputs": _FILES_SCHEMA,
             "counts": _SEQUENCES,
         },
-        reads=frozenset({*_ALL} - {"mix"}),
+        readers=frozenset({*_ALL_READERS} - {"mix"}),
         use_instead="mix the datasets that it was made from",
-        deep="is a mix, whose datasets belong to shards",
+        why_not_comparable="is a mix, whose datasets belong to shards",
     ),
     Kind(
         CORPUS,
         "a corpus as text",
-        holds="texts",
+        content="texts",
         unit="text",
         verb="write",
         identity=("format_version", "kind", "dataset", "recipe", "inputs", "unread"),
@@ -144,8 +144,8 @@ _ROWS = (
         schema={
             "dataset": str,
             "recipe": {"seed": int, "format": str, "styles": str},
-            "inputs": _FILES,
-            "outputs": _FILES,
+            "inputs": _FILES_SCHEMA,
+            "outputs": _FILES_SCHEMA,
             "counts": {
                 **_ENTRIES,
                 **dict.fromkeys(("texts", "context_after", "letters"), int),
@@ -153,14 +153,14 @@ _ROWS = (
                 **dict.fromkeys(("modes", "kinds", "options", "chains"), dict[str, int]),
             },
         },
-        reads=frozenset({"verify", "diff", "fingerprint", "show", "load"}),
+        readers=frozenset({"verify", "diff", "fingerprint", "show", "load"}),
         use_instead="`cook show` shows its texts, `cook.load` opens them, and `cook verify` checks them",
-        corpus=True,
+        is_corpus=True,
     ),
     Kind(
         EXPORT,
         "an export, for a trainer",
-        holds="rows",
+        content="rows",
         unit="",
         verb="export",
         identity=("format_version", "kind", "export", "tokenizer", "source"),
@@ -169,65 +169,65 @@ _ROWS = (
             "export": {"target": str, "split": str, "max_length": int},
             "tokenizer": {"name": str},
             "source": {"name": str, "sha256": str},
-            "outputs": _FILES,
+            "outputs": _FILES_SCHEMA,
             "counts": {**dict.fromkeys(("rows", "examples"), int), **_SEQUENCES},
         },
-        reads=frozenset(),
+        readers=frozenset(),
         use_instead="pass what it was made from; repeat the export to see whether it is up to date",
-        deep="is an export",
-        subfolders=True,
+        why_not_comparable="is an export",
+        has_subfolders=True,
     ),
     Kind(
         PROMPTS,
         "what `cook prompts` keeps beside a file of prompts",
-        holds="lines",
+        content="lines",
         unit="line",
         verb="write",
         identity=("format_version", "kind", "prompts", "tokenizer", "inputs", "previous"),
         settings="prompts",
         schema={
-            **ASKED,
-            "outputs": _FILES,
+            **PREVIOUS_PROMPTS_SCHEMA,
+            "outputs": _FILES_SCHEMA,
             "requests": {"first": int, "id": str, "rows": int, "bytes": int, "sha256": str},
             "counts": {"in_round": int},
         },
-        reads=frozenset({"verify", "diff", "fingerprint"}),
+        readers=frozenset({"verify", "diff", "fingerprint"}),
         use_instead="the file beside it holds the prompts, a line each, and `cook verify` checks both",
-        deep="is of prompts, which no shards are compared with",
+        why_not_comparable="is of prompts, which no shards are compared with",
     ),
     Kind(
         PARSE,
         "a dataset that `cook parse` wrote",
-        holds="lines",
+        content="lines",
         unit="line",
         verb="parse",
         identity=("format_version", "kind", "parse", "prompts", "inputs"),
         settings="parse",
         schema={
             "parse": {"unique_questions": bool},
-            "inputs": _FILES,
-            "outputs": _FILES,
+            "inputs": _FILES_SCHEMA,
+            "outputs": _FILES_SCHEMA,
             "counts": {**_ENTRIES, **dict.fromkeys(("failed", "missing"), int), "left_out": dict[str, int]},
         },
-        reads=frozenset({"verify", "diff", "fingerprint"}),
+        readers=frozenset({"verify", "diff", "fingerprint"}),
         use_instead="`cook verify` checks it, and its shards are cooked with `cook -s COLLECTION -d NAME`",
-        deep="was parsed, and no shards are compared with it",
-        subfolders=True,
+        why_not_comparable="was parsed, and no shards are compared with it",
+        has_subfolders=True,
     ),
 )
-KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ROWS})
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _KINDS})
 
 
-def of(manifest: Mapping[str, Any]) -> Kind:
+def kind_of(manifest: Mapping[str, Any]) -> Kind:
     """The kind of a manifest that was read."""
     return KINDS[manifest["kind"]]
 
 
-def read_by(command: str) -> frozenset[str]:
+def kinds_read_by(command: str) -> frozenset[str]:
     """The names of the kinds that a command reads."""
-    return frozenset(name for name, kind in KINDS.items() if command in kind.reads)
+    return frozenset(name for name, kind in KINDS.items() if command in kind.readers)
 
 
-def refused(folder: Path, kind: Kind, why: str = "which holds no sequences") -> OutputError:
+def wrong_kind_error(folder: Path, kind: Kind, why: str = "which holds no sequences") -> OutputError:
     """The error for a folder of a kind that a command does not read."""
     return OutputError(f"{folder}: is {kind.noun}, {why}: {kind.use_instead}")

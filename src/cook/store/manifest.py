@@ -22,37 +22,37 @@ from cook.core.catalog import is_safe
 from cook.core.errors import OutputError
 from cook.store.kinds import KINDS
 
-NAME = "cook.json"
+MANIFEST_NAME = "cook.json"
 FORMAT_VERSION = 2
 
 
-def canonical(fields: Mapping[str, Any]) -> bytes:
+def canonical_bytes(fields: Mapping[str, Any]) -> bytes:
     """The one form of a manifest's fields."""
     return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def seal(fields: Mapping[str, Any]) -> bytes:
     """The manifest's bytes: the fields, and the sha256 over them."""
-    return canonical({**fields, "sha256": digest(fields)})
+    return canonical_bytes({**fields, "sha256": digest(fields)})
 
 
 def digest(fields: Mapping[str, Any]) -> str:
     """The sha256 that seals a manifest, over its other fields."""
-    return hashlib.sha256(canonical(fields)).hexdigest()
+    return hashlib.sha256(canonical_bytes(fields)).hexdigest()
 
 
-def holds(folder: Path) -> list[str]:
+def result_folders(folder: Path) -> list[str]:
     """The names of the folders in this one that have a manifest."""
-    return sorted(path.parent.name for path in folder.glob(f"*/{NAME}"))
+    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}"))
 
 
-def sealed(folder: Path) -> dict[str, Any] | None:
+def read_sealed(folder: Path) -> dict[str, Any] | None:
     """The fields of a manifest that its own sha256 seals, by which cook knows what it made; None where there is none.
 
     They need not be of this format version, nor of the schema of their kind.
     """
     try:
-        data = (folder / NAME).read_bytes() if (folder / NAME).is_file() else b""
+        data = (folder / MANIFEST_NAME).read_bytes() if (folder / MANIFEST_NAME).is_file() else b""
         fields = orjson.loads(data)
         fields.pop("sha256")
         return fields if seal(fields) == data else None
@@ -60,19 +60,19 @@ def sealed(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset's folder, checked by its own sha256 and format version. Raises OutputError."""
-    path = folder / NAME
+    path = folder / MANIFEST_NAME
     try:
         if path.exists() and not path.is_file():
             raise OutputError(f"{path}: is no file")
         data = path.read_bytes()
         manifest = orjson.loads(data)
     except FileNotFoundError as exc:
-        if held := holds(folder):
+        if held := result_folders(folder):
             named = ", ".join(str(folder / name) for name in held)
             raise OutputError(f"{folder}: is a folder of several results; name one of them: {named}") from exc
-        raise OutputError(f"{folder}: is not cooked: it has no {NAME}") from exc
+        raise OutputError(f"{folder}: is not cooked: it has no {MANIFEST_NAME}") from exc
     except OSError as exc:
         raise OutputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     except orjson.JSONDecodeError as exc:
@@ -99,37 +99,37 @@ def read(folder: Path) -> dict[str, Any]:
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: kind")
     if (kind := KINDS.get(name)) is None:
         raise OutputError(f"{path}: is of kind {name[:200]!r}, which this cook does not know")
-    if wrong := list(_misfits("", manifest, kind.schema)):
+    if wrong := list(_schema_errors("", manifest, kind.schema)):
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: {', '.join(wrong[:5])}")
     for output in manifest["outputs"]:
-        if not all(map(is_safe, output["name"].split("/") if kind.subfolders else [output["name"]])):
+        if not all(map(is_safe, output["name"].split("/") if kind.has_subfolders else [output["name"]])):
             raise OutputError(f"{path}: names a file outside of its folder: {output['name'][:200]!r}")
     return manifest
 
 
-def misfits(value: Any, schema: Mapping[str, Any]) -> list[str]:
+def schema_errors(value: Any, schema: Mapping[str, Any]) -> list[str]:
     """The fields of a part of a manifest that are not as a schema says."""
-    return list(_misfits("", value, schema))
+    return list(_schema_errors("", value, schema))
 
 
-def _misfits(where: str, value: Any, shape: Any) -> Iterator[str]:
+def _schema_errors(where: str, value: Any, schema: Any) -> Iterator[str]:
     """The fields of a JSON value that are not as a schema says."""
-    if isinstance(shape, dict):
+    if isinstance(schema, dict):
         if not isinstance(value, dict):
             yield where
             return
-        for key, kind in shape.items():
-            yield from _misfits(f"{where}.{key}".lstrip("."), value.get(key), kind)
-    elif isinstance(shape, list):
+        for key, kind in schema.items():
+            yield from _schema_errors(f"{where}.{key}".lstrip("."), value.get(key), kind)
+    elif isinstance(schema, list):
         if not isinstance(value, list):
             yield where
             return
         for row in value:
-            yield from _misfits(where, row, shape[0])
-    elif shape == dict[str, int]:
+            yield from _schema_errors(where, row, schema[0])
+    elif schema == dict[str, int]:
         if not isinstance(value, dict) or not all(type(count) is int for count in value.values()):
             yield where
-    elif type(value) is not shape:
+    elif type(value) is not schema:
         yield where
 
 
@@ -155,10 +155,10 @@ def _differences(where: str, old: Any, new: Any, found: list[str]) -> None:
             f"{where}: {', '.join(changed[:5])}" + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         )
     else:
-        found.append(f"{where}: it has {_short(old)}, this run {_short(new)}")
+        found.append(f"{where}: it has {_shorten(old)}, this run {_shorten(new)}")
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = orjson.dumps(value).decode()
     return text if len(text) <= 80 else text[:77] + "…"
 
@@ -169,14 +169,14 @@ def versions() -> dict[str, Any]:
     import zstandard
 
     own = {"cook": __version__, "numpy": np.__version__, "zstandard": zstandard.__version__}
-    return {"versions": own | {"pyarrow": _installed("pyarrow")}}
+    return {"versions": own | {"pyarrow": _installed_version("pyarrow")}}
 
 
-def _installed(package: str) -> str:
+def _installed_version(package: str) -> str:
     """A package's version without an import of it (pyarrow's takes 30 ms), or of what reads metadata (50 ms)."""
     spec = importlib.util.find_spec(package)
-    beside = Path(spec.origin).parents[1].glob(f"{package}-*.dist-info") if spec and spec.origin else ()
-    if len(found := list(beside)) == 1:
+    metadata_folders = Path(spec.origin).parents[1].glob(f"{package}-*.dist-info") if spec and spec.origin else ()
+    if len(found := list(metadata_folders)) == 1:
         return found[0].name.removeprefix(f"{package}-").removesuffix(".dist-info")
     from importlib.metadata import version
 

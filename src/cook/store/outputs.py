@@ -16,10 +16,10 @@ import numpy.typing as npt
 from cook.core.errors import CookWarning, OutputError, SourceError, refuse_empty
 from cook.core.files import sha256_of
 from cook.store import kinds, manifest
-from cook.store.columns import COLUMNS
-from cook.store.kinds import SIDE, Kind, refused
+from cook.store.columns import SEQUENCE_COLUMNS
+from cook.store.kinds import SIDECAR_SUFFIX, Kind, wrong_kind_error
 from cook.store.read import read_columns, read_datasets
-from cook.store.staging import aside
+from cook.store.staging import backup_path
 
 Ints = npt.NDArray[np.int32]
 
@@ -46,7 +46,7 @@ class Cooked:
     @property
     def kind(self) -> Kind:
         """Its kind."""
-        return kinds.of(self.manifest)
+        return kinds.kind_of(self.manifest)
 
     @property
     def mixed(self) -> bool:
@@ -55,14 +55,14 @@ class Cooked:
 
     def sequences(self, split: str = "train") -> Iterator[Sequence]:
         """Its sequences, in order; memory holds one row group. Raises OutputError."""
-        if self.kind.holds != "sequences":
-            raise refused(self.folder, self.kind)
+        if self.kind.content != "sequences":
+            raise wrong_kind_error(self.folder, self.kind)
         for output in self.manifest["outputs"]:
             if output.get("split") == split:
                 path = self.folder / output["name"]
                 names = read_datasets(path) if self.mixed else itertools.repeat([])
                 for columns, named in zip(read_columns(path), names, strict=False):
-                    flat = [columns[name] for name in COLUMNS]
+                    flat = [columns[name] for name in SEQUENCE_COLUMNS]
                     for row in range(len(flat[0][1]) - 1):
                         fields: list[Any] = [values[offsets[row] : offsets[row + 1]] for values, offsets in flat]
                         fields.append(named[row] if self.mixed else self.manifest["dataset"])
@@ -76,9 +76,9 @@ def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
     """
     refuse_empty(folder=folder)
     folder = Path(folder)
-    if not folder.exists() and aside(folder.parent, folder.name).exists():
-        folder = aside(folder.parent, folder.name)  # a kill between two renames left the older result there
-    found = manifest.read(folder)
+    if not folder.exists() and backup_path(folder.parent, folder.name).exists():
+        folder = backup_path(folder.parent, folder.name)  # a kill between two renames left the older result there
+    found = manifest.read_manifest(folder)
     wrong = []
     for output in found["outputs"]:
         path = folder / output["name"]
@@ -103,24 +103,26 @@ class DepthWarning(CookWarning):
 
 def cooked_folders(path: Path) -> list[Path]:
     """The folder of a dataset or of a mix; or, of a ROOT, those in it. Raises OutputError where nothing is cooked."""
-    if not path.exists() and aside(path.parent, path.name).exists():
-        return [aside(path.parent, path.name)]  # a kill between two renames left the older result there
-    if (path / manifest.NAME).exists():
+    if not path.exists() and backup_path(path.parent, path.name).exists():
+        return [backup_path(path.parent, path.name)]  # a kill between two renames left the older result there
+    if (path / manifest.MANIFEST_NAME).exists():
         return [path]
-    if path.is_file() and (Path(f"{path}{SIDE}") / manifest.NAME).exists():  # a file of prompts
-        return [Path(f"{path}{SIDE}")]
-    found = sorted((each.parent for each in path.glob(f"*/{manifest.NAME}")), key=lambda each: os.fsencode(each.name))
-    below = {each.parents[1] for each in path.glob(f"[!.]*/[!.]*/{manifest.NAME}")} - set(found)
+    if path.is_file() and (Path(f"{path}{SIDECAR_SUFFIX}") / manifest.MANIFEST_NAME).exists():  # a file of prompts
+        return [Path(f"{path}{SIDECAR_SUFFIX}")]
+    found = sorted(
+        (each.parent for each in path.glob(f"*/{manifest.MANIFEST_NAME}")), key=lambda each: os.fsencode(each.name)
+    )
+    below = {each.parents[1] for each in path.glob(f"[!.]*/[!.]*/{manifest.MANIFEST_NAME}")} - set(found)
     if below:
         few = [str(each) for each in sorted(below)]
-        told = f"{', '.join(few[:3])}{f' and {len(few) - 3} more' if len(few) > 3 else ''}"
+        names = f"{', '.join(few[:3])}{f' and {len(few) - 3} more' if len(few) > 3 else ''}"
         if not found:
-            raise OutputError(f"{path}: is no folder of results, but holds such: name one of {told}")
-        warnings.warn(f"{path}: folders of results in it are not looked at: {told}", DepthWarning, stacklevel=2)
+            raise OutputError(f"{path}: is no folder of results, but holds such: name one of {names}")
+        warnings.warn(f"{path}: folders of results in it are not looked at: {names}", DepthWarning, stacklevel=2)
     if not found and not os.path.lexists(path):
         raise OutputError(f"{path}: no such folder")
     if not found and path.is_file():
         raise OutputError(f"{path}: is a file; pass the folder of a dataset or of a mix, or a ROOT of them")
     if not found:
-        raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.NAME}")
+        raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.MANIFEST_NAME}")
     return found

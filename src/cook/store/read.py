@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core.errors import OutputError
-from cook.core.records import PLACED, join, labels_of
-from cook.store.columns import COLUMNS, DATASET
+from cook.core.records import PLACED_EXAMPLE_DTYPE, labels_of, mark_trained
+from cook.store.columns import DATASET_COLUMN, SEQUENCE_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TOKEN_BYTES = 4
+SPOOL_TOKEN_BYTES = 4
 
-Lists = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]  # values, flat, and the offsets of the rows in them
+ListColumn = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]  # values, flat, and the offsets of the rows in them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class UnpackJob:
 
     path: str
     spool: str
-    at: int
+    first_token: int
     """The first token of the file's range in the spool."""
     wanted: npt.NDArray[np.bool_]
     """A flag a row. Row groups that hold no wanted row are not read."""
@@ -41,7 +41,7 @@ class UnpackJob:
 
 
 @dataclasses.dataclass(frozen=True)
-class Unpacked:
+class UnpackDone:
     """The wanted rows, in order."""
 
     examples: npt.NDArray[np.void]
@@ -50,13 +50,13 @@ class Unpacked:
     """The examples of each row."""
 
 
-def unpack_file(job: UnpackJob) -> Unpacked:
+def unpack_file(job: UnpackJob) -> UnpackDone:
     """Write the tokens of the wanted rows into the spool. Raises OutputError."""
-    tables, counts = [np.empty(0, PLACED)], [np.empty(0, np.int64)]
-    at = job.at
+    tables, counts = [np.empty(0, PLACED_EXAMPLE_DTYPE)], [np.empty(0, np.int64)]
+    at = job.first_token
     try:
         with open(job.spool, "r+b") as spool:
-            spool.seek(at * TOKEN_BYTES)
+            spool.seek(at * SPOOL_TOKEN_BYTES)
             for wanted, columns in read_wanted(job.path, job.wanted):
                 table, by_row = examples_of(job.path, columns)
                 of_wanted = np.repeat(wanted, by_row)
@@ -65,16 +65,16 @@ def unpack_file(job: UnpackJob) -> Unpacked:
                 ids, mask = columns["input_ids"][0][of_tokens], columns["loss_mask"][0][of_tokens]
                 table, lengths = table[of_wanted], lengths[of_wanted].astype(np.int64)
                 table["at"] = at + np.cumsum(lengths) - lengths
-                spool.write(join(ids, mask == 1).tobytes())
+                spool.write(mark_trained(ids, mask == 1).tobytes())
                 at += len(ids)
                 tables.append(table)
                 counts.append(by_row[wanted])
     except OSError as exc:
         raise OutputError(f"{job.spool}: cannot be written: {exc.strerror or exc}") from exc
-    return Unpacked(np.concatenate(tables), np.concatenate(counts))
+    return UnpackDone(np.concatenate(tables), np.concatenate(counts))
 
 
-def examples_of(path: str, columns: dict[str, Lists]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
+def examples_of(path: str, columns: dict[str, ListColumn]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
     """The examples of a row group, and how many each row has.
 
     Raises OutputError unless the columns agree, as cook writes them: only ids, mask and lengths are kept, so that
@@ -90,7 +90,7 @@ def examples_of(path: str, columns: dict[str, Lists]) -> tuple[npt.NDArray[np.vo
     same &= all(np.array_equal(other, by_example) for other in offsets[1])
     if same and (lengths > 0).all() and np.array_equal(ends[by_example], by_token):
         trained = np.concatenate([np.zeros(1, np.int64), np.cumsum(columns["loss_mask"][0], dtype=np.int64)])
-        table = np.zeros(len(lengths), PLACED)
+        table = np.zeros(len(lengths), PLACED_EXAMPLE_DTYPE)
         table["tokens"], table["trained"] = lengths, np.diff(trained[ends])
         table["shard"], table["line"] = columns["source_shard"][0], columns["source_line"][0]
         mask = columns["loss_mask"][0]
@@ -99,7 +99,9 @@ def examples_of(path: str, columns: dict[str, Lists]) -> tuple[npt.NDArray[np.vo
     raise OutputError(f"{path}: ids, labels, loss mask and lengths of its rows do not agree, as cook writes them")
 
 
-def read_columns(path: str | os.PathLike[str], names: Iterable[str] = COLUMNS) -> Iterator[dict[str, Lists]]:
+def read_columns(
+    path: str | os.PathLike[str], names: Iterable[str] = SEQUENCE_COLUMNS
+) -> Iterator[dict[str, ListColumn]]:
     """The row groups of a file, by column. Raises OutputError."""
     names = list(names)
     for _, table in _row_groups(path, names):
@@ -108,21 +110,21 @@ def read_columns(path: str | os.PathLike[str], names: Iterable[str] = COLUMNS) -
 
 def read_wanted(
     path: str | os.PathLike[str], wanted: npt.NDArray[np.bool_]
-) -> Iterator[tuple[npt.NDArray[np.bool_], dict[str, Lists]]]:
+) -> Iterator[tuple[npt.NDArray[np.bool_], dict[str, ListColumn]]]:
     """The row groups that hold a wanted row, `wanted` being a flag a row, with their part of it. Raises OutputError."""
-    for begin, table in _row_groups(path, list(COLUMNS), wanted):
+    for begin, table in _row_groups(path, list(SEQUENCE_COLUMNS), wanted):
         yield wanted[begin : begin + table.num_rows], columns_of(table)
 
 
 def read_datasets(path: str | os.PathLike[str]) -> Iterator[list[str]]:
     """The dataset of each row of a mix's file, row group by row group. Raises OutputError."""
-    for _, table in _row_groups(path, [DATASET]):
-        yield table.column(DATASET).to_pylist()
+    for _, table in _row_groups(path, [DATASET_COLUMN]):
+        yield table.column(DATASET_COLUMN).to_pylist()
 
 
-def columns_of(table: pa.Table, names: Iterable[str] = COLUMNS) -> dict[str, Lists]:
+def columns_of(table: pa.Table, names: Iterable[str] = SEQUENCE_COLUMNS) -> dict[str, ListColumn]:
     """The values and offsets of each column of a row group."""
-    return {name: _flat(table.column(name).combine_chunks()) for name in names}
+    return {name: _flatten(table.column(name).combine_chunks()) for name in names}
 
 
 def _row_groups(
@@ -143,7 +145,7 @@ def _row_groups(
         raise OutputError(f"{path}: cannot be read: {exc}") from exc
 
 
-def _flat(column: pa.ListArray | pa.ChunkedArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+def _flatten(column: pa.ListArray | pa.ChunkedArray) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
     if hasattr(column, "chunk"):
         column = column.chunk(0)
     offsets = np.frombuffer(column.offsets.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]

@@ -24,14 +24,14 @@ def refuse_place(to: Path, sources: Iterable[Path] = ()) -> None:
         raise OutputExists(f"{to}: is a link, and is not written through; name the place it leads to, or remove it")
     real = to.resolve()
     for above in real.parents:
-        if manifest.sealed(above) is not None:
+        if manifest.read_sealed(above) is not None:
             raise OutputExists(f"{to}: lies in {above}, a result that holds nothing else: choose another place")
     for source in sources:
         if real.is_relative_to(source.resolve()):
             raise OutputExists(f"{to}: is what is read, or lies in it ({source}): choose another place")
 
 
-def is_file(to: Path, what: str, sources: Iterable[Path] = ()) -> bool:
+def check_output_file(to: Path, what: str, sources: Iterable[Path] = ()) -> bool:
     """Whether a file is where one would go. Raises OutputExists for anything else that is there; see `refuse_place`."""
     refuse_place(to, sources)
     if os.path.lexists(to) and not to.is_file():
@@ -39,21 +39,21 @@ def is_file(to: Path, what: str, sources: Iterable[Path] = ()) -> bool:
     return to.exists()
 
 
-def older(to: Path, head: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+def existing_result(to: Path, head: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """The manifest of what is there already, if it is up to date; None where `head`'s may be made.
 
     Raises OutputExists where there is something else, and `overwrite` does not allow to replace it.
     """
-    kind = kinds.of(head)
+    kind = kinds.kind_of(head)
     refuse_place(to)
     if is_vacant(to):
         return None
-    made = manifest.sealed(to)
-    if made is None:
-        raise OutputExists(*_not_cooks(to, kind.verb))
-    there = _kind_of(made)
-    if there is not kind:
-        noun = there.noun if there else "another thing"
+    found = manifest.read_sealed(to)
+    if found is None:
+        raise OutputExists(*_foreign_folder_lines(to, kind.verb))
+    existing_kind = _kind_of(found)
+    if existing_kind is not kind:
+        noun = existing_kind.noun if existing_kind else "another thing"
         raise OutputExists(f"{to}: is {noun}; {kind.verb} into another folder")
     try:
         old = read_cooked(to).manifest
@@ -66,10 +66,10 @@ def older(to: Path, head: dict[str, Any], overwrite: bool) -> dict[str, Any] | N
         if not differing:
             return old
     if not overwrite:
-        told = "another result is there already; pass --overwrite to replace it, "
-        told += f"or {kind.verb} into another folder"
-        raise OutputExists(f"{to}: {told}", *(f"  {what}" for what in differing))
-    if others := sorted(_others(to, made)):
+        message = "another result is there already; pass --overwrite to replace it, "
+        message += f"or {kind.verb} into another folder"
+        raise OutputExists(f"{to}: {message}", *(f"  {what}" for what in differing))
+    if others := sorted(_foreign_files(to, found)):
         raise OutputExists(f"{to}: holds what cook did not write, and is not replaced: {', '.join(others[:5])}")
     return None
 
@@ -82,13 +82,13 @@ def _kind_of(made: dict[str, Any]) -> kinds.Kind | None:
     return kinds.KINDS.get(name) if isinstance(name, str) else None
 
 
-def _not_cooks(to: Path, verb: str) -> list[str]:
-    if not os.path.lexists(to / manifest.NAME):
-        if manifest.holds(to):
+def _foreign_folder_lines(to: Path, verb: str) -> list[str]:
+    if not os.path.lexists(to / manifest.MANIFEST_NAME):
+        if manifest.result_folders(to):
             return [f"{to}: is a folder of several results; {verb} into a new folder, in it or elsewhere"]
         return [f"{to}: is there already, and is not cook's: move it away, or {verb} into another folder"]
     try:
-        manifest.read(to)
+        manifest.read_manifest(to)
         why = ["changed"]
     except OutputError as exc:
         why = exc.lines
@@ -98,16 +98,16 @@ def _not_cooks(to: Path, verb: str) -> list[str]:
     ]
 
 
-def _others(to: Path, made: dict[str, Any]) -> Iterator[str]:
+def _foreign_files(to: Path, made: dict[str, Any]) -> Iterator[str]:
     """What is in a result's folder beside the files that its manifest names, the manifest, and cook's card."""
     rows = made["outputs"] if isinstance(made.get("outputs"), list) else []
-    ours = {row["name"] for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)}
-    inside = {str(above) for name in ours for above in Path(name).parents}
+    own_files = {row["name"] for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)}
+    own_folders = {str(above) for name in own_files for above in Path(name).parents}
     for path, folders, files in os.walk(to):
         for name in (*folders, *files):
             below = os.path.relpath(os.path.join(path, name), to)
-            if below == manifest.NAME or below in (inside if name in folders else ours):
+            if below == manifest.MANIFEST_NAME or below in (own_folders if name in folders else own_files):
                 continue
-            if below != dataset_card.NAME or not dataset_card.is_cooks(to / dataset_card.NAME):
+            if below != dataset_card.CARD_NAME or not dataset_card.is_own_card(to / dataset_card.CARD_NAME):
                 yield below
-        folders[:] = [name for name in folders if os.path.relpath(os.path.join(path, name), to) in inside]
+        folders[:] = [name for name in folders if os.path.relpath(os.path.join(path, name), to) in own_folders]

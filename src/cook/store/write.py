@@ -27,14 +27,14 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.core.errors import unwritable
-from cook.core.records import Raw, row_tokens, split_rows, token_ids, trained
+from cook.core.errors import write_error
+from cook.core.records import MarkedTokens, split_rows, token_ids, tokens_per_sequence, trained_mask
 from cook.store import pages
-from cook.store.columns import COLUMNS, DATASET, token_columns
+from cook.store.columns import DATASET_COLUMN, SEQUENCE_COLUMNS, token_columns
 
 FILE_TOKENS = 1 << 24  # an output file closes before it would hold more: one job each, so that all cores write
 ROW_GROUP_TOKENS = 1 << 20
-TOKEN_BYTES = 2  # what a token takes in a file, about
+FILE_TOKEN_BYTES = 2  # what a token takes in a file, about
 
 
 class FileJob(NamedTuple):
@@ -64,27 +64,29 @@ class FileDone(NamedTuple):
     sha256: str
 
 
-def write_file(job: FileJob) -> FileDone:
+def write_parquet_file(job: FileJob) -> FileDone:
     """Write one file and fsync it. Raises OutputError."""
-    tokens = row_tokens(job.starts, job.examples["tokens"].astype(np.int64))
+    tokens = tokens_per_sequence(job.starts, job.examples["tokens"].astype(np.int64))
     try:
         with mapped_files(job.spools) as spools, open(job.path, "wb") as file:
-            hashed = _Hashed(file)
-            writer = pages.Writer(hashed, COLUMNS, [] if job.datasets is None else [DATASET])
+            hashed = _HashingFile(file)
+            writer = pages.ParquetWriter(hashed, SEQUENCE_COLUMNS, [] if job.datasets is None else [DATASET_COLUMN])
             for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
-                lists = _row_group(job, spools, first, last)
+                lists = _row_group_columns(job, spools, first, last)
                 writer.write(lists, [] if job.datasets is None else [job.datasets[first:last]])
             writer.close()
             file.flush()
             os.fsync(file.fileno())
     except OSError as exc:
-        raise unwritable(job.path, exc, TOKEN_BYTES * int(tokens.sum())) from exc
+        raise write_error(job.path, exc, FILE_TOKEN_BYTES * int(tokens.sum())) from exc
     path = Path(job.path)
-    loss = int(job.examples["trained"].sum(dtype=np.int64))
-    return FileDone(path.name, len(tokens), int(tokens.sum()), loss, path.stat().st_size, hashed.sha256.hexdigest())
+    trained_tokens = int(job.examples["trained"].sum(dtype=np.int64))
+    return FileDone(
+        path.name, len(tokens), int(tokens.sum()), trained_tokens, path.stat().st_size, hashed.sha256.hexdigest()
+    )
 
 
-class _Hashed:
+class _HashingFile:
     """A file, with the hash of what is written to it, which need not be read again for that."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -100,7 +102,7 @@ class _Hashed:
 @contextlib.contextmanager
 def mapped_files(paths: tuple[str, ...]) -> Iterator[list[memoryview]]:
     """Files as memory maps: their pages are the system's to drop, and count as nobody's own memory."""
-    _allow_files(len(paths))
+    _raise_file_limit(len(paths))
     with contextlib.ExitStack() as stack:
         views = []
         for path in paths:
@@ -113,37 +115,37 @@ def mapped_files(paths: tuple[str, ...]) -> Iterator[list[memoryview]]:
         yield views
 
 
-_limits = threading.Lock()
+_limit_lock = threading.Lock()
 SPARE_FILES = 512  # for all else that the process has open, this work in other threads among it
 
 
-def _allow_files(count: int) -> None:
+def _raise_file_limit(count: int) -> None:
     """Raise the process's own limit of open files, as far as it may: a dataset of 10 GB has a thousand spools."""
-    with _limits:
+    with _limit_lock:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = soft + count if count + SPARE_FILES > soft else soft
         if soft != resource.RLIM_INFINITY and wanted > soft:
-            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            new_limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (new_limit, hard))
 
 
-def _row_group(job: FileJob, spools: list[memoryview], first: int, last: int) -> list[pages.Lists]:
+def _row_group_columns(job: FileJob, spools: list[memoryview], first: int, last: int) -> list[pages.ColumnLists]:
     """The columns of rows [first, last), with no Python object a token."""
     starts = job.starts[first : last + 1]
     examples = job.examples[starts[0] : starts[-1]]
-    lengths, raw = examples["tokens"], raw_of(examples, spools)
-    mask = trained(raw)
+    lengths, raw = examples["tokens"], gather_tokens(examples, spools)
+    mask = trained_mask(raw)
     by_example = starts - starts[0]
     by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
     of_tokens = token_columns(token_ids(raw), mask)
     of_examples = {"seq_lengths": lengths, "source_shard": examples["shard"], "source_line": examples["line"]}
     by_column = {name: (values, by_token) for name, values in of_tokens.items()}
     by_column |= {name: (values, by_example) for name, values in of_examples.items()}
-    return [by_column[name] for name in COLUMNS]
+    return [by_column[name] for name in SEQUENCE_COLUMNS]
 
 
-def raw_of(examples: npt.NDArray[np.void], spools: list[memoryview]) -> Raw:
+def gather_tokens(examples: npt.NDArray[np.void], spools: list[memoryview]) -> MarkedTokens:
     """The tokens of PLACED examples, one after the other, from the files of ids that they count."""
     begin = examples["at"] * 4
     ends = begin + examples["tokens"].astype(np.int64) * 4

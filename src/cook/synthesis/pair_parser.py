@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cook.core.errors import RecipeError
-from cook.core.escapes import visible
+from cook.core.escapes import find_visible
 from cook.shapes.formatter import Pair
 
 # Why a piece is no pair, or why a pair is left out.
@@ -26,7 +26,7 @@ BLANK_QUESTION = "blank_question"
 BLANK_ANSWER = "blank_answer"
 REPEAT = "repeat"
 REPEATED_QUESTION = "repeated_question"
-REASONS = (
+LEFT_OUT_REASONS = (
     UNFINISHED, NO_QUESTION_MARKER, NO_ANSWER_MARKER, SEVERAL_ANSWER_MARKERS, BLANK_QUESTION, BLANK_ANSWER, REPEAT,
     REPEATED_QUESTION,
 )  # fmt: skip
@@ -40,7 +40,7 @@ class LeftOut(NamedTuple):
     text: str
 
 
-class Parser:
+class PairParser:
     """The markers of a pair template, and which pairs are kept.
 
     Raises RecipeError for a template that has no text before, between or after question and answer, in this order.
@@ -58,12 +58,12 @@ class Parser:
         self._delimiter = delimiter.strip()
         self._unique = unique_questions
         # What a model that thinks puts before its answer; what it does not end holds no pair.
-        self._thought = re.compile(r"\A\s*<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL)
+        self._thinking_pattern = re.compile(r"\A\s*<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL)
 
     def __call__(self, text: str) -> tuple[list[Pair], list[LeftOut]]:
         r"""The pairs of a text, in order, and what was left out, in order.
 
-        >>> parse = Parser("<QUE> {question} <ANS> {answer} </END>")
+        >>> parse = PairParser("<QUE> {question} <ANS> {answer} </END>")
         >>> parse("<QUE> Who? <ANS> Ada </END>\n\n<QUE> When? <ANS> 18")
         ([('Who?', 'Ada')], [LeftOut(piece=1, reason='unfinished', text='<QUE> When? <ANS> 18')])
         """
@@ -87,10 +87,10 @@ class Parser:
 
     def _pieces(self, text: str) -> Iterator[Pair | str]:
         """For each piece its pair, or the reason that it is none."""
-        *pieces, rest = self._thought.sub("", text, count=1).split(self._end)
+        *pieces, unfinished = self._thinking_pattern.sub("", text, count=1).split(self._end)
         for piece in pieces:
             yield self._pair(piece.strip())
-        if rest.strip():
+        if unfinished.strip():
             yield UNFINISHED
 
     def _pair(self, piece: str) -> Pair | str:
@@ -103,14 +103,14 @@ class Parser:
             return SEVERAL_ANSWER_MARKERS if len(sides) > 2 else NO_ANSWER_MARKER
         # A second marker within the question goes, as in the published procedure: the model began it anew.
         question, answer = sides[0].replace(self._question, "").strip(), sides[1].strip()
-        if not visible(question):
+        if not find_visible(question):
             return BLANK_QUESTION
-        return (question, answer) if visible(answer) else BLANK_ANSWER
+        return (question, answer) if find_visible(answer) else BLANK_ANSWER
 
     def _text_of(self, text: str, piece: int) -> str:
-        return self._thought.sub("", text, count=1).split(self._end)[piece].strip()
+        return self._thinking_pattern.sub("", text, count=1).split(self._end)[piece].strip()
 
 
-def counts(left_out: list[LeftOut]) -> Counter[str]:
+def count_reasons(left_out: list[LeftOut]) -> Counter[str]:
     """How many were left out for each reason."""
     return Counter(each.reason for each in left_out)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import orjson
 
-from cook.core.errors import BadLines, InputError, Problem, SourceError, unreadable
-from cook.read.lines import BOM, JSON_TYPES, MAX_LINE, Line, LineReader, Part, open_shard, shard_name
+from cook.core.errors import BadLines, InputError, Problem, SourceError, read_error
+from cook.read.lines import BOM, JSON_TYPE_NAMES, MAX_LINE_BYTES, ByteRange, Line, LineReader, open_shard, shard_name
 from cook.read.source import SourceWarning
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz", ".txt.zst", ".parquet")
@@ -30,7 +30,7 @@ class RawFile(NamedTuple):
     path: Path
 
 
-class Raw(NamedTuple):
+class RawText(NamedTuple):
     """A raw text, and where it stands."""
 
     file: RawFile
@@ -38,25 +38,25 @@ class Raw(NamedTuple):
     text: str
 
 
-def find(places: Iterable[str | Path]) -> list[RawFile]:
+def find_files(places: Iterable[str | Path]) -> list[RawFile]:
     """The files of raw texts that are named, or lie in folders that are named. Raises SourceError."""
     found = []
-    for place in map(Path, places):
-        if place.is_dir():
-            files = _in_folder(place)
+    for path in map(Path, places):
+        if path.is_dir():
+            files = _folder_files(path)
             if not files:
-                raise SourceError(f"{place}: holds no raw texts; their files end in {', '.join(SUFFIXES)}")
+                raise SourceError(f"{path}: holds no raw texts; their files end in {', '.join(SUFFIXES)}")
             found += files
-        elif not place.exists():
-            raise SourceError(f"{place}: no such file or folder")
-        elif not place.name.endswith(SUFFIXES):
-            raise SourceError(f"{place}: is of a kind that is not read; raw texts end in {', '.join(SUFFIXES)}")
+        elif not path.exists():
+            raise SourceError(f"{path}: no such file or folder")
+        elif not path.name.endswith(SUFFIXES):
+            raise SourceError(f"{path}: is of a kind that is not read; raw texts end in {', '.join(SUFFIXES)}")
         else:
-            found.append(RawFile(place.name, place))
+            found.append(RawFile(path.name, path))
     return found
 
 
-def _in_folder(folder: Path) -> list[RawFile]:
+def _folder_files(folder: Path) -> list[RawFile]:
     found, unread = [], []
 
     def fail(exc: OSError) -> None:
@@ -74,68 +74,68 @@ def _in_folder(folder: Path) -> list[RawFile]:
             else:
                 unread.append(relative)
     if unread:
-        told = f"{folder}: not read, by their names: {', '.join(sorted(unread)[:5])}"
-        warnings.warn(told, SourceWarning, stacklevel=4)
+        message = f"{folder}: not read, by their names: {', '.join(sorted(unread)[:5])}"
+        warnings.warn(message, SourceWarning, stacklevel=4)
     return sorted(found, key=lambda file: os.fsencode(shard_name(file.name)))
 
 
-def texts(files: Iterable[RawFile], field: str) -> Iterator[Raw]:
+def read_texts(files: Iterable[RawFile], field: str) -> Iterator[RawText]:
     """All texts, in order; those that are empty or white space too.
 
     Raises SourceError, and InputError or BadLines for what holds no text: all that is wrong with the lines of a file.
     """
     for file in files:
         kind = shard_name(file.name).rpartition(".")[2]
-        yield from _KINDS[kind](file, field)
+        yield from _READERS[kind](file, field)
 
 
-def _of_lines(file: RawFile, field: str) -> Iterator[Raw]:
+def _read_jsonl(file: RawFile, field: str) -> Iterator[RawText]:
     problems: list[Problem] = []
     count = 0
-    for line in LineReader(Part(str(file.path), 0, None)):
-        text = line if isinstance(line, Problem) else _of_line(str(file.path), line, field)
+    for line in LineReader(ByteRange(str(file.path), 0, None)):
+        text = line if isinstance(line, Problem) else _parse_line(str(file.path), line, field)
         if isinstance(text, Problem):
             count += 1
             problems += [text][: MAX_PROBLEMS - len(problems)]
         elif not count:
             assert isinstance(line, Line)
-            yield Raw(file, line.number, text)
+            yield RawText(file, line.number, text)
     if count:
         raise BadLines(problems, count)
 
 
-def _of_line(path: str, line: Line, field: str) -> str | Problem:
+def _parse_line(path: str, line: Line, field: str) -> str | Problem:
     try:
         row = orjson.loads(line.text)
     except orjson.JSONDecodeError as exc:
         return Problem(path, line.number, "", f"is not JSON: {exc.msg} at column {exc.colno}")
     if not isinstance(row, dict):
-        return Problem(path, line.number, "", f"must be an object, not {JSON_TYPES.get(type(row), 'null')}")
+        return Problem(path, line.number, "", f"must be an object, not {JSON_TYPE_NAMES.get(type(row), 'null')}")
     if field not in row:
         there = f" (there is {', '.join(map(str, list(row)[:5]))}; --field names another)" if row else ""
         return Problem(path, line.number, field, f"is missing{there}")
     text = row[field]
     if type(text) is not str:
-        return Problem(path, line.number, field, f"must be text, not {JSON_TYPES.get(type(text), 'null')}")
+        return Problem(path, line.number, field, f"must be text, not {JSON_TYPE_NAMES.get(type(text), 'null')}")
     return text
 
 
-def _of_text(file: RawFile, field: str) -> Iterator[Raw]:  # noqa: ARG001 - one signature for all kinds
+def _read_text_file(file: RawFile, field: str) -> Iterator[RawText]:  # noqa: ARG001 - one signature for all kinds
     try:
         with open_shard(str(file.path)) as opened:
-            data = opened.read(MAX_LINE + 1)
+            data = opened.read(MAX_LINE_BYTES + 1)
     except OSError as exc:
-        raise unreadable(file.path, exc) from exc
-    if len(data) > MAX_LINE:
-        raise InputError(f"{file.path}: is over {MAX_LINE >> 20} MiB, the most a text may hold; make it several")
+        raise read_error(file.path, exc) from exc
+    if len(data) > MAX_LINE_BYTES:
+        raise InputError(f"{file.path}: is over {MAX_LINE_BYTES >> 20} MiB, the most a text may hold; make it several")
     try:
         text = data.removeprefix(BOM).decode()
     except UnicodeDecodeError as exc:
         raise InputError(f"{file.path}: is not UTF-8: {exc.reason} at byte {exc.start + 1}") from exc
-    yield Raw(file, 1, text.removesuffix("\n").removesuffix("\r"))
+    yield RawText(file, 1, text.removesuffix("\n").removesuffix("\r"))
 
 
-def _of_table(file: RawFile, field: str) -> Iterator[Raw]:
+def _read_parquet(file: RawFile, field: str) -> Iterator[RawText]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -153,10 +153,10 @@ def _of_table(file: RawFile, field: str) -> Iterator[Raw]:
                 for text in batch.column(0).to_pylist():
                     if text is None:
                         raise InputError(f"{file.path}:{row}: {field}: must be text, not null")
-                    yield Raw(file, row, text)
+                    yield RawText(file, row, text)
                     row += 1
     except (OSError, pa.ArrowException, UnicodeDecodeError) as exc:
         raise SourceError(f"{file.path}: cannot be read: {exc}") from exc
 
 
-_KINDS = {"jsonl": _of_lines, "txt": _of_text, "parquet": _of_table}
+_READERS = {"jsonl": _read_jsonl, "txt": _read_text_file, "parquet": _read_parquet}

@@ -20,17 +20,17 @@ from typing import Any, NamedTuple
 import orjson
 
 from cook.core.errors import Problem
-from cook.read.lines import JSON_TYPES, Line
+from cook.read.lines import JSON_TYPE_NAMES, Line
 from cook.tokenizer.engine import Ids
 
-JSONL, BATCH = FORMATS = ("jsonl", "openai-batch")
+JSONL, OPENAI_BATCH = FORMATS = ("jsonl", "openai-batch")
 CHAT, COMPLETIONS = ENDPOINTS = ("chat", "completions")
-AS_IT_IS = "{{ messages[0]['content'] }}"  # the chat template that passes a prompt on
-MAX_PROBLEM = 300  # letters kept of a server's complaint
+PASSTHROUGH_TEMPLATE = "{{ messages[0]['content'] }}"  # the chat template that passes a prompt on
+MAX_ERROR_CHARS = 300  # letters kept of a server's complaint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Writer:
+class PromptWriter:
     """Writes prompts as lines."""
 
     format: str
@@ -43,7 +43,7 @@ class Writer:
     @property
     def sends_text(self) -> bool:
         """Whether the server encodes: then it reads BOS, EOS and all special tokens out of the text."""
-        return self.format == BATCH and self.endpoint == CHAT
+        return self.format == OPENAI_BATCH and self.endpoint == CHAT
 
     def line(self, custom_id: str, text: str, ids: Ids) -> bytes:
         """One prompt; its ids are those of the text, encoded piece by piece."""
@@ -57,7 +57,7 @@ class Writer:
             body = {
                 "model": self.model,
                 "messages": [{"role": "user", "content": text}],
-                "chat_template": AS_IT_IS,
+                "chat_template": PASSTHROUGH_TEMPLATE,
                 "add_generation_prompt": False,
                 "add_special_tokens": False,
                 "max_completion_tokens": self.max_new_tokens,
@@ -85,43 +85,43 @@ class Answer(NamedTuple):
 
     custom_id: str | None
     texts: tuple[str, ...]  # one, or as many as were asked for
-    failed: str | None
+    failure: str | None
     context: str | None  # where the line itself has it
 
 
 def read_answer(path: str, line: Line, fields: AnswerFields = ANSWER_FIELDS) -> Answer | Problem:
     """The answer on a line, or what is wrong with the line. A request that failed is an answer."""
 
-    def wrong(field: str, what: str) -> Problem:
+    def problem(field: str, what: str) -> Problem:
         return Problem(path, line.number, field, what)
 
     try:
         row = orjson.loads(line.text)
     except orjson.JSONDecodeError as exc:
-        return wrong("", f"is not JSON: {exc.msg} at column {exc.colno}")
+        return problem("", f"is not JSON: {exc.msg} at column {exc.colno}")
     if not isinstance(row, dict):
-        return wrong("", f"must be an object, not {_kind(row)}")
+        return problem("", f"must be an object, not {_json_type(row)}")
     batch = "response" in row or "error" in row
     names = (("custom_id", True),) if batch else ((fields.id, False), (fields.context, False), (fields.text, True))
     for name, needed in names:
         if (needed or row.get(name) is not None) and type(row.get(name)) is not str:
             if name in row:
-                return wrong(name, f"must be text, not {_kind(row[name])}")
+                return problem(name, f"must be text, not {_json_type(row[name])}")
             there = f" (there is {', '.join(map(str, list(row)[:6]))})" if row else ""
-            return wrong(name, f"is missing{there}; --fields names other keys, as in text=generation")
+            return problem(name, f"is missing{there}; --fields names other keys, as in text=generation")
     if not batch:
         return Answer(row.get(fields.id), (row[fields.text],), None, row.get(fields.context))
-    texts, failed = _of_batch(row)
+    texts, failed = _batch_texts(row)
     return Answer(row["custom_id"], texts, failed, None)
 
 
-def _of_batch(row: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
+def _batch_texts(row: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
     """The texts of a line of a batch's results, or why it has none."""
     response = row.get("response") or {}
     status = response.get("status_code", 200) if isinstance(response, dict) else None
     if row.get("error") or status != 200:
-        told = row.get("error") or (response.get("body") if isinstance(response, dict) else None) or f"status {status}"
-        return (), _short(told)
+        error = row.get("error") or (response.get("body") if isinstance(response, dict) else None) or f"status {status}"
+        return (), _error_line(error)
     body = response.get("body")
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices:
@@ -136,13 +136,13 @@ def _of_batch(row: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
     return tuple(texts), None
 
 
-def _short(told: Any) -> str:
+def _error_line(error: Any) -> str:
     """A server's complaint, in one line."""
-    while isinstance(told, dict) and ("error" in told or "message" in told):
-        told = told.get("message") or told.get("error")
-    text = " ".join((told if isinstance(told, str) else orjson.dumps(told).decode()).split())
-    return text if len(text) <= MAX_PROBLEM else text[:MAX_PROBLEM] + "…"
+    while isinstance(error, dict) and ("error" in error or "message" in error):
+        error = error.get("message") or error.get("error")
+    text = " ".join((error if isinstance(error, str) else orjson.dumps(error).decode()).split())
+    return text if len(text) <= MAX_ERROR_CHARS else text[:MAX_ERROR_CHARS] + "…"
 
 
-def _kind(value: Any) -> str:
-    return JSON_TYPES.get(type(value), "null")
+def _json_type(value: Any) -> str:
+    return JSON_TYPE_NAMES.get(type(value), "null")

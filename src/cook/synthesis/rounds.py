@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from cook.core.errors import CookWarning, OutputError, RecipeError
-from cook.core.recipe import FIELDS
+from cook.core.recipe import DEFAULT_FIELDS
 from cook.shapes.formatter import Pair
 from cook.store import kinds, manifest
 from cook.store.outputs import read_cooked
@@ -27,7 +27,7 @@ from cook.store.outputs import read_cooked
 Row = dict[str, Any]
 
 # What must be the same in all rounds, and how a message calls it.
-SAME = {
+SHARED_SETTINGS = {
     "rounds": "--rounds",
     "field": "--field",
     "context_template": "--context-template",
@@ -36,10 +36,10 @@ SAME = {
 }
 
 
-def span(texts: int, rounds: int, number: int) -> range:
+def round_range(texts: int, rounds: int, number: int) -> range:
     """The texts of a round, by their places among all.
 
-    >>> [span(7, 3, number) for number in (1, 2, 3)]
+    >>> [round_range(7, 3, number) for number in (1, 2, 3)]
     [range(0, 3), range(3, 6), range(6, 7)]
     """
     size = -(-texts // rounds)
@@ -50,7 +50,7 @@ class UnansweredWarning(CookWarning):
     """A round goes on from one that lacks answers."""
 
 
-class Previous:
+class PreviousRound:
     """The dataset that the answers of the round before were parsed into, its files checked.
 
     Raises OutputError for what is no such dataset, or is damaged.
@@ -63,48 +63,50 @@ class Previous:
             raise OutputError(f"{self.folder}: is not what `cook parse` wrote")
         if not self.manifest.get("prompts"):
             raise OutputError(f"{self.folder}: was parsed without --prompts, so that it is of no round")
-        self.asked: dict[str, Any] = self.manifest["prompts"]
-        if wrong := manifest.misfits(self.asked, kinds.ASKED):
+        self.prompt_fields: dict[str, Any] = self.manifest["prompts"]
+        if wrong := manifest.schema_errors(self.prompt_fields, kinds.PREVIOUS_PROMPTS_SCHEMA):
             raise OutputError(f"{self.folder}: is no round: wrong or missing in its manifest: {', '.join(wrong[:5])}")
         self.digest = manifest.digest(self.manifest)
 
     @property
     def round(self) -> int:
         """Which round it was."""
-        number: int = self.asked["prompts"]["round"]
+        number: int = self.prompt_fields["prompts"]["round"]
         return number
 
-    def refuse_others(self, head: Mapping[str, Any]) -> None:
+    def require_same_settings(self, head: Mapping[str, Any]) -> None:
         """Raise RecipeError where this round's settings, tokenizer or raw texts are not those of the round before."""
         wrong = []
-        for key, flag in SAME.items():
-            before, now = self.asked["prompts"][key], head["prompts"][key]
+        for key, flag in SHARED_SETTINGS.items():
+            before, now = self.prompt_fields["prompts"][key], head["prompts"][key]
             if before != now:
                 wrong.append(f"{flag} was {before!r}, and is {now!r}")
         for key in ("fingerprint", "bos", "eos"):
-            before, now = self.asked["tokenizer"].get(key), head["tokenizer"][key]
+            before, now = self.prompt_fields["tokenizer"].get(key), head["tokenizer"][key]
             if before != now:
                 wrong.append(f"the tokenizer's {key} was {before!r}, and is {now!r}")
-        if [row["sha256"] for row in self.asked["inputs"]] != [row["sha256"] for row in head["inputs"]]:
-            names = ", ".join(row["name"] for row in self.asked["inputs"][:5])
+        if [row["sha256"] for row in self.prompt_fields["inputs"]] != [row["sha256"] for row in head["inputs"]]:
+            names = ", ".join(row["name"] for row in self.prompt_fields["inputs"][:5])
             wrong.append(f"it was of other raw texts, {names}: all rounds take the same, and each its part of them")
-        if self.round >= self.asked["prompts"]["rounds"]:
-            wrong.append(f"it was round {self.round}, the last of {self.asked['prompts']['rounds']}")
+        if self.round >= self.prompt_fields["prompts"]["rounds"]:
+            wrong.append(f"it was round {self.round}, the last of {self.prompt_fields['prompts']['rounds']}")
         if wrong:
             raise RecipeError(*(f"previous: {self.folder}: {what}" for what in wrong))
         unanswered = self.manifest["counts"]["failed"] + self.manifest["counts"]["missing"]
         if unanswered:
-            told = f"{self.folder}: {unanswered:,} of its prompts have no answer, and their chains break here"
-            warnings.warn(f"{told}; send left-out/rerun.jsonl first, and parse again", UnansweredWarning, stacklevel=4)
+            message = f"{self.folder}: {unanswered:,} of its prompts have no answer, and their chains break here"
+            warnings.warn(
+                f"{message}; send left-out/rerun.jsonl first, and parse again", UnansweredWarning, stacklevel=4
+            )
 
     def chains(self) -> Iterator[list[Row]]:
         """The rows of each chain, in order. Raises OutputError."""
         names = [output["name"] for output in self.manifest["outputs"] if output["name"].startswith("shard/")]
-        rows = itertools.chain.from_iterable(read_rows(self.folder / name) for name in names)
+        rows = itertools.chain.from_iterable(read_round_rows(self.folder / name) for name in names)
         yield from (list(group) for _, group in itertools.groupby(rows, lambda row: row["chain"]))
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_round_rows(path: Path) -> Iterator[Row]:
     """The rows that a step of the loop wrote. Raises OutputError for others, and where they cannot be read."""
     number = 0
     try:
@@ -115,7 +117,7 @@ def read_rows(path: Path) -> Iterator[Row]:
                     shaped = type(row["custom_id"]) in (str, type(None)) and type(row["follows"]) is bool
                 else:
                     shaped = type(row["inherit_from_prev"]) is bool and all(map(all, pairs_of(row)))
-                if not (shaped and type(row[FIELDS.context]) is str and type(row["chain"]) is int):
+                if not (shaped and type(row[DEFAULT_FIELDS.context]) is str and type(row["chain"]) is int):
                     raise TypeError
                 yield row
     except OSError as exc:
@@ -126,7 +128,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def history(rows: list[Row]) -> list[Row]:
     """The entries of a chain that go before its next text; none after an entry without pairs."""
-    if not rows or not rows[-1][FIELDS.pairs]:
+    if not rows or not rows[-1][DEFAULT_FIELDS.pairs]:
         return []
     first = len(rows) - 1
     while first > 0 and rows[first]["inherit_from_prev"]:
@@ -136,19 +138,19 @@ def history(rows: list[Row]) -> list[Row]:
 
 def pairs_of(row: Row) -> list[Pair]:
     """The pairs of an entry."""
-    return [(pair[FIELDS.question], pair[FIELDS.answer]) for pair in row[FIELDS.pairs]]
+    return [(pair[DEFAULT_FIELDS.question], pair[DEFAULT_FIELDS.answer]) for pair in row[DEFAULT_FIELDS.pairs]]
 
 
-def entry(context: str, pairs: list[Pair]) -> Row:
+def make_entry(context: str, pairs: list[Pair]) -> Row:
     """A row of a shard."""
-    rows = [{FIELDS.question: question, FIELDS.answer: answer} for question, answer in pairs]
-    return {FIELDS.context: context, FIELDS.pairs: rows}
+    rows = [{DEFAULT_FIELDS.question: question, DEFAULT_FIELDS.answer: answer} for question, answer in pairs]
+    return {DEFAULT_FIELDS.context: context, DEFAULT_FIELDS.pairs: rows}
 
 
-def answered(row: Row, pairs: list[Pair]) -> Row:
+def complete_entry(row: Row, pairs: list[Pair]) -> Row:
     """The row of a text that waited for its pairs."""
     inherits = bool(pairs) and row["follows"]
-    return entry(row[FIELDS.context], pairs) | {
+    return make_entry(row[DEFAULT_FIELDS.context], pairs) | {
         "chain": row["chain"],
         "inherit_from_prev": inherits,
         "followed_by_next": False,

@@ -2,12 +2,12 @@
 
 A *control token* is a token that is flagged special, or that the model's configuration or chat template names. The
 other added tokens are of two kinds. *Ordinary* ones are text that the model was trained on: white space, words, runs of
-signs, HTML tags. *Unnamed* ones look like markers, as `<|fim_prefix|>` does, and nothing says what they are: they are
-taken as control tokens are, unless the recipe has `added_tokens: tokens`.
+signs, HTML_TAG tags. *Unnamed* ones look like markers, as `<|fim_prefix|>` does, and nothing says what they are: they
+are taken as control tokens are, unless the recipe has `added_tokens: tokens`.
 
-`spelling` makes the tokenizer.json that every engine gets: in it no string of data can give the id of a control token,
-whether the string is an added token, a piece of the vocabulary, or made by merges; and nothing in it loses text or
-leaves ids to chance.
+`spell_out_special_tokens` makes the tokenizer.json that every engine gets: in it no string of data can give the id of a
+control token, whether the string is an added token, a piece of the vocabulary, or made by merges; and nothing in it
+loses text or leaves ids to chance.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from cook.tokenizer.engines.bundled import byte_letters
 
 SPACE = "▁"
-HIDE = "\uffff"  # no character; a vocabulary's control token is named so, which no text holds
-HTML = re.compile(
+HIDDEN_MARKER = "\uffff"  # no character; a vocabulary's control token is named so, which no text holds
+HTML_TAG = re.compile(
     "</?(?:"
     "a|abbr|address|article|aside|audio|b|bdi|bdo|blockquote|body|br|button|canvas|caption|center|cite|code|col|"
     "colgroup|dd|del|details|dfn|div|dl|dt|em|fieldset|figcaption|figure|font|footer|form|h[1-6]|head|header|hr|"
@@ -29,37 +29,39 @@ HTML = re.compile(
     "table|tbody|td|template|textarea|tfoot|th|thead|time|title|tr|tt|u|ul|var|video|wbr"
     ") ?/?>"
 )
-STRUCK = ("<s>", "</s>")  # tags too, and what most often opens and closes a sequence
-CODE = re.compile(r"\{#.*?#\}|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-LITERAL = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
+AMBIGUOUS_TAGS = ("<s>", "</s>")  # tags too, and what most often opens and closes a sequence
+JINJA_CODE = re.compile(r"\{#.*?#\}|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+JINJA_STRING = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
 
 
-class Kinds(NamedTuple):
+class SpecialTokens(NamedTuple):
     """The tokens of a tokenizer that are no ordinary text, with their ids."""
 
     control: dict[str, int]
     unnamed: dict[str, int]
 
 
-def kinds(document: Mapping[str, Any], ids: Mapping[str, int], named: Collection[str], templates: str) -> Kinds:
+def classify_tokens(
+    document: Mapping[str, Any], ids: Mapping[str, int], named: Collection[str], templates: str
+) -> SpecialTokens:
     """Tell the tokens of a tokenizer.json apart, with `ids` of all, by what a configuration and its templates name."""
     added = {token["content"]: token for token in document.get("added_tokens") or () if token["content"]}
-    texts = _literals(templates)
+    texts = _template_text(templates)
     control = {
         token: ids[token]
-        for token, told in added.items()
-        if told.get("special") or token in named or (not _is_blank(token) and token in texts)
+        for token, row in added.items()
+        if row.get("special") or token in named or (not _is_blank(token) and token in texts)
     }
     # A piece of the vocabulary alone may be an ordinary word that is named for padding, as "!" is.
     control |= {token: ids[token] for token in named if token in ids and token not in added and is_marker(token)}
-    if unknown := _unknown(document["model"]):
+    if unknown := _unknown_token(document["model"]):
         control[unknown] = ids[unknown]
     unnamed = {
         token: ids[token]
         for token in added
         if token not in control and is_marker(token) and not _is_html(token, "<b>" in added)
     }
-    return Kinds(control, unnamed)
+    return SpecialTokens(control, unnamed)
 
 
 def _is_blank(token: str) -> bool:
@@ -77,11 +79,11 @@ def is_marker(token: str) -> bool:
 
 
 def _is_html(token: str, among_tags: bool) -> bool:
-    """Whether a token is an HTML tag. `<s>` is one only among others: alone it opens a sequence."""
-    return HTML.fullmatch(token) is not None and (among_tags or token not in STRUCK)
+    """Whether a token is an HTML_TAG tag. `<s>` is one only among others: alone it opens a sequence."""
+    return HTML_TAG.fullmatch(token) is not None and (among_tags or token not in AMBIGUOUS_TAGS)
 
 
-def _unknown(model: Mapping[str, Any]) -> str | None:
+def _unknown_token(model: Mapping[str, Any]) -> str | None:
     """The token that stands for the unknown, if the model has one."""
     vocab, at = model["vocab"], model.get("unk_id")
     if isinstance(vocab, list):
@@ -90,7 +92,7 @@ def _unknown(model: Mapping[str, Any]) -> str | None:
     return token if token in vocab else None
 
 
-def named_by(config: Mapping[str, Any]) -> Iterator[str]:
+def configured_tokens(config: Mapping[str, Any]) -> Iterator[str]:
     """The tokens that a tokenizer_config.json or a special_tokens_map.json names."""
     for key, value in config.items():
         if key.endswith("_token"):
@@ -101,17 +103,17 @@ def named_by(config: Mapping[str, Any]) -> Iterator[str]:
             found = [token for token in value.values() if isinstance(token, dict) and token.get("special")]
         else:
             continue
-        yield from filter(None, map(text_of, found))
+        yield from filter(None, map(token_text, found))
 
 
-def text_of(value: Any) -> str | None:
+def token_text(value: Any) -> str | None:
     """A token of a configuration, which writes it as text or as an object."""
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else None
 
 
-def templates_of(config: Mapping[str, Any]) -> str:
+def chat_templates(config: Mapping[str, Any]) -> str:
     """The chat templates of a tokenizer_config.json: one, or a list of them with names."""
     found = config.get("chat_template")
     rows = found if isinstance(found, list) else [found]
@@ -119,12 +121,12 @@ def templates_of(config: Mapping[str, Any]) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def _literals(templates: str) -> str:
+def _template_text(templates: str) -> str:
     """The text of Jinja templates: what stands outside of their code, and the strings in it."""
-    code = [part for part in CODE.findall(templates) if not part.startswith("{#")]
-    strings = ("".join(pair) for part in code for pair in LITERAL.findall(part))
+    code = [part for part in JINJA_CODE.findall(templates) if not part.startswith("{#")]
+    strings = ("".join(pair) for part in code for pair in JINJA_STRING.findall(part))
     escapes = ((r"\n", "\n"), (r"\t", "\t"), (r"\'", "'"), (r"\"", '"'), (r"\\", "\\"))
-    texts = [CODE.sub("\0", templates)]
+    texts = [JINJA_CODE.sub("\0", templates)]
     for string in strings:
         text = string
         for written, meant in escapes if "\\" in string else ():
@@ -133,12 +135,12 @@ def _literals(templates: str) -> str:
     return "\0".join(texts)
 
 
-def hidden(token: str) -> str:
+def hidden_name(token: str) -> str:
     """What a control token is called in a vocabulary that could make it of text."""
-    return f"{HIDE}{token}{HIDE}"
+    return f"{HIDDEN_MARKER}{token}{HIDDEN_MARKER}"
 
 
-def spelling(document: Mapping[str, Any], spelt: Collection[str]) -> dict[str, Any]:
+def spell_out_special_tokens(document: Mapping[str, Any], spelt: Collection[str]) -> dict[str, Any]:
     """The tokenizer.json in which these tokens are spelt in letters where text holds them; ids are as they were.
 
     No token takes the white space beside it; dropout, truncation, padding and the post-processor are off.
@@ -148,7 +150,7 @@ def spelling(document: Mapping[str, Any], spelt: Collection[str]) -> dict[str, A
         model["dropout"] = None
     vocab = model["vocab"]
     pieces = {piece for piece, _ in vocab} if isinstance(vocab, list) else vocab
-    names = {token: hidden(token) for token in spelt if token in pieces}
+    names = {token: hidden_name(token) for token in spelt if token in pieces}
     if names:
         model["vocab"] = (
             [[names.get(piece, piece), score] for piece, score in vocab]
@@ -158,7 +160,7 @@ def spelling(document: Mapping[str, Any], spelt: Collection[str]) -> dict[str, A
         if model.get("unk_token") in names:
             model["unk_token"] = names[model["unk_token"]]
         if "merges" in model:
-            model["merges"] = _without(model, names)
+            model["merges"] = _merges_without(model, names)
     added = [
         {**token, "content": names.get(token["content"], token["content"]), "special": token["content"] in spelt}
         | {"lstrip": False, "rstrip": False}
@@ -169,7 +171,7 @@ def spelling(document: Mapping[str, Any], spelt: Collection[str]) -> dict[str, A
     return {**document, "model": model, "added_tokens": added, **off}
 
 
-def _without(model: Mapping[str, Any], names: Collection[str]) -> list[Any]:
+def _merges_without(model: Mapping[str, Any], names: Collection[str]) -> list[Any]:
     """The merges that neither make nor use one of these pieces."""
     prefix = len(model.get("continuing_subword_prefix") or "")
     kept = []
@@ -181,8 +183,8 @@ def _without(model: Mapping[str, Any], names: Collection[str]) -> list[Any]:
     return kept
 
 
-def switched_off(document: Mapping[str, Any], spelt: Collection[str]) -> list[str]:
-    """What a tokenizer.json has on that `spelling` switches off, and that could change a text's ids, in words."""
+def disabled_settings(document: Mapping[str, Any], spelt: Collection[str]) -> list[str]:
+    """The settings of a tokenizer.json that could change a text's ids and that `spell_out_special_tokens` turns off."""
     found = {
         "dropout": document["model"].get("dropout"),
         "truncation": document.get("truncation"),
@@ -195,9 +197,9 @@ def switched_off(document: Mapping[str, Any], spelt: Collection[str]) -> list[st
 
 def adds_bos(document: Mapping[str, Any], config: Mapping[str, Any], bos: str) -> bool | None:
     """Whether the model's own tokenizer opens a text with BOS; None where nothing says."""
-    if isinstance(told := config.get("add_bos_token"), bool):
-        return told
-    if _opens(document.get("post_processor"), bos):
+    if isinstance(declared := config.get("add_bos_token"), bool):
+        return declared
+    if _prepends_bos(document.get("post_processor"), bos):
         return True
     kind = config.get("tokenizer_class")
     if isinstance(kind, str) and kind.startswith(("Llama", "CodeLlama", "Gemma", "Cohere")):
@@ -205,44 +207,51 @@ def adds_bos(document: Mapping[str, Any], config: Mapping[str, Any], bos: str) -
     return False if kind or document.get("post_processor") else None
 
 
-def _opens(processor: Any, bos: str) -> bool:
+def _prepends_bos(processor: Any, bos: str) -> bool:
     """Whether a post-processor puts BOS before a text."""
     if not isinstance(processor, dict):
         return False
     if processor.get("type") == "Sequence":
-        return any(_opens(each, bos) for each in processor.get("processors") or ())
+        return any(_prepends_bos(each, bos) for each in processor.get("processors") or ())
     first = next(iter(processor.get("single") or ()), None)
     if isinstance(first, dict):
         return bool((first.get("SpecialToken") or {}).get("id") == bos)
     return list(processor.get("cls") or ())[:1] == [bos]
 
 
-HARMLESS = ("Prepend", "NFC")  # normalizers that lose no text
+LOSSLESS_NORMALIZERS = ("Prepend", "NFC")  # normalizers that lose no text
 
 
-def holds_all(document: Mapping[str, Any]) -> bool:
+def covers_all_text(document: Mapping[str, Any]) -> bool:
     """Whether a tokenizer has tokens for all text: by its bytes, with nothing that drops or changes letters before."""
     model = document["model"]
     pieces = {piece for piece, _ in model["vocab"]} if isinstance(model["vocab"], list) else model["vocab"]
-    steps = list(_parts(document.get("pre_tokenizer"), "pretokenizers"))
-    for part in _parts(document.get("normalizer"), "normalizers"):
+    steps = list(_flatten_steps(document.get("pre_tokenizer"), "pretokenizers"))
+    for part in _flatten_steps(document.get("normalizer"), "normalizers"):
         is_space = part.get("type") == "Replace" and part.get("content") == SPACE
-        if not (part.get("type") in HARMLESS or (is_space and part.get("pattern") == {"String": " "})):
+        if not (part.get("type") in LOSSLESS_NORMALIZERS or (is_space and part.get("pattern") == {"String": " "})):
             return False
-    if any(step.get("type") not in KEEPING or step.get("behavior") == "Removed" for step in steps):
+    if any(step.get("type") not in LOSSLESS_PRE_TOKENIZERS or step.get("behavior") == "Removed" for step in steps):
         return False
     if any(step.get("type") == "ByteLevel" for step in steps):
         return model.get("type") == "BPE" and all(letter in pieces for letter in byte_letters().values())
     return bool(model.get("byte_fallback")) and all(f"<0x{byte:02X}>" in pieces for byte in range(256))
 
 
-KEEPING = ("ByteLevel", "Split", "Digits", "Metaspace", "Punctuation", "UnicodeScripts")  # pre-tokenizers
+LOSSLESS_PRE_TOKENIZERS = (
+    "ByteLevel",
+    "Split",
+    "Digits",
+    "Metaspace",
+    "Punctuation",
+    "UnicodeScripts",
+)  # pre-tokenizers
 
 
-def _parts(step: Any, key: str) -> Iterator[Mapping[str, Any]]:
+def _flatten_steps(step: Any, key: str) -> Iterator[Mapping[str, Any]]:
     """The steps of a normalizer or pre-tokenizer, a Sequence being those in it."""
     if isinstance(step, dict) and step.get("type") == "Sequence":
         for each in step.get(key) or ():
-            yield from _parts(each, key)
+            yield from _flatten_steps(each, key)
     elif isinstance(step, dict):
         yield step

@@ -31,25 +31,30 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 Sizes = npt.NDArray[np.int64]
 SPACE = "▁"
-LOST = b"\xff"  # stands for the unknown: in no UTF-8
-GAP = LOST.decode(errors="surrogateescape")
-PLAIN = ("The cup, the lamp", " a  b", "two\n\nlines\tof 12.5% it!", "end ")  # texts that no tokenizer takes for others
+UNKNOWN_BYTE = b"\xff"  # stands for the unknown: in no UTF-8
+UNKNOWN_CHAR = UNKNOWN_BYTE.decode(errors="surrogateescape")
+PLAIN_TEXTS = (
+    "The cup, the lamp",
+    " a  b",
+    "two\n\nlines\tof 12.5% it!",
+    "end ",
+)  # texts that no tokenizer takes for others
 
 
 class Decoder:
     """Decodes for one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, engine: Engine) -> None:
-        self._table = _table(tokenizer)
+        self._table = _token_table(tokenizer)
         self._tokenizer = tokenizer
-        self._leads = {}
+        self._prefix_bytes = {}
         for text in ("a", " a"):
             try:
                 ids, _ = engine.encode([text])
             except TokenizerError:  # it refuses text that it lacks, this too
                 ids = np.empty(0, np.uint32)
             decoded = self.decode(ids)[0].tobytes()
-            self._leads[text[0] == " "] = (
+            self._prefix_bytes[text[0] == " "] = (
                 decoded.removesuffix(text.encode()) if decoded.endswith(text.encode()) else b""
             )
 
@@ -66,13 +71,17 @@ class Decoder:
             return decoded, np.array([len(decoded)])
         return decoded, np.diff(bounds[np.concatenate([[0], np.cumsum(sizes)])]).astype(np.int64)
 
-    def text(self, text: str) -> bytes:
+    def expected_bytes(self, text: str) -> bytes:
         """What the ids of a text are to decode to."""
-        return (self._leads[text[:1] == " "] if text else b"") + text.encode()
+        return (self._prefix_bytes[text[:1] == " "] if text else b"") + text.encode()
 
-    def reads(self, decoded: Bytes, sizes: Sizes, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    def matches(self, decoded: Bytes, sizes: Sizes, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which of the decoded texts are these texts, byte for byte."""
-        expected = [self.text(text) for text in texts] if any(self._leads.values()) else [*map(str.encode, texts)]
+        expected = (
+            [self.expected_bytes(text) for text in texts]
+            if any(self._prefix_bytes.values())
+            else [*map(str.encode, texts)]
+        )
         if decoded.tobytes() == b"".join(expected) and sizes.tolist() == [len(text) for text in expected]:
             return np.ones(len(texts), bool)
         ends = np.cumsum(sizes).tolist()
@@ -80,66 +89,75 @@ class Decoder:
         pieces = zip([0, *ends], ends, expected, strict=False)
         return np.array([raw[begin:end] == text for begin, end, text in pieces], bool)
 
-    def same(self, decoded: bytes, text: str) -> bool:
+    def matches_text(self, decoded: bytes, text: str) -> bool:
         """Whether decoded ids are a text, byte for byte, or hold its normal form."""
-        return decoded == self.text(text) or self.holds(decoded, text)
+        return decoded == self.expected_bytes(text) or self.contains_text(decoded, text)
 
-    def holds(self, decoded: bytes, text: str) -> bool:
+    def contains_text(self, decoded: bytes, text: str) -> bool:
         """Whether the decoded ids of a text hold it, in the normal form that the tokenizer declares.
 
         A text's white space must be there if the tokenizer keeps any; more may be, that the tokenizer adds. What stands
         in the text for an unknown token, and characters that the tokenizer has no token for, are not compared.
         """
-        if self._spaces is None:  # this vocabulary's pieces do not tell its texts
+        if self._keeps_spaces is None:  # this vocabulary's pieces do not tell its texts
             return True
-        found, normal = _plain(decoded.decode(errors="surrogateescape")), _plain(self._reference.normal(text))
-        if self._spaces and GAP not in found and sum(map(str.isspace, found)) < sum(map(str.isspace, normal)):
+        found, normal = (
+            _with_spaces(decoded.decode(errors="surrogateescape")),
+            _with_spaces(self._reference.normalize(text)),
+        )
+        if (
+            self._keeps_spaces
+            and UNKNOWN_CHAR not in found
+            and sum(map(str.isspace, found)) < sum(map(str.isspace, normal))
+        ):
             return False
         found, normal = "".join(found.split()), "".join(normal.split())
-        if _fills(found, normal):
+        if _matches_with_gaps(found, normal):
             return True
-        if self._tokenizer.holds_all:
+        if self._tokenizer.covers_all_text:
             return False
-        lost = dict.fromkeys(map(ord, self._reference.lost([text], self._tokenizer.unk_id)))
-        return bool(lost) and _fills(found.translate(lost), normal.translate(lost))
+        lost = dict.fromkeys(map(ord, self._reference.uncovered_chars([text], self._tokenizer.unk_id)))
+        return bool(lost) and _matches_with_gaps(found.translate(lost), normal.translate(lost))
 
-    def holds_head(self, decoded: bytes, text: str, around: Sequence[str]) -> bool:
+    def contains_truncated(self, decoded: bytes, text: str, around: Sequence[str]) -> bool:
         """Whether decoded ids hold one head of a text between each two of these strings, in the normal form."""
-        if self._spaces is None:
+        if self._keeps_spaces is None:
             return True
-        texts = (decoded.decode(errors="surrogateescape"), *map(self._reference.normal, (text, *around)))
-        found, whole, first, *others = ("".join(_plain(each).split()) for each in texts)
+        texts = (decoded.decode(errors="surrogateescape"), *map(self._reference.normalize, (text, *around)))
+        found, whole, first, *others = ("".join(_with_spaces(each).split()) for each in texts)
         heads = "(.*)" + r"\1".join(map(re.escape, others))
         head = re.fullmatch(re.escape(first) + heads, found)
-        return head is not None and _fills(head[1] + GAP, whole)
+        return head is not None and _matches_with_gaps(head[1] + UNKNOWN_CHAR, whole)
 
     @cached_property
     def _reference(self) -> HfEngine:
         return reference_engine(self._tokenizer)
 
     @cached_property
-    def _spaces(self) -> bool | None:
+    def _keeps_spaces(self) -> bool | None:
         """Whether the tokenizer keeps white space; None where its pieces do not tell its texts."""
         try:
-            ids, offsets = self._reference.encode(PLAIN)
+            ids, offsets = self._reference.encode(PLAIN_TEXTS)
         except TokenizerError:  # it refuses text that it lacks
             return None
         raw, sizes = self.decode(ids, np.diff(offsets))
         ends = np.cumsum(sizes).tolist()
-        texts = [_plain(raw[a:b].tobytes().decode(errors="surrogateescape")) for a, b in pairwise([0, *ends])]
-        normal = [_plain(self._reference.normal(text)) for text in PLAIN]
-        if not all(_fills("".join(a.split()), "".join(b.split())) for a, b in zip(texts, normal, strict=True)):
+        texts = [_with_spaces(raw[a:b].tobytes().decode(errors="surrogateescape")) for a, b in pairwise([0, *ends])]
+        normal = [_with_spaces(self._reference.normalize(text)) for text in PLAIN_TEXTS]
+        if not all(
+            _matches_with_gaps("".join(a.split()), "".join(b.split())) for a, b in zip(texts, normal, strict=True)
+        ):
             return None
         return sum(map(str.isspace, texts[0])) >= sum(map(str.isspace, normal[0]))  # between words, if anywhere
 
 
-def _plain(text: str) -> str:
+def _with_spaces(text: str) -> str:
     return text.replace(SPACE, " ")
 
 
-def _fills(found: str, text: str) -> bool:
+def _matches_with_gaps(found: str, text: str) -> bool:
     """Whether a text is what was found, where gaps may stand for anything."""
-    first, *others = found.split(GAP)
+    first, *others = found.split(UNKNOWN_CHAR)
     if not others or not text.startswith(first):
         return found == text
     at = len(first)
@@ -151,22 +169,22 @@ def _fills(found: str, text: str) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _table(tokenizer: Tokenizer) -> pa.BinaryArray:
+def _token_table(tokenizer: Tokenizer) -> pa.BinaryArray:
     """The bytes of every token, in the order of ids; then none, for what is no id."""
     import pyarrow as pa
 
-    return pa.array([*_tokens(tokenizer), b""], pa.binary())
+    return pa.array([*_token_bytes(tokenizer), b""], pa.binary())
 
 
-def _tokens(tokenizer: Tokenizer) -> list[bytes]:
+def _token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     """The bytes of every token, in the order of ids; empty where there is none, or it is special."""
     if tokenizer.preset:
         preset = PRESETS[tokenizer.preset]
-        return plain_tokens(preset) + [b""] * (preset.vocab_size - preset.plain)
+        return plain_tokens(preset) + [b""] * (preset.vocab_size - preset.plain_size)
     document = orjson.loads(tokenizer_document(tokenizer))
     vocab = document["model"]["vocab"]
     pieces = ((piece, i) for i, (piece, _) in enumerate(vocab)) if isinstance(vocab, list) else vocab.items()
-    letters, model = _letters(document), document["model"]
+    letters, model = _byte_alphabet(document), document["model"]
     prefix, suffix = (model.get(f"{part}_{part_of}") or "" for part, part_of in AFFIXES)
     tokens = [b""] * tokenizer.vocab_size
     for piece, i in pieces:
@@ -176,14 +194,14 @@ def _tokens(tokenizer: Tokenizer) -> list[bytes]:
     for _, i in tokenizer.specials:
         tokens[i] = b""
     if tokenizer.unk_id is not None:
-        tokens[tokenizer.unk_id] = LOST
+        tokens[tokenizer.unk_id] = UNKNOWN_BYTE
     return tokens
 
 
 AFFIXES = (("continuing_subword", "prefix"), ("end_of_word", "suffix"))
 
 
-def _letters(document: dict[str, Any]) -> dict[str, int] | None:
+def _byte_alphabet(document: dict[str, Any]) -> dict[str, int] | None:
     """The letters that stand for bytes, where the tokenizer is a byte-level one."""
     if '"ByteLevel"' not in orjson.dumps([document.get("pre_tokenizer"), document.get("decoder")]).decode():
         return None

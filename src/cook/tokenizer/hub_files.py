@@ -6,30 +6,30 @@ import warnings
 from pathlib import Path
 
 from cook.core.errors import CookWarning, TokenizerError
-from cook.read.answers import TOKENIZER_BYTES, Asked, is_commit
+from cook.read.answers import MAX_TOKENIZER_BYTES, ServerQuery, is_commit
 from cook.read.hub.client import (
-    MISSING,
-    UNCACHED,
-    Trouble,
+    MISSING_REPO_MESSAGE,
+    UNCACHED_MESSAGE,
+    HubError,
     blob_of,
-    call,
     endpoint,
-    hashes,
-    in_time,
+    file_hashes,
     is_offline,
-    remove,
+    remove_cached,
+    with_retries,
+    with_timeout,
 )
-from cook.read.waiting import Watch
+from cook.read.waiting import StallWatch
 
-FILES = ("tokenizer.json", "tokenizer_config.json")
-OPTIONAL = ("special_tokens_map.json", "chat_template.jinja")  # they may name control tokens; many lack them
+REQUIRED_FILES = ("tokenizer.json", "tokenizer_config.json")
+OPTIONAL_FILES = ("special_tokens_map.json", "chat_template.jinja")  # they may name control tokens; many lack them
 
 
 class HubWarning(CookWarning):
     """A file in the client's cache had to be mended, or is not there and cannot be fetched."""
 
 
-def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | None:
+def fetch_tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | None:
     """A file of a model repository, fetched or from the client's cache; None if the repository lacks it.
 
     Raises TokenizerError.
@@ -40,16 +40,16 @@ def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | 
     def ask() -> Path | None:
         try:
             found = Path(hf.hf_hub_download(repo, file, revision=revision))
-            if not is_whole(found):
-                told = f"{repo}: {file}: its copy in the cache is damaged"
+            if not is_intact(found):
+                message = f"{repo}: {file}: its copy in the cache is damaged"
                 if is_offline():
-                    raise TokenizerError(f"{told}, and HF_HUB_OFFLINE is set; once online, run again to mend it")
-                remove(found)
+                    raise TokenizerError(f"{message}, and HF_HUB_OFFLINE is set; once online, run again to mend it")
+                remove_cached(found)
                 found = Path(hf.hf_hub_download(repo, file, revision=revision, force_download=True))
-                if not is_whole(found):
-                    remove(found)
-                    raise TokenizerError(f"{told}; so is what the Hub sent, and was removed; try again later")
-                warnings.warn(f"{told}; it was removed and fetched again", HubWarning, stacklevel=4)
+                if not is_intact(found):
+                    remove_cached(found)
+                    raise TokenizerError(f"{message}; so is what the Hub sent, and was removed; try again later")
+                warnings.warn(f"{message}; it was removed and fetched again", HubWarning, stacklevel=4)
             return found
         except errors.LocalEntryNotFoundError:
             # The client says this whenever it cannot ask the Hub, whatever the cause, and lacks it in its cache. That
@@ -60,43 +60,45 @@ def tokenizer_file(repo: str, file: str, revision: str | None = None) -> Path | 
         except errors.EntryNotFoundError:
             return None
 
-    watch = Watch(HubWarning)
+    watch = StallWatch(HubWarning)
     commit = revision if is_commit(revision) else None
-    asked = Asked(watch, endpoint(), TOKENIZER_BYTES, is_file=True, commit=commit)
+    query = ServerQuery(watch, endpoint(), MAX_TOKENIZER_BYTES, is_file=True, commit=commit)
     try:
-        return in_time(lambda: call(ask, asked, repo, file, revision), watch, f"{repo}: {file}")
-    except Trouble as exc:
-        told = str(exc)
-        if MISSING in told:
-            told += f", or pass ./{repo} for a folder"
-        elif exc.temporary or UNCACHED in told:
-            files = " ".join(FILES) if file in FILES else file
-            told += f"; once online, `hf download {repo} {files}` puts it into the Hub client's cache"
+        return with_timeout(lambda: with_retries(ask, query, repo, file, revision), watch, f"{repo}: {file}")
+    except HubError as exc:
+        message = str(exc)
+        if MISSING_REPO_MESSAGE in message:
+            message += f", or pass ./{repo} for a folder"
+        elif exc.temporary or UNCACHED_MESSAGE in message:
+            files = " ".join(REQUIRED_FILES) if file in REQUIRED_FILES else file
+            message += f"; once online, `hf download {repo} {files}` puts it into the Hub client's cache"
         if not Path(repo).exists():
-            told += f" (no folder {repo} is here, so that it was taken for a Hub id)"
-        raise TokenizerError(told) from exc
+            message += f" (no folder {repo} is here, so that it was taken for a Hub id)"
+        raise TokenizerError(message) from exc
 
 
-def beside(repo: str, commit: str | None) -> list[Path | None]:
-    """The tokenizer_config.json of a commit, and each of OPTIONAL; None for what the repository lacks.
+def fetch_config_files(repo: str, commit: str | None) -> list[Path | None]:
+    """The tokenizer_config.json of a commit, and each of OPTIONAL_FILES; None for what the repository lacks.
 
-    Offline, one of OPTIONAL that the cache lacks counts as absent, with a warning. Raises TokenizerError.
+    Offline, one of OPTIONAL_FILES that the cache lacks counts as absent, with a warning. Raises TokenizerError.
     """
     import huggingface_hub as hf
 
-    asked = [file for file in OPTIONAL if not is_offline() or hf.try_to_load_from_cache(repo, file, revision=commit)]
-    if left := [file for file in OPTIONAL if file not in asked]:
-        told = f"{repo}: not in the Hub client's cache, and HF_HUB_OFFLINE is set: {', '.join(left)}"
-        warnings.warn(f"{told}. A token that only this names is not taken as special", HubWarning, stacklevel=4)
-    found = {file: tokenizer_file(repo, file, commit) for file in (FILES[1], *asked)}
-    return [found.get(file) for file in (FILES[1], *OPTIONAL)]
+    wanted = [
+        file for file in OPTIONAL_FILES if not is_offline() or hf.try_to_load_from_cache(repo, file, revision=commit)
+    ]
+    if left := [file for file in OPTIONAL_FILES if file not in wanted]:
+        message = f"{repo}: not in the Hub client's cache, and HF_HUB_OFFLINE is set: {', '.join(left)}"
+        warnings.warn(f"{message}. A token that only this names is not taken as special", HubWarning, stacklevel=4)
+    found = {file: fetch_tokenizer_file(repo, file, commit) for file in (REQUIRED_FILES[1], *wanted)}
+    return [found.get(file) for file in (REQUIRED_FILES[1], *OPTIONAL_FILES)]
 
 
-def is_whole(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Whether a file of the client's cache is what it was fetched as: its content is named for its hash."""
     content = blob_of(path)
     try:
-        return not is_commit(content.name) or content.name in hashes(content, content.stat().st_size)
+        return not is_commit(content.name) or content.name in file_hashes(content, content.stat().st_size)
     except OSError as exc:
         raise TokenizerError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
 

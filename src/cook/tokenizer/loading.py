@@ -26,7 +26,7 @@ import orjson
 
 from cook.core import cache
 from cook.core.errors import CookWarning, TokenizerError
-from cook.core.recipe import NO_TOKEN, Recipe
+from cook.core.recipe import NO_BOS, Recipe
 from cook.tokenizer import control, growth
 from cook.tokenizer.engine import Engine, Ids, Offsets
 from cook.tokenizer.engines.bundled import tokenizer_json
@@ -48,7 +48,7 @@ class Tokenizer(NamedTuple):
     fingerprint: str
     """sha256 of the vocabulary of a preset, else of the tokenizer.json."""
     engine: str
-    light: str
+    quick_engine: str
     """The engine for little work, which loads at once."""
     cache: str | None
     """The cache's folder, for what is slow to make."""
@@ -64,8 +64,8 @@ class Tokenizer(NamedTuple):
     """What the model has for text that it lacks: the one special token that ordinary text may give."""
     specials: tuple[tuple[str, int], ...]
     """The tokens whose strings in data are spelt in letters: control tokens, and unnamed ones (see `control`)."""
-    holds_all: bool = True
-    """Whether it has tokens for all text; else see `losses`."""
+    covers_all_text: bool = True
+    """Whether it has tokens for all text; else see `unknown_characters`."""
     unnamed: tuple[str, ...] = ()
     """Added tokens that look like markers, and that nothing names: they are in `specials`, or `added_tokens` is so."""
 
@@ -83,7 +83,7 @@ class TokenizerWarning(CookWarning):
     """The tokenizer is used otherwise than its files say."""
 
 
-class _Source(NamedTuple):
+class _TokenizerFiles(NamedTuple):
     """What the three kinds of tokenizers have in common before BOS and EOS are settled."""
 
     name: str
@@ -98,40 +98,43 @@ class _Source(NamedTuple):
     document: dict[str, Any] = {}  # the tokenizer.json  # noqa: RUF012 - never changed
     templates: str = ""
 
-    def kinds(self, *named: str | None) -> control.Kinds:
+    def special_tokens(self, *named: str | None) -> control.SpecialTokens:
         """Its tokens that are no text, when these are named too."""
         if self.preset:
-            return control.Kinds(self.specials, {})
-        every = {*control.named_by(self.config or {}), *filter(None, named)}
-        return control.kinds(self.document, self.ids, every, self.templates)
+            return control.SpecialTokens(self.specials, {})
+        every = {*control.configured_tokens(self.config or {}), *filter(None, named)}
+        return control.classify_tokens(self.document, self.ids, every, self.templates)
 
     def token(self, which: str) -> str | None:
         """The token that the configuration names as BOS, EOS or for padding."""
-        return control.text_of((self.config or {}).get(f"{which}_token"))
+        return control.token_text((self.config or {}).get(f"{which}_token"))
 
 
-def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
-    """The tokenizer that a recipe names, with the engine for `work` bytes of input a process. Raises TokenizerError."""
-    source = _find(recipe.tokenizer)
+def resolve_tokenizer(recipe: Recipe, work_bytes: int = 0) -> Tokenizer:
+    """The tokenizer that a recipe names, with the engine for `work_bytes` bytes of input a process.
+
+    Raises TokenizerError.
+    """
+    source = _locate(recipe.tokenizer)
     eos = recipe.eos or source.token("eos")
     bos = source.token("bos") if recipe.bos is None else recipe.bos
     if not eos:
         raise TokenizerError(f"{source.name}: no tokenizer_config.json names its EOS; pass --eos TOKEN")
     if recipe.bos is None and source.config is None:
         raise TokenizerError(f"{source.name}: no tokenizer_config.json names its BOS; pass --bos TOKEN, or --bos none")
-    bos = None if bos in NO_TOKEN else bos
-    found = source.kinds(bos, eos)
-    bos_id = None if bos is None else _one_id(source, found, "bos", bos)
-    eos_id = _one_id(source, found, "eos", eos)
+    bos = None if bos in NO_BOS else bos
+    found = source.special_tokens(bos, eos)
+    bos_id = None if bos is None else _single_token_id(source, found, "bos", bos)
+    eos_id = _single_token_id(source, found, "eos", eos)
     spelt = found.control | (found.unnamed if recipe.added_tokens == "text" else {})
-    folder = cache.ready(recipe.cache)
+    folder = cache.prepare_cache(recipe.cache)
     tokenizer = Tokenizer(
         name=source.name,
         preset=source.preset.name if source.preset else None,
         path=str(source.path) if source.path else None,
         fingerprint=source.fingerprint,
-        engine=REFERENCE,
-        light=REFERENCE,
+        engine=REFERENCE_ENGINE,
+        quick_engine=REFERENCE_ENGINE,
         cache=str(folder) if folder else None,
         vocab_size=source.vocab_size,
         bos=bos,
@@ -141,18 +144,18 @@ def resolve(recipe: Recipe, work: int = 0) -> Tokenizer:
         pad_id=source.ids.get(source.token("pad") or "", eos_id),
         unk_id=None if source.unk_id in (bos_id, eos_id) else source.unk_id,
         specials=tuple(sorted(spelt.items(), key=lambda item: item[1])),
-        holds_all=source.preset is not None or control.holds_all(source.document),
+        covers_all_text=source.preset is not None or control.covers_all_text(source.document),
         unnamed=tuple(found.unnamed),
     )
     if not source.preset:
-        _hold_against_the_library(tokenizer, source)
-        _tell(source, spelt, bos if recipe.bos is None else None)
-    engine = _choose(tokenizer, recipe.engine, work)
-    light = _choose(tokenizer, recipe.engine, 0) if engine == SLOW_TO_LOAD else engine
-    return tokenizer._replace(engine=engine, light=light)
+        _check_against_reference(tokenizer, source)
+        _warn_of_changes(source, spelt, bos if recipe.bos is None else None)
+    engine = _choose_engine(tokenizer, recipe.engine, work_bytes)
+    quick_engine = _choose_engine(tokenizer, recipe.engine, 0) if engine == SLOW_START_ENGINE else engine
+    return tokenizer._replace(engine=engine, quick_engine=quick_engine)
 
 
-def _hold_against_the_library(tokenizer: Tokenizer, source: _Source) -> None:
+def _check_against_reference(tokenizer: Tokenizer, source: _TokenizerFiles) -> None:
     """Raise TokenizerError where `tokenizers` numbers a token otherwise than the tokenizer.json does."""
     added = [token["content"] for token in source.document.get("added_tokens") or () if token["content"]]
     tokens = sorted({*added, *(token for token, _ in tokenizer.specials)})
@@ -160,23 +163,24 @@ def _hold_against_the_library(tokenizer: Tokenizer, source: _Source) -> None:
     def ask() -> bytes:
         return orjson.dumps(reference_engine(tokenizer).ids_of(tokens))
 
-    library = orjson.loads(_remembered(tokenizer, REFERENCE, "ids", ask))
+    library = orjson.loads(_cached_answer(tokenizer, REFERENCE_ENGINE, "ids", ask))
     wrong = [(token, own) for token, own in zip(tokens, library, strict=True) if own != source.ids[token]]
     if wrong:
-        told = "; ".join(f"{token} is {source.ids[token]} there, {own} to the library" for token, own in wrong[:5])
+        details = "; ".join(f"{token} is {source.ids[token]} there, {own} to the library" for token, own in wrong[:5])
         raise TokenizerError(
-            f"{source.path}: numbers tokens otherwise than Hugging Face tokenizers, by which models are trained: {told}"
+            f"{source.path}: numbers tokens otherwise than Hugging Face tokenizers, by which models "
+            f"are trained: {details}"
             f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. Renumber its added_tokens, without a gap"
         )
 
 
-def _tell(source: _Source, spelt: dict[str, int], bos: str | None) -> None:
+def _warn_of_changes(source: _TokenizerFiles, spelt: dict[str, int], bos: str | None) -> None:
     """Warn of what the tokenizer's files have, and cook does otherwise."""
-    if off := control.switched_off(source.document, spelt):
-        told = (
+    if off := control.disabled_settings(source.document, spelt):
+        message = (
             f"{source.name}: its tokenizer.json has {', '.join(off)}: switched off, so that no text is lost or changed"
         )
-        warnings.warn(told, TokenizerWarning, stacklevel=3)
+        warnings.warn(message, TokenizerWarning, stacklevel=3)
     if bos and control.adds_bos(source.document, source.config or {}, bos) is False:
         warnings.warn(
             f"{source.name}: {bos} opens every input, though the model's own tokenizer adds no BOS; --bos none leaves "
@@ -186,15 +190,17 @@ def _tell(source: _Source, spelt: dict[str, int], bos: str | None) -> None:
         )
 
 
-REFERENCE = "hf"
-SLOW_TO_LOAD = "fastokens"
-MAX_BYTES = 256 << 20  # of a tokenizer.json; those of models have up to 40 MB
-BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")  # what tells control tokens
+REFERENCE_ENGINE = "hf"
+SLOW_START_ENGINE = "fastokens"
+MAX_TOKENIZER_JSON_BYTES = 256 << 20  # of a tokenizer.json; those of models have up to 40 MB
+CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")  # what tells control tokens
 MAX_VOCAB = 1 << 24  # ids; a table of this many is made
-FAST_WORK = 108 << 20  # bytes a process from which fastokens, 1.5 s slower to load, is done sooner than splintr
+FASTOKENS_MIN_BYTES = (
+    108 << 20
+)  # bytes a process from which fastokens, 1.5 s slower to load, is done sooner than splintr
 
 
-def _choose(tokenizer: Tokenizer, asked: str, work: int) -> str:
+def _choose_engine(tokenizer: Tokenizer, asked: str, work_bytes: int) -> str:
     """The engine for a job: the one asked for, or the fastest for its size, if it is exact for this tokenizer.
 
     A preset is probed where it is loaded, which takes no time; a tokenizer.json here, by the reference.
@@ -204,15 +210,15 @@ def _choose(tokenizer: Tokenizer, asked: str, work: int) -> str:
         raise TokenizerError("--engine fastokens: is not installed; pip install 'instruct-cook[fast]'")
     wanted: tuple[str, ...] = (asked,)
     if asked == "auto":
-        wanted = ("fastokens", "splintr") if has_fastokens and work > FAST_WORK else ("splintr",)
+        wanted = ("fastokens", "splintr") if has_fastokens and work_bytes > FASTOKENS_MIN_BYTES else ("splintr",)
     for engine in wanted:
-        if engine == REFERENCE or tokenizer.preset or _exact(tokenizer._replace(engine=engine)):
+        if engine == REFERENCE_ENGINE or tokenizer.preset or _matches_reference(tokenizer._replace(engine=engine)):
             return engine
-    _warn_of(tokenizer, wanted[-1])
-    return REFERENCE
+    _warn_inexact(tokenizer, wanted[-1])
+    return REFERENCE_ENGINE
 
 
-def _warn_of(tokenizer: Tokenizer, engine: str) -> None:
+def _warn_inexact(tokenizer: Tokenizer, engine: str) -> None:
     warnings.warn(
         f"{tokenizer.name}: {engine} does not give the ids of Hugging Face tokenizers, which encode instead, slower",
         EngineWarning,
@@ -220,63 +226,65 @@ def _warn_of(tokenizer: Tokenizer, engine: str) -> None:
     )
 
 
-def _exact(tokenizer: Tokenizer) -> bool:
+def _matches_reference(tokenizer: Tokenizer) -> bool:
     """Whether the tokenizer's engine gives the reference's ids for the probe texts; remembered in the cache."""
     from cook.tokenizer.engines import probe
 
     def agrees() -> bool:
-        texts = probe.texts([token for token, _ in tokenizer.specials])
+        texts = probe.probe_texts([token for token, _ in tokenizer.specials])
         try:
-            return probe.agree(reference_engine(tokenizer), _make(tokenizer), texts)
+            return probe.gives_same_ids(reference_engine(tokenizer), _create_engine(tokenizer), texts)
         except TokenizerError:
             return False
 
-    return _remembered(tokenizer, tokenizer.engine, "exact", lambda: b"exact" if agrees() else b"differs") == b"exact"
+    return (
+        _cached_answer(tokenizer, tokenizer.engine, "exact", lambda: b"exact" if agrees() else b"differs") == b"exact"
+    )
 
 
-PACKAGES = {"splintr": "splintr-rs", REFERENCE: "tokenizers"}
+ENGINE_PACKAGES = {"splintr": "splintr-rs", REFERENCE_ENGINE: "tokenizers"}
 
 
-def _remembered(tokenizer: Tokenizer, engine: str, what: str, ask: Callable[[], bytes]) -> bytes:
+def _cached_answer(tokenizer: Tokenizer, engine: str, what: str, compute: Callable[[], bytes]) -> bytes:
     """An answer on a tokenizer.json by an engine's version, kept in the cache: to load the reference takes a second."""
     if tokenizer.cache is None:
-        return ask()
+        return compute()
     from importlib.metadata import version  # takes 30 ms to import
 
     from cook.tokenizer.engines import probe
 
-    rules = hashlib.sha256(orjson.dumps([probe.VERSION, tokenizer.specials])).hexdigest()[:16]
-    name = f"{tokenizer.fingerprint}-{what}-{rules}-{engine}-{version(PACKAGES.get(engine, engine))}"
-    return cache.kept(Path(tokenizer.cache) / "probes" / name, ask)
+    rules = hashlib.sha256(orjson.dumps([probe.PROBE_VERSION, tokenizer.specials])).hexdigest()[:16]
+    name = f"{tokenizer.fingerprint}-{what}-{rules}-{engine}-{version(ENGINE_PACKAGES.get(engine, engine))}"
+    return cache.get_or_compute(Path(tokenizer.cache) / "probes" / name, compute)
 
 
 _engines: dict[tuple[Any, ...], Engine] = {}
-_loading = threading.Lock()
+_load_lock = threading.Lock()
 
 
-def load_engine(tokenizer: Tokenizer, light: bool = False) -> Engine:
+def load_engine(tokenizer: Tokenizer, quick: bool = False) -> Engine:
     """The engine that encodes for a tokenizer; loaded once a process. A preset that is not exact gets the reference.
 
-    For a `light` use it is the one of those for little work, unless the other is there already.
+    For a `quick_engine` use it is the one of those for little work, unless the other is there already.
     """
     from cook.tokenizer.engines import probe
 
     key = (tokenizer.engine, tokenizer.fingerprint, tokenizer.specials)
-    with _loading:
-        if light and key not in _engines:
-            tokenizer = tokenizer._replace(engine=tokenizer.light)
+    with _load_lock:
+        if quick and key not in _engines:
+            tokenizer = tokenizer._replace(engine=tokenizer.quick_engine)
             key = (tokenizer.engine, *key[1:])
         if key not in _engines:
-            made = _make(tokenizer)
-            probed = tokenizer.preset and tokenizer.engine != REFERENCE
-            if probed and probe.probe_ids(made) != probe.known_ids(tokenizer.preset or ""):
-                _warn_of(tokenizer, tokenizer.engine)
-                made = _make(tokenizer._replace(engine=REFERENCE))
-            _engines[key] = made
+            engine = _create_engine(tokenizer)
+            probed = tokenizer.preset and tokenizer.engine != REFERENCE_ENGINE
+            if probed and probe.probe_ids(engine) != probe.known_ids(tokenizer.preset or ""):
+                _warn_inexact(tokenizer, tokenizer.engine)
+                engine = _create_engine(tokenizer._replace(engine=REFERENCE_ENGINE))
+            _engines[key] = engine
         return _engines[key]
 
 
-def special_strings(tokenizer: Tokenizer) -> tuple[str, ...]:
+def special_token_texts(tokenizer: Tokenizer) -> tuple[str, ...]:
     """The texts that stand for control tokens: the model's own, and those that a bundled vocabulary adds to them."""
     added = _bundled(tokenizer.preset).specials if tokenizer.preset else ()
     return tuple(sorted({*added, *(token for token, _ in tokenizer.specials)}))
@@ -290,12 +298,12 @@ def warm_up(tokenizer: Tokenizer) -> None:
 
 def reference_engine(tokenizer: Tokenizer) -> HfEngine:
     """Hugging Face tokenizers, for the same tokenizer; loaded once a process."""
-    engine = load_engine(tokenizer._replace(engine=REFERENCE))
+    engine = load_engine(tokenizer._replace(engine=REFERENCE_ENGINE))
     assert isinstance(engine, HfEngine)
     return engine
 
 
-def _make(tokenizer: Tokenizer) -> Engine:
+def _create_engine(tokenizer: Tokenizer) -> Engine:
     """Load the tokenizer's engine. Raises TokenizerError."""
     if tokenizer.engine == "splintr":
         from cook.tokenizer.engines.splintr import SplintrEngine
@@ -307,26 +315,28 @@ def _make(tokenizer: Tokenizer) -> Engine:
         from cook.tokenizer.engines.fastokens import FastokensEngine
 
         if tokenizer.preset:
-            return FastokensEngine(tokenizer_json(PRESETS[tokenizer.preset], lean=True))
+            return FastokensEngine(tokenizer_json(PRESETS[tokenizer.preset], prune_merges=True))
         return FastokensEngine(tokenizer_document(tokenizer))
     return HfEngine(tokenizer_document(tokenizer))
 
 
 def tokenizer_document(tokenizer: Tokenizer) -> bytes:
-    """The tokenizer.json that engines get: of a preset, made or from the cache; else made of the file by `spelling`.
+    """The tokenizer.json that engines get: of a preset, or of the file by `spell_out_special_tokens`.
 
     Raises TokenizerError where the file is no more the one resolved.
     """
     if tokenizer.preset is None:
-        data = _read(Path(tokenizer.path or ""))
+        data = _read_file(Path(tokenizer.path or ""))
         if hashlib.sha256(data).hexdigest() != tokenizer.fingerprint:
             raise TokenizerError(f"{tokenizer.path}: changed while it was in use")
         spelt = {token for token, _ in tokenizer.specials}
-        return orjson.dumps(control.spelling(_parse(Path(tokenizer.path or ""), data), spelt))
+        return orjson.dumps(control.spell_out_special_tokens(_parse(Path(tokenizer.path or ""), data), spelt))
     preset = PRESETS[tokenizer.preset]
     if tokenizer.cache is None:
         return tokenizer_json(preset)
-    return cache.kept(Path(tokenizer.cache) / "tokenizers" / preset.fingerprint, lambda: tokenizer_json(preset))
+    return cache.get_or_compute(
+        Path(tokenizer.cache) / "tokenizers" / preset.fingerprint, lambda: tokenizer_json(preset)
+    )
 
 
 def added_ids(tokenizer: Tokenizer) -> set[int]:
@@ -356,30 +366,30 @@ def _bundled(preset: str) -> SplintrEngine:
     return SplintrEngine.from_preset(PRESETS[preset])
 
 
-def _find(name: str) -> _Source:
+def _locate(name: str) -> _TokenizerFiles:
     if preset := find_preset(name):
         config = {"bos_token": preset.bos, "eos_token": preset.eos}
         specials = dict(preset.specials)
-        return _Source(
+        return _TokenizerFiles(
             preset.name, preset, None, preset.fingerprint, specials, specials, preset.vocab_size, None, {**config}
         )
     path = Path(os.path.expanduser(name))
     if path.is_dir():
-        return _from_file(path.resolve().name, path / "tokenizer.json", *(path / file for file in BESIDE))
+        return _from_file(path.resolve().name, path / "tokenizer.json", *(path / file for file in CONFIG_FILES))
     if path.exists():
         folder = path.resolve().parent.name if path.name == "tokenizer.json" else path.stem
-        return _from_file(folder, path, *map(path.with_name, BESIDE))
+        return _from_file(folder, path, *map(path.with_name, CONFIG_FILES))
     is_path = name.startswith(("/", "./", "../", "~")) or path.suffix == ".json"
     if is_path or (path.parent != Path() and path.parent.is_dir()):  # meant as a path, though it could be a Hub id
         raise TokenizerError(f"{name}: no such folder or file")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
         from cook.tokenizer import hub_files
 
-        found = hub_files.tokenizer_file(name, "tokenizer.json")
+        found = hub_files.fetch_tokenizer_file(name, "tokenizer.json")
         if found is None:
             raise TokenizerError(f"{name}: the repository has no tokenizer.json, which cook reads")
         # Of the same commit, though the repository may have moved on since.
-        return _from_file(name, found, *hub_files.beside(name, hub_files.commit_of(found)))
+        return _from_file(name, found, *hub_files.fetch_config_files(name, hub_files.commit_of(found)))
     known = [preset for p in PRESETS.values() for preset in (p.name, *p.aliases)]
     near = difflib.get_close_matches(name.lower(), known, n=1)
     raise TokenizerError(
@@ -389,22 +399,24 @@ def _find(name: str) -> _Source:
     )
 
 
-def _from_file(name: str, path: Path, config: Path | None, tokens: Path | None, template: Path | None) -> _Source:
-    data = _read(path)
+def _from_file(
+    name: str, path: Path, config: Path | None, tokens: Path | None, template: Path | None
+) -> _TokenizerFiles:
+    data = _read_file(path)
     document = _parse(path, data)
     try:
         ids, unk = _vocabulary(document)
     except (TypeError, KeyError, ValueError, AttributeError) as exc:
         raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary") from exc
-    growth.refuse(path, document)
-    found = [_parse(each, _read(each)) for each in (tokens, config) if each and each.exists()]
-    told = {key: value for each in found for key, value in each.items() if value is not None}
-    texts = [control.templates_of(told)]
+    growth.check_growth(path, document)
+    found = [_parse(each, _read_file(each)) for each in (tokens, config) if each and each.exists()]
+    settings = {key: value for each in found for key, value in each.items() if value is not None}
+    texts = [control.chat_templates(settings)]
     if template and template.exists():
-        texts.append(_read(template).decode(errors="replace"))
-    return _Source(
+        texts.append(_read_file(template).decode(errors="replace"))
+    return _TokenizerFiles(
         name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, {}, max(ids.values()) + 1, unk,
-        told if found else None, document, "\n".join(texts),
+        settings if found else None, document, "\n".join(texts),
     )  # fmt: skip
 
 
@@ -421,7 +433,7 @@ def _vocabulary(document: dict[str, Any]) -> tuple[dict[str, int], int | None]:
     return ids, model.get("unk_id", ids.get(model.get("unk_token") or ""))  # Unigram has the id
 
 
-def _one_id(source: _Source, found: control.Kinds, which: str, token: str) -> int:
+def _single_token_id(source: _TokenizerFiles, found: control.SpecialTokens, which: str, token: str) -> int:
     """The id of BOS or EOS, which must be one control token of the tokenizer."""
     if token in found.control:
         return found.control[token]
@@ -437,14 +449,16 @@ def _one_id(source: _Source, found: control.Kinds, which: str, token: str) -> in
     raise TokenizerError(f"{flag} {token}: is not one token of {source.name}{hint}")
 
 
-def _read(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(MAX_TOKENIZER_JSON_BYTES + 1)
     except OSError as exc:
         raise TokenizerError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-    if len(data) > MAX_BYTES:
-        raise TokenizerError(f"{path}: has more than {MAX_BYTES:,} bytes, which no tokenizer.json of a model has")
+    if len(data) > MAX_TOKENIZER_JSON_BYTES:
+        raise TokenizerError(
+            f"{path}: has more than {MAX_TOKENIZER_JSON_BYTES:,} bytes, which no tokenizer.json of a model has"
+        )
     return data
 
 
@@ -458,33 +472,33 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
     return document
 
 
-def find_tokenizer(cooked_with: dict[str, Any], named: str | None, cache: str | None = None) -> Tokenizer:
+def resolve_recorded(recorded: dict[str, Any], named: str | None, cache: str | None = None) -> Tokenizer:
     """The tokenizer of a manifest: the one that it names, or `named`, if it is the same. Raises TokenizerError."""
-    name = named or cooked_with["name"]
+    name = named or recorded["name"]
     try:
-        settings = {"bos": cooked_with["bos"] or "none", "eos": cooked_with["eos"], "cache": cache}
+        settings = {"bos": recorded["bos"] or "none", "eos": recorded["eos"], "cache": cache}
         recipe = Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings)
-        found = resolve(recipe)
-        if found.unnamed and not {i for _, i in found.specials} <= {*cooked_with.get("special_ids", ())}:
-            found = resolve(dataclasses.replace(recipe, added_tokens="tokens"))  # as it was cooked
+        found = resolve_tokenizer(recipe)
+        if found.unnamed and not {i for _, i in found.specials} <= {*recorded.get("special_ids", ())}:
+            found = resolve_tokenizer(dataclasses.replace(recipe, added_tokens="tokens"))  # as it was cooked
     except TokenizerError as exc:
-        told = f"the data was cooked with {cooked_with['name']}; pass --tokenizer with its folder or file"
-        raise TokenizerError(told, *exc.lines) from exc
-    if found.fingerprint != cooked_with["fingerprint"]:
+        message = f"the data was cooked with {recorded['name']}; pass --tokenizer with its folder or file"
+        raise TokenizerError(message, *exc.lines) from exc
+    if found.fingerprint != recorded["fingerprint"]:
         raise TokenizerError(
             f"{name}: is not the tokenizer that the data was cooked with: its fingerprint is "
-            f"{found.fingerprint[:12]}…, the manifest has {cooked_with['fingerprint'][:12]}… of {cooked_with['name']}; "
+            f"{found.fingerprint[:12]}…, the manifest has {recorded['fingerprint'][:12]}… of {recorded['name']}; "
             "pass --tokenizer with its folder or file"
         )
     return found
 
 
-def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
+def checked_encoder(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
     """The engine's `encode`, with every id checked to be of the model's vocabulary, and no special token."""
     forbidden = np.zeros(tokenizer.vocab_size, bool)
     forbidden[[i for _, i in tokenizer.specials if i != tokenizer.unk_id]] = True
     names = {i: token for token, i in tokenizer.specials}
-    instead = "" if engine.name == REFERENCE else ", and pass --engine hf"
+    workaround = "" if engine.name == REFERENCE_ENGINE else ", and pass --engine hf"
     lowest = int(forbidden.argmax()) if forbidden.any() else tokenizer.vocab_size
 
     def encode(texts: Sequence[str]) -> tuple[Ids, Offsets]:
@@ -493,12 +507,12 @@ def checked(engine: Engine, tokenizer: Tokenizer) -> Callable[[Sequence[str]], t
         if highest >= tokenizer.vocab_size:
             raise TokenizerError(
                 f"{engine.name} {engine.version} gave id {highest} for {tokenizer.name}, whose vocabulary has "
-                f"{tokenizer.vocab_size} ids; please report this{instead}"
+                f"{tokenizer.vocab_size} ids; please report this{workaround}"
             )
         if highest >= lowest and forbidden[ids].any():
             raise TokenizerError(
                 f"{engine.name} {engine.version} gave the special token {(i := int(ids[forbidden[ids]][0]))} of "
-                f"{tokenizer.name} for ordinary text ({names[i]}); please report this{instead}"
+                f"{tokenizer.name} for ordinary text ({names[i]}); please report this{workaround}"
             )
         return ids, offsets
 

@@ -22,8 +22,8 @@ class Preset(NamedTuple):
     name: str
     aliases: tuple[str, ...]
     models: str  # for people: what it fits
-    bundled: str  # splintr's name for it
-    plain: int  # ids below this are the vocabulary without special tokens, but for a SentencePiece head
+    splintr_name: str  # splintr's name for it
+    plain_size: int  # ids below this are the vocabulary without special tokens, but for a SentencePiece head
     vocab_size: int
     bos: str
     eos: str
@@ -70,20 +70,20 @@ def find_preset(name: str) -> Preset | None:
     return next((p for p in PRESETS.values() if name == p.name or name in p.aliases), None)
 
 
-_loaded: dict[str, splintr.AnyTokenizer] = {}
-_loading = threading.Lock()
-RARE = "zyzzyva"  # no token of any vocabulary, so that it is merged of letters
+_vocabularies: dict[str, splintr.AnyTokenizer] = {}
+_load_lock = threading.Lock()
+WARM_UP_TEXT = "zyzzyva"  # no token of any vocabulary, so that it is merged of letters
 
 
-def vocabulary(preset: Preset) -> splintr.AnyTokenizer:
+def load_vocabulary(preset: Preset) -> splintr.AnyTokenizer:
     """The bundled vocabulary of a preset, ready to encode; loaded once a process."""
-    with _loading:
-        if preset.name not in _loaded:
+    with _load_lock:
+        if preset.name not in _vocabularies:
             import splintr
 
-            found = splintr.Tokenizer.from_pretrained(preset.bundled)
+            found = splintr.Tokenizer.from_pretrained(preset.splintr_name)
             # The first text that has to be merged makes the table of merges, in 0.1 s; a batch lets other threads run,
             # and a small one starts none.
-            found.encode_batch_flat([RARE])
-            _loaded[preset.name] = found
-        return _loaded[preset.name]
+            found.encode_batch_flat([WARM_UP_TEXT])
+            _vocabularies[preset.name] = found
+        return _vocabularies[preset.name]

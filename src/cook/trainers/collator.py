@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core.errors import CookError, InputError, OutputError, RecipeError
-from cook.core.records import IGNORE
+from cook.core.records import IGNORE_INDEX
 from cook.store import kinds
 from cook.store.outputs import Sequence, read_cooked
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 Attention = Literal["few-shot", "isolated"]
 Layout = Literal["flat", "padded"]
 INSTALL = "pip install 'instruct-cook[train]'"
-NEEDED = ("input_ids", "labels", "seq_lengths")  # what a batch is made of
+BATCH_COLUMNS = ("input_ids", "labels", "seq_lengths")  # what a batch is made of
 Ints = npt.NDArray[np.int64]
 
 
@@ -56,8 +56,8 @@ def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True
     is no such split.
     """
     cooked = read_cooked(path, hashes)
-    if "load" not in cooked.kind.reads:
-        raise kinds.refused(cooked.folder, cooked.kind, "which `cook.load` does not open")
+    if "load" not in cooked.kind.readers:
+        raise kinds.wrong_kind_error(cooked.folder, cooked.kind, "which `cook.load` does not open")
     outputs = cooked.manifest["outputs"]
     files = [glob.escape(str(cooked.folder / output["name"])) for output in outputs if output.get("split") == split]
     if not files:
@@ -69,8 +69,8 @@ def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True
     try:
         return read(files, split=split)
     except Exception as exc:  # `datasets` has many of its own, and Arrow's under them
-        told = " ".join(str(exc.__cause__ or exc).split())
-        raise OutputError(f"{path}: cannot be opened: {told}") from exc
+        message = " ".join(str(exc.__cause__ or exc).split())
+        raise OutputError(f"{path}: cannot be opened: {message}") from exc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,27 +121,28 @@ class Collator:
 
     def __call__(self, rows: list[Mapping[str, Any] | Sequence]) -> dict[str, Any]:
         """The batch of some rows."""
-        torch = _torch()
-        checked = [_Row.of(number, row) for number, row in enumerate(rows)]
+        torch = _import_torch()
+        checked = [_CheckedRow.from_row(number, row) for number, row in enumerate(rows)]
         if not checked:
             raise InputError("a batch needs at least one row")
         segments = [row.lengths if self.attention == "isolated" else row.lengths.sum(keepdims=True) for row in checked]
         layout = self.layout or ("flat" if self.attention == "isolated" else "padded")
-        made = self._flat(checked, segments) if layout == "flat" else self._padded(checked, segments)
+        arrays = self._flat(checked, segments) if layout == "flat" else self._padded(checked, segments)
         batch = {
-            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in made.items()
+            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in arrays.items()
         }
-        if made.get("attention_mask", _NONE).ndim == 4:
+        if arrays.get("attention_mask", _NO_MASK).ndim == 4:
             batch["attention_mask"] = batch["attention_mask"].to(getattr(torch, self.mask_dtype))
         return batch
 
-    def _flat(self, rows: list[_Row], segments: list[Ints]) -> dict[str, Any]:
+    def _flat(self, rows: list[_CheckedRow], segments: list[Ints]) -> dict[str, Any]:
         lengths = np.concatenate(segments)
         columns = [np.concatenate(column) for column in zip(*((row.ids, row.labels) for row in rows), strict=True)]
         total = int(lengths.sum())
-        if padding := self._up(total) - total:
+        if padding := self._round_up(total) - total:
             columns = [
-                np.append(column, np.full(padding, fill)) for column, fill in zip(columns, self._fill, strict=True)
+                np.append(column, np.full(padding, fill))
+                for column, fill in zip(columns, self._padding_values, strict=True)
             ]
             lengths = np.append(lengths, padding)
         ends = np.append(0, np.cumsum(lengths)).astype(np.int32)
@@ -157,9 +158,9 @@ class Collator:
             "use_cache": False,
         }
 
-    def _padded(self, rows: list[_Row], segments: list[Ints]) -> dict[str, Any]:
-        width = self._up(max(len(row.ids) for row in rows))
-        ids, labels = (np.full((len(rows), width), fill, np.int64) for fill in self._fill)
+    def _padded(self, rows: list[_CheckedRow], segments: list[Ints]) -> dict[str, Any]:
+        width = self._round_up(max(len(row.ids) for row in rows))
+        ids, labels = (np.full((len(rows), width), fill, np.int64) for fill in self._padding_values)
         positions, segment_of = np.zeros_like(ids), np.full_like(ids, -1)
         for number, (row, lengths) in enumerate(zip(rows, segments, strict=True)):
             end = len(row.ids)
@@ -174,20 +175,20 @@ class Collator:
         return {"input_ids": ids, "labels": labels, "position_ids": positions, "attention_mask": mask}
 
     @property
-    def _fill(self) -> tuple[int, int]:
+    def _padding_values(self) -> tuple[int, int]:
         """What padding is in input_ids and in labels."""
-        return self.pad_id, IGNORE
+        return self.pad_id, IGNORE_INDEX
 
-    def _up(self, tokens: int) -> int:
+    def _round_up(self, tokens: int) -> int:
         multiple = self.pad_to_multiple_of or 1
         return -(-tokens // multiple) * multiple
 
 
-_NONE = np.zeros(0)
+_NO_MASK = np.zeros(0)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Row:
+class _CheckedRow:
     """A row that is known to be whole: ids and labels of equal length, which the lengths of its examples sum to."""
 
     ids: Ints
@@ -195,22 +196,22 @@ class _Row:
     lengths: Ints
 
     @classmethod
-    def of(cls, number: int, row: Mapping[str, Any] | Sequence) -> _Row:
+    def from_row(cls, number: int, row: Mapping[str, Any] | Sequence) -> _CheckedRow:
         if isinstance(row, Sequence):
             row = row._asdict()
-        if missing := [name for name in NEEDED if name not in row]:
+        if missing := [name for name in BATCH_COLUMNS if name not in row]:
             raise InputError(
                 f"row {number} of a batch has no {', '.join(missing)}: pass rows as cooked; Hugging Face's Trainer "
                 "keeps all columns with remove_unused_columns=False"
             )
-        ids, labels, lengths = (np.asarray(row[name]).astype(np.int64) for name in NEEDED)
+        ids, labels, lengths = (np.asarray(row[name]).astype(np.int64) for name in BATCH_COLUMNS)
         if not len(ids) == len(labels) == lengths.sum() or lengths.min(initial=1) < 1:
             raise InputError(
                 f"row {number} of a batch has {len(ids)} input_ids and {len(labels)} labels in examples of "
                 f"{lengths.tolist()} tokens: these must agree. (TRL's SFTTrainer cuts the first two to its max_length, "
                 "1024 by default: pass max_length=None)"
             )
-        labels[np.append(0, np.cumsum(lengths)[:-1])] = IGNORE
+        labels[np.append(0, np.cumsum(lengths)[:-1])] = IGNORE_INDEX
         return cls(ids, labels, lengths)
 
 
@@ -219,7 +220,7 @@ def _positions(lengths: Ints) -> Ints:
     return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
-def _torch() -> Any:
+def _import_torch() -> Any:
     """The module. Raises CookError if it is not installed."""
     try:
         return import_module("torch")

@@ -20,25 +20,25 @@ from cook._version import __version__
 from cook.core import catalog
 from cook.core.errors import OutputError, RecipeError, refuse_empty
 from cook.core.files import sha256_of, write_bytes
-from cook.core.progress import Progress, silent
-from cook.core.recipe import CHECKS
-from cook.core.results import Outcome
+from cook.core.progress import Progress, no_progress
+from cook.core.recipe import SETTING_CHECKS
+from cook.core.results import OutputResult
 from cook.executors import local, process
-from cook.executors.local import results
+from cook.executors.local import ordered_results
 from cook.store import kinds, manifest, staging
 from cook.store.outputs import Cooked, read_cooked
-from cook.store.replace import older
-from cook.tokenizer.loading import find_tokenizer
+from cook.store.replace import existing_result
+from cook.tokenizer.loading import resolve_recorded
 from cook.trainers import jsonl, olmo, tables, usage
-from cook.trainers.job import COUNTS, Done, Job, Settings
+from cook.trainers.job import COUNT_FIELDS, ExportDone, ExportJob, ExportSettings
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
     """A trainer's files: a writer of one part, and of what is needed beside all parts."""
 
-    write: Callable[[Job], Done]
-    finish: Callable[[Path, Settings, list[Done]], list[Path]] = lambda out, settings, parts: []  # noqa: ARG005
+    write: Callable[[ExportJob], ExportDone]
+    finish: Callable[[Path, ExportSettings, list[ExportDone]], list[Path]] = lambda out, settings, parts: []  # noqa: ARG005
     chooses_attention: bool = False
     """Whether examples see earlier ones is in the data, not in the trainer's settings."""
     decodes: bool = False
@@ -51,14 +51,14 @@ TARGETS = {
     "axolotl": Target(tables.write_parquet),
     "torchtune": Target(tables.write_parquet),
     "megatron-bridge": Target(tables.write_parquet),
-    "olmo-core": Target(olmo.write),
-    "jsonl": Target(jsonl.write, decodes=True),
+    "olmo-core": Target(olmo.write_olmo_core),
+    "jsonl": Target(jsonl.write_jsonl, decodes=True),
 }
 ATTENTIONS = ("isolated", "few-shot")
 # What the folder of an export holds; see `store.replace`.
 
 
-class Exported(Outcome):
+class Exported(OutputResult):
     """An export that is made; its counts are rows of the target, and sequences, examples and tokens in them."""
 
 
@@ -83,26 +83,26 @@ def export(
     """
     refuse_empty(folder=folder, to=to, tokenizer=tokenizer)
     begun = time.perf_counter()
-    folder, to = Path(folder), _folder(to)
-    _check(target, attention, tokenizer, jobs)
+    folder, to = Path(folder), _output_folder(to)
+    _check_settings(target, attention, tokenizer, jobs)
     source = read_cooked(folder)
-    settings = _settings(source, target, split, attention, tokenizer)
+    settings = _build_settings(source, target, split, attention, tokenizer)
     if to.resolve().is_relative_to(folder.resolve()):
         raise RecipeError(f"to: {to} is, or lies in, the folder that is exported")
     size = sum(output["bytes"] for output in source.manifest["outputs"])
     cores = jobs or process.usable_cores()
     # As in `pipeline.mixing.mix`.
     with (
-        local.executor(cores, size, (__name__,)) as pool,
-        local.coordinators(cores) as threads,
-        local.cancelling(pool),
+        local.local_executor(cores, size, (__name__,)) as pool,
+        local.dataset_threads(cores) as threads,
+        local.cancel_on_error(pool),
     ):
-        making = threads.submit(_export, source, to, settings, pool, overwrite, progress or silent)
-        fields, up_to_date = making.result()
+        future = threads.submit(_build_export, source, to, settings, pool, overwrite, progress or no_progress)
+        fields, up_to_date = future.result()
     return Exported(to, fields, up_to_date, time.perf_counter() - begun)
 
 
-def _folder(to: str | Path) -> Path:
+def _output_folder(to: str | Path) -> Path:
     folder = Path(to)
     if folder.name in ("", ".."):
         folder = folder.resolve()
@@ -111,7 +111,7 @@ def _folder(to: str | Path) -> Path:
     return folder
 
 
-def _check(target: str, attention: str | None, tokenizer: str | None, jobs: int | None) -> None:
+def _check_settings(target: str, attention: str | None, tokenizer: str | None, jobs: int | None) -> None:
     """Raises RecipeError, listing every setting that is wrong."""
     problems = []
     known = TARGETS.get(target)
@@ -123,69 +123,71 @@ def _check(target: str, attention: str | None, tokenizer: str | None, jobs: int 
         problems.append(f"attention: for {target} it is the trainer's to set, see its {usage.NAME}; it goes with hf")
     if tokenizer is not None and known and not known.decodes:
         problems.append(f"tokenizer: {target} needs none; it goes with jsonl")
-    if wrong := CHECKS["jobs"](jobs):
+    if wrong := SETTING_CHECKS["jobs"](jobs):
         problems.append(f"jobs: {wrong} (it is {jobs!r})")
     if problems:
         raise RecipeError(*problems)
 
 
-def _settings(source: Cooked, target: str, split: str, attention: str | None, tokenizer: str | None) -> Settings:
-    made = source.manifest
-    if "export" not in source.kind.reads:
-        raise RecipeError(str(kinds.refused(source.folder, source.kind)))
-    splits = sorted({output["split"] for output in made["outputs"] if "split" in output})
+def _build_settings(
+    source: Cooked, target: str, split: str, attention: str | None, tokenizer: str | None
+) -> ExportSettings:
+    fields = source.manifest
+    if "export" not in source.kind.readers:
+        raise RecipeError(str(kinds.wrong_kind_error(source.folder, source.kind)))
+    splits = sorted({output["split"] for output in fields["outputs"] if "split" in output})
     if split not in splits:
         raise RecipeError(f"split: {source.folder} has no {split}; it has {', '.join(splits)}")
-    lengths = [row["max_length"] for row in made["sources"]] if source.mixed else [made["recipe"]["max_length"]]
-    return Settings(
+    lengths = [row["max_length"] for row in fields["sources"]] if source.mixed else [fields["recipe"]["max_length"]]
+    return ExportSettings(
         target=target,
         split=split,
         max_length=max(lengths),
-        pad_id=made["tokenizer"]["pad_id"],
-        vocab_size=made["tokenizer"]["vocab_size"],
+        pad_id=fields["tokenizer"]["pad_id"],
+        vocab_size=fields["tokenizer"]["vocab_size"],
         few_shot=attention == "few-shot",
-        tokenizer=find_tokenizer(made["tokenizer"], tokenizer) if TARGETS[target].decodes else None,
+        tokenizer=resolve_recorded(fields["tokenizer"], tokenizer) if TARGETS[target].decodes else None,
     )
 
 
-def _export(
-    source: Cooked, to: Path, settings: Settings, pool: Executor, overwrite: bool, progress: Progress
+def _build_export(
+    source: Cooked, to: Path, settings: ExportSettings, pool: Executor, overwrite: bool, progress: Progress
 ) -> tuple[dict[str, Any], bool]:
     """The export's manifest, and whether it was there already."""
-    head = _head(source, settings)
-    old = older(to, head, overwrite)
+    head = _identity_fields(source, settings)
+    old = existing_result(to, head, overwrite)
     if old is not None:
         return old, True
     target = TARGETS[settings.target]
-    with staging.staging(to.parent, to.name) as staged:
+    with staging.staging_folder(to.parent, to.name) as staged:
         out = staged / "out"
         out.mkdir()
-        parts: list[Done] = []
+        parts: list[ExportDone] = []
         outputs = [output for output in source.manifest["outputs"] if output.get("split") == settings.split]
         progress("export", 0, sum(output["tokens"] for output in outputs))
-        for _, done in results(pool, target.write, ((0, job) for job in _jobs(source, outputs, out, settings))):
+        for _, done in ordered_results(pool, target.write, ((0, job) for job in _jobs(source, outputs, out, settings))):
             parts.append(done)
             progress("export", done.tokens)
         files = [path for part in parts for path in part.files] + target.finish(out, settings, parts)
-        write_bytes(out / usage.NAME, usage.page(head).encode())
+        write_bytes(out / usage.NAME, usage.usage_page(head).encode())
         import numpy as np
         import pyarrow as pa
 
-        made = head | {
+        fields = head | {
             "outputs": [_output(out, path, settings.split) for path in [*files, out / usage.NAME]],
-            "counts": {name: sum(getattr(part, name) for part in parts) for name in COUNTS},
+            "counts": {name: sum(getattr(part, name) for part in parts) for name in COUNT_FIELDS},
             "versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__},
         }
-        if manifest.digest(manifest.read(source.folder)) != head["source"]["sha256"]:
+        if manifest.digest(manifest.read_manifest(source.folder)) != head["source"]["sha256"]:
             raise OutputError(f"{source.folder}: changed while it was read; run again")
-        write_bytes(out / manifest.NAME, manifest.seal(made))
+        write_bytes(out / manifest.MANIFEST_NAME, manifest.seal(fields))
         staging.publish(out, to.parent, to.name)
-    return made, False
+    return fields, False
 
 
-def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
+def _identity_fields(source: Cooked, settings: ExportSettings) -> dict[str, Any]:
     """The manifest's fields that determine the bytes."""
-    made = source.manifest
+    fields = source.manifest
     attention = ATTENTIONS[settings.few_shot] if TARGETS[settings.target].chooses_attention else None
     return {
         "format_version": manifest.FORMAT_VERSION,
@@ -196,18 +198,18 @@ def _head(source: Cooked, settings: Settings) -> dict[str, Any]:
             "attention": attention,
             "max_length": settings.max_length,
         },
-        "tokenizer": made["tokenizer"],
+        "tokenizer": fields["tokenizer"],
         "source": {
             "kind": source.kind.name,
-            "name": ", ".join(row["name"] for row in made["sources"]) if source.mixed else made["dataset"],
-            "sha256": manifest.digest(made),
+            "name": ", ".join(row["name"] for row in fields["sources"]) if source.mixed else fields["dataset"],
+            "sha256": manifest.digest(fields),
         },
     }
 
 
-def _jobs(source: Cooked, outputs: list[dict[str, Any]], out: Path, settings: Settings) -> list[Job]:
+def _jobs(source: Cooked, outputs: list[dict[str, Any]], out: Path, settings: ExportSettings) -> list[ExportJob]:
     return [
-        Job(str(source.folder / output["name"]), str(out), index, len(outputs), source.mixed, settings)
+        ExportJob(str(source.folder / output["name"]), str(out), index, len(outputs), source.mixed, settings)
         for index, output in enumerate(outputs)
     ]
 

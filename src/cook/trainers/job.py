@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 
 from cook.tokenizer.loading import Tokenizer
-from cook.trainers.rows import Rows
+from cook.trainers.rows import SequenceBatch
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ExportSettings:
     """What writers need to know beside the rows."""
 
     target: str
@@ -26,7 +26,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ExportJob:
     """The work on one file; picklable."""
 
     source: str
@@ -34,7 +34,7 @@ class Job:
     index: int
     count: int
     mixed: bool
-    settings: Settings
+    settings: ExportSettings
 
     def __str__(self) -> str:
         return self.source
@@ -45,7 +45,7 @@ class Job:
 
 
 @dataclasses.dataclass
-class Done:
+class ExportDone:
     """What was written, in rows of the target, and of what."""
 
     files: tuple[Path, ...] = ()
@@ -55,7 +55,7 @@ class Done:
     tokens: int = 0
     trained_tokens: int = 0
 
-    def add(self, rows: Rows) -> Rows:
+    def add(self, rows: SequenceBatch) -> SequenceBatch:
         """Count in sequences that are about to be written."""
         self.sequences += len(rows.counts)
         self.examples += len(rows.lengths)
@@ -64,4 +64,4 @@ class Done:
         return rows
 
 
-COUNTS = ("rows", "sequences", "examples", "tokens", "trained_tokens")
+COUNT_FIELDS = ("rows", "sequences", "examples", "tokens", "trained_tokens")

@@ -8,44 +8,44 @@ from collections.abc import Iterator
 import numpy as np
 import orjson
 
-from cook.core.errors import unwritable
-from cook.core.files import sync
+from cook.core.errors import write_error
+from cook.core.files import fsync_file
 from cook.store.read import read_datasets
 from cook.tokenizer.engines.hf import HfEngine
 from cook.tokenizer.loading import reference_engine
-from cook.trainers.job import Done, Job
-from cook.trainers.rows import Rows, read_rows
+from cook.trainers.job import ExportDone, ExportJob
+from cook.trainers.rows import SequenceBatch, read_sequences
 
 
-def write(job: Job) -> Done:
+def write_jsonl(job: ExportJob) -> ExportDone:
     """One file of lines. Raises OutputError, TokenizerError."""
     assert job.settings.tokenizer is not None, "a target that decodes is given its tokenizer"
     engine = reference_engine(job.settings.tokenizer)
     path = job.path(".jsonl")
-    done = Done((path,))
+    done = ExportDone((path,))
     names = read_datasets(job.source) if job.mixed else itertools.repeat([])
     try:
         with path.open("wb") as file:
-            for rows, named in zip(read_rows(job.source), names, strict=job.mixed):
+            for rows, named in zip(read_sequences(job.source), names, strict=job.mixed):
                 done.add(rows)
                 done.rows += len(rows.counts)
-                for row, (text, spans) in enumerate(_texts(rows, engine)):
+                for row, (text, spans) in enumerate(_decode_sequences(rows, engine)):
                     fields = {"dataset": named[row]} if job.mixed else {}
                     file.write(orjson.dumps({**fields, "text": text, "spans": spans}) + b"\n")
-        sync(path)
+        fsync_file(path)
     except OSError as exc:
-        raise unwritable(path, exc) from exc
+        raise write_error(path, exc) from exc
     return done
 
 
-def _texts(rows: Rows, engine: HfEngine) -> Iterator[tuple[str, list[list[int]]]]:
+def _decode_sequences(rows: SequenceBatch, engine: HfEngine) -> Iterator[tuple[str, list[list[int]]]]:
     """The text of each sequence, and where in it trained text begins and ends, in characters.
 
     Inputs and outputs are decoded apart, as they were encoded.
     """
-    by_sequence = rows.by_sequence.tolist()
+    by_sequence = rows.sequence_offsets.tolist()
     starts = np.zeros(len(rows.ids), bool)
-    starts[rows.by_example[:-1]] = True
+    starts[rows.example_offsets[:-1]] = True
     turns = np.flatnonzero(np.diff(rows.mask, prepend=rows.mask[:1]) != 0)
     starts[turns] = True
     bounds = [*np.flatnonzero(starts).tolist(), len(rows.ids)]

@@ -13,41 +13,41 @@ from pathlib import Path
 
 import numpy as np
 
-from cook.core.errors import OutputError, unwritable
-from cook.core.files import sync
-from cook.trainers.job import Done, Job
-from cook.trainers.rows import read_rows
+from cook.core.errors import OutputError, write_error
+from cook.core.files import fsync_file
+from cook.trainers.job import ExportDone, ExportJob
+from cook.trainers.rows import read_sequences
 
 
-def dtype(vocab_size: int) -> type[np.unsignedinteger]:
+def id_dtype(vocab_size: int) -> type[np.unsignedinteger]:
     """The type of ids that OLMo-core takes for a vocabulary, if it is told none."""
     return np.uint16 if vocab_size - 1 <= np.iinfo(np.uint16).max else np.uint32
 
 
-def write(job: Job) -> Done:
+def write_olmo_core(job: ExportJob) -> ExportDone:
     """The three files of a part. Raises OutputError."""
-    out, kind = Path(job.out), dtype(job.settings.vocab_size)
+    out, kind = Path(job.out), id_dtype(job.settings.vocab_size)
     ids, mask = out / f"token_ids_part_{job.index:05}.npy", out / f"labels_mask_part_{job.index:05}.npy"
-    done = Done((ids, mask, ids.with_suffix(".csv.gz")))
+    done = ExportDone((ids, mask, ids.with_suffix(".csv.gz")))
     try:
         with (
-            ids.open("wb") as of_ids,
-            mask.open("wb") as of_mask,
+            ids.open("wb") as ids_file,
+            mask.open("wb") as mask_file,
             done.files[2].open("wb") as packed,
-            gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as of_documents,  # neither name nor clock inside
+            gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as documents_file,  # neither name nor clock inside
         ):
-            for rows in read_rows(job.source):
+            for rows in read_sequences(job.source):
                 if len(rows.ids) and not 0 <= int(rows.ids.min()) <= int(rows.ids.max()) < job.settings.vocab_size:
                     raise OutputError(f"{job.source}: holds ids beyond the {job.settings.vocab_size:,} of its manifest")
-                bounds = (rows.by_example + done.tokens).tolist()
+                bounds = (rows.example_offsets + done.tokens).tolist()
                 done.add(rows)
                 done.rows += len(rows.lengths)
-                of_ids.write(rows.ids.astype(kind).tobytes())
-                of_mask.write(rows.mask.view(bool).tobytes())
+                ids_file.write(rows.ids.astype(kind).tobytes())
+                mask_file.write(rows.mask.view(bool).tobytes())
                 documents = itertools.pairwise(bounds)
-                of_documents.write("".join(f"{start},{end}\n" for start, end in documents).encode())
+                documents_file.write("".join(f"{start},{end}\n" for start, end in documents).encode())
         for path in done.files:
-            sync(path)
+            fsync_file(path)
     except OSError as exc:
-        raise unwritable(exc.filename or out, exc) from exc
+        raise write_error(exc.filename or out, exc) from exc
     return done

@@ -21,7 +21,7 @@ PADDED_TOKENS = 1 << 20  # rows that are padded are made so many tokens at a tim
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class SequenceBatch:
     """Some sequences."""
 
     ids: npt.NDArray[np.int32]
@@ -37,27 +37,27 @@ class Rows:
         return labels_of(self.ids, self.mask)
 
     @property
-    def by_example(self) -> Array:
+    def example_offsets(self) -> Array:
         """Where each example begins, in tokens; and where the last ends."""
         return offsets(self.lengths)
 
     @property
-    def by_sequence(self) -> Array:
+    def sequence_offsets(self) -> Array:
         """Where each sequence begins, in tokens; and where the last ends."""
-        return self.by_example[offsets(self.counts)]
+        return self.example_offsets[offsets(self.counts)]
 
-    def parts(self, tokens: int) -> Iterator[Rows]:
+    def parts(self, tokens: int) -> Iterator[SequenceBatch]:
         """Them, some at a time: as many as take at most `PADDED_TOKENS` if each takes so many `tokens`."""
         step = max(1, PADDED_TOKENS // tokens)
-        in_examples, in_tokens = offsets(self.counts), self.by_sequence
+        in_examples, in_tokens = offsets(self.counts), self.sequence_offsets
         for first in range(0, len(self.counts), step):
             last = min(first + step, len(self.counts))
-            of_tokens = slice(in_tokens[first], in_tokens[last])
+            token_slice = slice(in_tokens[first], in_tokens[last])
             lengths = self.lengths[in_examples[first] : in_examples[last]]
-            yield Rows(self.ids[of_tokens], self.mask[of_tokens], lengths, self.counts[first:last])
+            yield SequenceBatch(self.ids[token_slice], self.mask[token_slice], lengths, self.counts[first:last])
 
 
-def read_rows(path: str | os.PathLike[str]) -> Iterator[Rows]:
+def read_sequences(path: str | os.PathLike[str]) -> Iterator[SequenceBatch]:
     """The row groups of a cooked file. Raises OutputError, also for rows that are not as cook writes them."""
     for columns in read_columns(path):
         table, counts = examples_of(os.fspath(path), columns)
@@ -65,7 +65,7 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[Rows]:
         mask = np.array(columns["loss_mask"][0], np.int8)
         lengths = table["tokens"].astype(np.int64)
         mask[offsets(lengths)[:-1]] = 0
-        yield Rows(ids, mask, lengths, counts)
+        yield SequenceBatch(ids, mask, lengths, counts)
 
 
 def offsets(counts: npt.NDArray[np.integer]) -> Array:
@@ -87,30 +87,30 @@ def positions(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
     return (np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)).astype(np.int32)
 
 
-def segments(rows: Rows) -> npt.NDArray[np.int32]:
+def segment_ids(rows: SequenceBatch) -> npt.NDArray[np.int32]:
     """The number of each token's example in its sequence, from 1."""
     return np.repeat(positions(rows.counts) + np.int32(1), rows.lengths)
 
 
-def starts_in_sequence(rows: Rows) -> npt.NDArray[np.int32]:
+def starts_in_sequence(rows: SequenceBatch) -> npt.NDArray[np.int32]:
     """Where each example begins in its sequence, in tokens: of each sequence the first is 0."""
-    begin = np.repeat(rows.by_sequence[:-1], rows.counts)
-    return (rows.by_example[:-1] - begin).astype(np.int32)
+    begin = np.repeat(rows.sequence_offsets[:-1], rows.counts)
+    return (rows.example_offsets[:-1] - begin).astype(np.int32)
 
 
-def rolled(rows: Rows) -> npt.NDArray[np.int8]:
+def shifted_mask(rows: SequenceBatch) -> npt.NDArray[np.int8]:
     """The mask moved one token to the left in each example, for a trainer whose mask is of the NEXT token."""
     mask = np.append(rows.mask[1:], np.int8(0))
-    mask[rows.by_example[1:] - 1] = 0
+    mask[rows.example_offsets[1:] - 1] = 0
     return mask
 
 
-def padded(
+def pad_rows(
     values: npt.NDArray[np.integer], begins: Array, length: int, fill: int | npt.NDArray[np.integer]
 ) -> npt.NDArray[np.int32]:
     """Flat rows, each filled up to `length` with `fill`, flat again.
 
-    >>> padded(np.array([5, 6, 7]), np.array([0, 1, 3]), 3, -1).tolist()
+    >>> pad_rows(np.array([5, 6, 7]), np.array([0, 1, 3]), 3, -1).tolist()
     [5, -1, -1, 6, 7, -1]
     """
     tokens = np.diff(begins)

@@ -20,11 +20,21 @@ import numpy.typing as npt
 import orjson
 
 from cook.core import files
-from cook.core.errors import OutputError, unwritable
-from cook.core.files import sync
-from cook.core.records import IGNORE
-from cook.trainers.job import Done, Job, Settings
-from cook.trainers.rows import Array, Rows, offsets, padded, positions, read_rows, rolled, segments, starts_in_sequence
+from cook.core.errors import OutputError, write_error
+from cook.core.files import fsync_file
+from cook.core.records import IGNORE_INDEX
+from cook.trainers.job import ExportDone, ExportJob, ExportSettings
+from cook.trainers.rows import (
+    Array,
+    SequenceBatch,
+    offsets,
+    pad_rows,
+    positions,
+    read_sequences,
+    segment_ids,
+    shifted_mask,
+    starts_in_sequence,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,148 +42,160 @@ if TYPE_CHECKING:
 Column = tuple[npt.NDArray[np.integer], Array]  # values, flat, and where each row begins
 Table = dict[str, Column]
 SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
-MULTIPLE = 8  # LLaMA-Factory's collator pads to a multiple of it, but not position_ids
+PAD_MULTIPLE = 8  # LLaMA-Factory's collator pads to a multiple of it, but not position_ids
 
-WRITER = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
+PARQUET_OPTIONS = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
 
 
-class Form(NamedTuple):
+class TableFormat(NamedTuple):
     """The columns of a target, with the type of the elements of their lists, and how they are made."""
 
     columns: dict[str, str]
-    tables: Callable[[Rows, Settings], Iterator[Table]]
+    tables: Callable[[SequenceBatch, ExportSettings], Iterator[Table]]
 
 
-def _trl(rows: Rows, settings: Settings) -> Iterator[Table]:  # noqa: ARG001 - one signature for all
-    by = rows.by_sequence
+def _trl(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:  # noqa: ARG001 - one signature for all
+    row_offsets = rows.sequence_offsets
     lengths = rows.lengths.astype(np.int32), offsets(rows.counts)
-    yield {"input_ids": (rows.ids, by), "labels": (rows.labels, by), "seq_lengths": lengths}
+    yield {"input_ids": (rows.ids, row_offsets), "labels": (rows.labels, row_offsets), "seq_lengths": lengths}
 
 
-def _hf(rows: Rows, settings: Settings) -> Iterator[Table]:
+def _hf(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:
     length = settings.max_length
     for part in rows.parts(length):
-        ids, labels, of_examples, by = _filled(part, length, settings)
+        ids, labels, example_positions, row_offsets = _pad_columns(part, length, settings)
         # Pads stand after all else: in the running order, or as an example of their own.
-        place = np.tile(np.arange(length, dtype=np.int32), len(part.counts)) if settings.few_shot else of_examples
-        yield {"input_ids": (ids, by), "labels": (labels, by), "position_ids": (place, by)}
+        position_ids = (
+            np.tile(np.arange(length, dtype=np.int32), len(part.counts)) if settings.few_shot else example_positions
+        )
+        yield {
+            "input_ids": (ids, row_offsets),
+            "labels": (labels, row_offsets),
+            "position_ids": (position_ids, row_offsets),
+        }
 
 
-def _llama_factory(rows: Rows, settings: Settings) -> Iterator[Table]:
+def _llama_factory(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:
     length = llama_factory_length(settings.max_length)
     for part in rows.parts(length):
-        ids, labels, place, by = _filled(part, length, settings)
-        mask = padded(segments(part), part.by_sequence, length, 0)
-        place = np.where(mask > 0, place, np.int32(0))
+        ids, labels, position_ids, row_offsets = _pad_columns(part, length, settings)
+        mask = pad_rows(segment_ids(part), part.sequence_offsets, length, 0)
+        position_ids = np.where(mask > 0, position_ids, np.int32(0))
         yield {
-            "input_ids": (ids, by),
-            "attention_mask": (mask, by),
-            "position_ids": (place, by),
-            "labels": (labels, by),
+            "input_ids": (ids, row_offsets),
+            "attention_mask": (mask, row_offsets),
+            "position_ids": (position_ids, row_offsets),
+            "labels": (labels, row_offsets),
         }
 
 
 def llama_factory_length(max_length: int) -> int:
     """The length of its rows: at least one pad in each, since attention that finds none drops the mask."""
-    return -(-(max_length + 1) // MULTIPLE) * MULTIPLE
+    return -(-(max_length + 1) // PAD_MULTIPLE) * PAD_MULTIPLE
 
 
-def _filled(rows: Rows, length: int, settings: Settings) -> tuple[Any, Any, Any, Array]:
+def _pad_columns(rows: SequenceBatch, length: int, settings: ExportSettings) -> tuple[Any, Any, Any, Array]:
     """Ids, labels, and places from 0 in each example and in the pads; rows of equal length; and where rows begin.
 
     Raises OutputError for a sequence that is longer.
     """
-    begins = rows.by_sequence
+    begins = rows.sequence_offsets
     tokens = np.diff(begins)
     if len(tokens) and int(tokens.max()) > length:
         raise OutputError(f"a sequence has {tokens.max():,} tokens, its manifest says at most {length:,}")
     after = (np.arange(length) - tokens[:, None]).astype(np.int32)
     return (
-        padded(rows.ids, begins, length, settings.pad_id),
-        padded(rows.labels, begins, length, IGNORE),
-        padded(positions(rows.lengths), begins, length, after),
+        pad_rows(rows.ids, begins, length, settings.pad_id),
+        pad_rows(rows.labels, begins, length, IGNORE_INDEX),
+        pad_rows(positions(rows.lengths), begins, length, after),
         np.arange(len(tokens) + 1, dtype=np.int64) * length,
     )
 
 
-def _axolotl(rows: Rows, settings: Settings) -> Iterator[Table]:  # noqa: ARG001
-    by = rows.by_example
+def _axolotl(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:  # noqa: ARG001
+    row_offsets = rows.example_offsets
     ones = np.ones(len(rows.ids), np.int8)
-    yield {"input_ids": (rows.ids, by), "attention_mask": (ones, by), "labels": (rows.labels, by)}
+    yield {
+        "input_ids": (rows.ids, row_offsets),
+        "attention_mask": (ones, row_offsets),
+        "labels": (rows.labels, row_offsets),
+    }
 
 
-def _torchtune(rows: Rows, settings: Settings) -> Iterator[Table]:  # noqa: ARG001
-    by = rows.by_example
-    yield {"tokens": (rows.ids, by), "labels": (rows.labels, by)}
+def _torchtune(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:  # noqa: ARG001
+    row_offsets = rows.example_offsets
+    yield {"tokens": (rows.ids, row_offsets), "labels": (rows.labels, row_offsets)}
 
 
-def _megatron_bridge(rows: Rows, settings: Settings) -> Iterator[Table]:  # noqa: ARG001
-    by = rows.by_sequence
+def _megatron_bridge(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:  # noqa: ARG001
+    row_offsets = rows.sequence_offsets
     starts = starts_in_sequence(rows), offsets(rows.counts)
-    yield {"input_ids": (rows.ids, by), "loss_mask": (rolled(rows), by), "seq_start_id": starts}
+    yield {"input_ids": (rows.ids, row_offsets), "loss_mask": (shifted_mask(rows), row_offsets), "seq_start_id": starts}
 
 
-FORMS = {
-    "trl": Form({"input_ids": "int32", "labels": "int32", "seq_lengths": "int32"}, _trl),
-    "hf": Form({"input_ids": "int32", "labels": "int32", "position_ids": "int32"}, _hf),
-    "llama-factory": Form(
+TABLE_FORMATS = {
+    "trl": TableFormat({"input_ids": "int32", "labels": "int32", "seq_lengths": "int32"}, _trl),
+    "hf": TableFormat({"input_ids": "int32", "labels": "int32", "position_ids": "int32"}, _hf),
+    "llama-factory": TableFormat(
         {"input_ids": "int32", "attention_mask": "int32", "position_ids": "int32", "labels": "int32"}, _llama_factory
     ),
-    "axolotl": Form({"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}, _axolotl),
-    "torchtune": Form({"tokens": "int32", "labels": "int32"}, _torchtune),
-    "megatron-bridge": Form({"input_ids": "int32", "loss_mask": "int8", "seq_start_id": "int32"}, _megatron_bridge),
+    "axolotl": TableFormat({"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}, _axolotl),
+    "torchtune": TableFormat({"tokens": "int32", "labels": "int32"}, _torchtune),
+    "megatron-bridge": TableFormat(
+        {"input_ids": "int32", "loss_mask": "int8", "seq_start_id": "int32"}, _megatron_bridge
+    ),
 }
 
 
-def write_parquet(job: Job) -> Done:
+def write_parquet(job: ExportJob) -> ExportDone:
     """One Parquet file of the target's columns. Raises OutputError."""
     import pyarrow.parquet as pq
 
     suffix = ".idx.parquet" if job.settings.target == "megatron-bridge" else ".parquet"
-    return _write(job, job.path(suffix), lambda path, schema: pq.ParquetWriter(path, schema, **WRITER))
+    return _write_table(job, job.path(suffix), lambda path, schema: pq.ParquetWriter(path, schema, **PARQUET_OPTIONS))
 
 
-def write_arrow(job: Job) -> Done:
+def write_arrow(job: ExportJob) -> ExportDone:
     """One Arrow file of a dataset as save_to_disk writes it. Raises OutputError."""
     import pyarrow as pa
 
     folder = Path(job.out) / job.settings.split
     folder.mkdir(exist_ok=True)
     info = orjson.dumps({"info": {"features": _features(job.settings)}})
-    return _write(
+    return _write_table(
         job,
         folder / f"data-{job.index:05}-of-{job.count:05}.arrow",
         lambda path, schema: pa.ipc.new_stream(path, schema.with_metadata({"huggingface": info})),
     )
 
 
-def _write(job: Job, path: Path, writer: Callable[[str, Any], Any]) -> Done:
+def _write_table(job: ExportJob, path: Path, writer: Callable[[str, Any], Any]) -> ExportDone:
     import pyarrow as pa
 
-    form = FORMS[job.settings.target]
+    form = TABLE_FORMATS[job.settings.target]
     schema = pa.schema([pa.field(name, pa.list_(pa.type_for_alias(kind))) for name, kind in form.columns.items()])
-    done = Done((path,))
+    done = ExportDone((path,))
     try:
         with writer(str(path), schema) as file:
-            for rows in read_rows(job.source):
+            for rows in read_sequences(job.source):
                 for table in form.tables(done.add(rows), job.settings):
                     arrays = [lists(*table[name]) for name in form.columns]
                     done.rows += len(arrays[0])
                     batch = pa.RecordBatch.from_arrays(arrays, names=schema.names)
                     file.write_batch(batch.cast(schema))
-        sync(path)
+        fsync_file(path)
     except OSError as exc:
-        raise unwritable(path, exc) from exc
+        raise write_error(path, exc) from exc
     return done
 
 
-def _features(settings: Settings) -> dict[str, Any]:
+def _features(settings: ExportSettings) -> dict[str, Any]:
     # "Sequence" is what all versions of datasets read; since 4.0 they call it List.
-    columns = FORMS[settings.target].columns
+    columns = TABLE_FORMATS[settings.target].columns
     return {name: {"feature": {"dtype": kind, "_type": "Value"}, "_type": "Sequence"} for name, kind in columns.items()}
 
 
-def finish_arrow(out: Path, settings: Settings, parts: list[Done]) -> list[Path]:
+def finish_arrow(out: Path, settings: ExportSettings, parts: list[ExportDone]) -> list[Path]:
     """The files that make the Arrow files a DatasetDict for load_from_disk. Raises OutputError."""
     split, folder = settings.split, out / settings.split
     names = [path.name for part in parts for path in part.files]
@@ -193,7 +215,7 @@ def finish_arrow(out: Path, settings: Settings, parts: list[Done]) -> list[Path]
     }
     for path, fields in written.items():
         files.write_bytes(path, orjson.dumps(fields, option=orjson.OPT_INDENT_2))
-    files.sync_folder(folder)
+    files.fsync_folder(folder)
     return list(written)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cook.trainers.olmo import dtype
+from cook.trainers.olmo import id_dtype
 from cook.trainers.tables import llama_factory_length
 
 NAME = "USE.md"
@@ -217,7 +217,7 @@ PAGES = {
 }
 
 
-def page(head: dict[str, Any]) -> str:
+def usage_page(head: dict[str, Any]) -> str:
     """The page of an export, by its manifest."""
     settings, tokenizer = head["export"], head["tokenizer"]
     facts = {
@@ -225,7 +225,7 @@ def page(head: dict[str, Any]) -> str:
         "max_length": settings["max_length"],
         "llama_factory_length": llama_factory_length(settings["max_length"]),
         "attention": ATTENTION.get(settings["attention"], ""),
-        "dtype": dtype(tokenizer["vocab_size"]).__name__,
+        "dtype": id_dtype(tokenizer["vocab_size"]).__name__,
         "bos": "" if tokenizer["bos_id"] is None else f", bos_token_id={tokenizer['bos_id']}",
         **{key: tokenizer[key] for key in ("vocab_size", "pad_id", "eos", "eos_id")},
     }

@@ -1,8 +1,8 @@
 """All sequences of an output in one pass: how often each length occurs, and a seeded sample of sequences.
 
-Memory holds one row group, the counts of lengths, the sampled sequences, and some bytes for each of at most ENTRIES
-entries: those whose pairs are counted. Only their outputs are decoded, since how many pairs an example has stands in
-no column: between two of them is what the recipe's templates put there.
+Memory holds one row group, the counts of lengths, the sampled sequences, and some bytes for each of at most
+MAX_COUNTED_ENTRIES entries: those whose pairs are counted. Only their outputs are decoded, since how many pairs an
+example has stands in no column: between two of them is what the recipe's templates put there.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cook.shapes.context_qa import PLACEHOLDER
 from cook.store import columns as columns_module
 from cook.store import read
 from cook.store.outputs import Sequence
-from cook.views.outputs import Output, row_of
-from cook.views.parts import Reader
+from cook.views.outputs import Output, sequence_at
+from cook.views.parts import SequenceDecoder
 
-ENTRIES = 20_000  # of a dataset, whose pairs are counted
-COLUMNS = tuple(name for name in columns_module.COLUMNS if name != "labels")
-SPREAD = np.uint64(0x9E3779B97F4A7C15)  # multiplied by it, numbers that follow one another lie far apart
+MAX_COUNTED_ENTRIES = 20_000  # of a dataset, whose pairs are counted
+READ_COLUMNS = tuple(name for name in columns_module.SEQUENCE_COLUMNS if name != "labels")
+SPLITMIX_INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # multiplied by it, numbers that follow one another lie far apart
 Ints = npt.NDArray[np.int64]
 
 
@@ -37,7 +37,7 @@ class Sampled(NamedTuple):
     sequence: Sequence
 
 
-class Lengths:
+class LengthCounts:
     """How often each number occurs, of numbers from 0."""
 
     def __init__(self) -> None:
@@ -66,59 +66,63 @@ class Lengths:
 
 
 @dataclasses.dataclass
-class Tally:
+class OutputCounts:
     """What one pass found."""
 
-    example_tokens: Lengths = dataclasses.field(default_factory=Lengths)
-    sequence_tokens: Lengths = dataclasses.field(default_factory=Lengths)
-    examples_per_sequence: Lengths = dataclasses.field(default_factory=Lengths)
-    trained_percent: Lengths = dataclasses.field(default_factory=Lengths)
+    example_tokens: LengthCounts = dataclasses.field(default_factory=LengthCounts)
+    sequence_tokens: LengthCounts = dataclasses.field(default_factory=LengthCounts)
+    examples_per_sequence: LengthCounts = dataclasses.field(default_factory=LengthCounts)
+    trained_percent: LengthCounts = dataclasses.field(default_factory=LengthCounts)
     """Of each sequence, rounded down."""
-    pairs_per_entry: Lengths | None = None
+    pairs_per_entry: LengthCounts | None = None
     """None where the templates put nothing between pairs that could be told from text, or nothing decodes."""
     entries: int = 0
     """Those whose pairs are counted."""
     sample: list[Sampled] = dataclasses.field(default_factory=list)
 
 
-def tally(output: Output, reader: Reader | None, samples: int, seed: int, progress: Progress) -> Tally:
+def count_output(
+    output: Output, reader: SequenceDecoder | None, samples: int, seed: int, progress: Progress
+) -> OutputCounts:
     """Count an output's lengths, and draw `samples` of its sequences. Raises OutputError."""
-    made = Tally()
+    counts = OutputCounts()
     progress("count", 0, sum(file["tokens"] for split in output.splits for file in output.files(split)))
-    pairs = _Pairs(output, reader) if reader and _between(output) else None
-    wanted = _drawn(output, samples, seed)
+    pairs = _PairCounter(output, reader) if reader and _pair_separator(output) else None
+    wanted = _draw_sample(output, samples, seed)
     for split in output.splits:
         number = 0
         for file in output.files(split):
             path = output.folder / file["name"]
             output.check_schema(path)
             datasets = read.read_datasets(path) if output.mixed else None
-            for columns in read.read_columns(path, COLUMNS):
+            for columns in read.read_columns(path, READ_COLUMNS):
                 rows = len(columns["input_ids"][1]) - 1
                 output.check_rows(path, columns)
                 names = next(datasets) if datasets else [output.name] * rows
-                _count(made, columns)
+                _count_row_group(counts, columns)
                 if pairs:
                     pairs.count(columns)
                 for row in range(rows):
                     if (split, number + row) in wanted:
                         kept = {name: (values, offsets) for name, (values, offsets) in columns.items()}
                         kept["labels"] = columns["input_ids"]  # not read, and not looked at
-                        made.sample.append(Sampled(split, number + row, _copied(row_of(kept, row, names[row]))))
+                        counts.sample.append(
+                            Sampled(split, number + row, _copy_sequence(sequence_at(kept, row, names[row])))
+                        )
                 number += rows
                 progress("count", len(columns["input_ids"][0]))
     if pairs:
-        made.pairs_per_entry, made.entries = pairs.lengths()
-    return made
+        counts.pairs_per_entry, counts.entries = pairs.lengths()
+    return counts
 
 
-def _copied(sequence: Sequence) -> Sequence:
+def _copy_sequence(sequence: Sequence) -> Sequence:
     """A sequence that does not keep its row group in memory."""
     fields = sequence._asdict()
     return Sequence(**{name: field if name == "dataset" else field.copy() for name, field in fields.items()})
 
 
-def _drawn(output: Output, samples: int, seed: int) -> set[tuple[str, int]]:
+def _draw_sample(output: Output, samples: int, seed: int) -> set[tuple[str, int]]:
     """The sequences of the sample: of all splits together, each as likely as any other."""
     counts = {split: output.sequences(split) for split in output.splits}
     total = sum(counts.values())
@@ -133,20 +137,20 @@ def _drawn(output: Output, samples: int, seed: int) -> set[tuple[str, int]]:
     return found
 
 
-def _count(made: Tally, columns: dict[str, read.Lists]) -> None:
+def _count_row_group(counts: OutputCounts, columns: dict[str, read.ListColumn]) -> None:
     _, by_token = columns["input_ids"]
     lengths, by_example = columns["seq_lengths"]
     if not len(lengths):
         return
     tokens = np.diff(by_token).astype(np.int64)
     trained = np.add.reduceat(columns["loss_mask"][0], by_token[:-1], dtype=np.int64)
-    made.example_tokens.add(lengths)
-    made.sequence_tokens.add(tokens)
-    made.examples_per_sequence.add(np.diff(by_example))
-    made.trained_percent.add(trained * 100 // tokens)
+    counts.example_tokens.add(lengths)
+    counts.sequence_tokens.add(tokens)
+    counts.examples_per_sequence.add(np.diff(by_example))
+    counts.trained_percent.add(trained * 100 // tokens)
 
 
-def _between(output: Output) -> bytes:
+def _pair_separator(output: Output) -> bytes:
     """What stands between two pairs of an example, by the recipe; empty where it is no more than white space."""
     recipe: dict[str, Any] = output.manifest.get("recipe") or {}
     template, delimiter = str(recipe.get("pair_template", "")), str(recipe.get("delimiter", ""))
@@ -155,35 +159,35 @@ def _between(output: Output) -> bytes:
     return between.encode() if between.strip() else b""
 
 
-class _Pairs:
+class _PairCounter:
     """Counts the pairs of entries; those of an entry that was made into several examples are added up."""
 
-    def __init__(self, output: Output, reader: Reader) -> None:
-        self.reader, self.between = reader, _between(output)
+    def __init__(self, output: Output, reader: SequenceDecoder) -> None:
+        self.reader, self.separator = reader, _pair_separator(output)
         entries = max(1, int(output.manifest["counts"]["entries"]))
-        self.limit = np.uint64(min(1.0, ENTRIES / entries) * (2**32 - 1))
+        self.hash_limit = np.uint64(min(1.0, MAX_COUNTED_ENTRIES / entries) * (2**32 - 1))
         self.keys = [np.empty(0, np.uint64)]
         self.counts = [np.empty(0, np.int64)]
 
-    def count(self, columns: dict[str, read.Lists]) -> None:
+    def count(self, columns: dict[str, read.ListColumn]) -> None:
         """Count those of a row group's examples whose entries are among the chosen."""
         shard, line = columns["source_shard"][0], columns["source_line"][0]
         keys = shard.astype(np.uint64) << np.uint64(32) | line.astype(np.uint64)
-        chosen = (keys * SPREAD) >> np.uint64(32) <= self.limit
+        chosen = (keys * SPLITMIX_INCREMENT) >> np.uint64(32) <= self.hash_limit
         if not chosen.any():
             return
         lengths = columns["seq_lengths"][0].astype(np.int64)
         mask = columns["loss_mask"][0].view(bool) & np.repeat(chosen, lengths)
         trained = np.add.reduceat(mask, np.cumsum(lengths) - lengths, dtype=np.int64)
-        texts = self.reader.encoded(columns["input_ids"][0][mask], trained[chosen])
-        self.counts.append(np.array([text.count(self.between) + 1 for text in texts], np.int64))
+        texts = self.reader.decode_bytes(columns["input_ids"][0][mask], trained[chosen])
+        self.counts.append(np.array([text.count(self.separator) + 1 for text in texts], np.int64))
         self.keys.append(keys[chosen])
 
-    def lengths(self) -> tuple[Lengths, int]:
+    def lengths(self) -> tuple[LengthCounts, int]:
         """Pairs per entry, and of how many entries."""
         keys, counts = np.concatenate(self.keys), np.concatenate(self.counts)
         entries, of = np.unique(keys, return_inverse=True)
-        made = Lengths()
+        made = LengthCounts()
         if len(entries):
             made.add(np.bincount(of, counts).astype(np.int64))
         return made, len(entries)

@@ -20,24 +20,24 @@ import orjson
 
 from cook.core import owned
 from cook.core.errors import OutputError, OutputExists, RecipeError, refuse_empty
-from cook.core.progress import Progress, silent
+from cook.core.progress import Progress, no_progress
 from cook.core.records import REASON_WORDS
 from cook.read.lines import SUFFIXES
 from cook.store import kinds, manifest
-from cook.store.dataset_card import is_cooks
+from cook.store.dataset_card import is_own_card
 from cook.store.kinds import SKIPPED_NAME
 from cook.store.outputs import cooked_folders, read_cooked
-from cook.store.replace import is_file
+from cook.store.replace import check_output_file
 from cook.views import plots
-from cook.views.counts import Lengths, Sampled, Tally, tally
-from cook.views.outputs import Output, outputs
-from cook.views.parts import Example, Part, Reader
-from cook.views.visible import Piece, folded, one_line, pieces
+from cook.views.counts import LengthCounts, OutputCounts, Sampled, count_output
+from cook.views.outputs import Output, find_outputs
+from cook.views.parts import Example, SequenceDecoder, TextPart
+from cook.views.visible import Piece, abbreviated, one_line, visible_pieces
 
 SAMPLE_BYTES = 1_200_000  # of the text of all samples of a page, about
-MARK = "cook report"  # in the page's <meta name="generator">: by it a page is known, and may be replaced
-HEAD, TAIL = 4_500, 1_000  # letters that stay of a part that has more
-ROWS = 10  # of skipped.jsonl that are shown
+GENERATOR = "cook report"  # in the page's <meta name="generator">: by it a page is known, and may be replaced
+HEAD_CHARS, TAIL_CHARS = 4_500, 1_000  # letters that stay of a part that has more
+MAX_SKIPPED_ROWS = 10  # of skipped.jsonl that are shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Plot(NamedTuple):
     caption: str
 
 
-class Run(NamedTuple):
+class TextRun(NamedTuple):
     """A part of an example as the page shows it."""
 
     special: bool
@@ -69,10 +69,10 @@ class Block(NamedTuple):
     """Parts of an example that are alike in whether they are trained."""
 
     trained: bool
-    runs: list[Run]
+    runs: list[TextRun]
 
 
-class Told(NamedTuple):
+class ExampleView(NamedTuple):
     """An example as the page shows it."""
 
     place: str
@@ -97,7 +97,7 @@ class Sample:
     number: int
     tokens: int
     trained: int
-    examples: list[Told]
+    examples: list[ExampleView]
     left: int
     """Examples at its end that are not shown, since they are too long for a page."""
 
@@ -117,7 +117,7 @@ class Section:
     skipped: list[dict[str, Any]]
     """The first rows of what was left out."""
     samples: list[Sample]
-    told_pairs: str
+    pairs_note: str
     """Why there is no plot of pairs per entry; empty where there is one."""
 
 
@@ -142,41 +142,44 @@ def report(
     CookError where the libraries of the extra `report` are missing.
     """
     refuse_empty(path=path, to=to, tokenizer=tokenizer)
-    plots.require()
+    plots.require_libraries()
     if samples < 0:
         raise RecipeError(f"samples: must be 0 or more (it is {samples})")
-    _refuse_place(Path(to), overwrite)
-    found = outputs(Path(path), "report")
+    _refuse_existing(Path(to), overwrite)
+    found = find_outputs(Path(path), "report")
     shown = [each for each in found if not each.mixed] or found  # a ROOT's mixes are the same sequences once more
-    readers: dict[str, Reader] = {}
+    readers: dict[str, SequenceDecoder] = {}
     sections = []
     for output in shown:
         read_cooked(output.folder)
-        told = output.manifest["tokenizer"]
-        key = repr(sorted((name, value) for name, value in told.items() if name != "special_ids"))
+        recorded_tokenizer = output.manifest["tokenizer"]
+        key = repr(sorted((name, value) for name, value in recorded_tokenizer.items() if name != "special_ids"))
         if samples and key not in readers:
-            readers[key] = Reader(told, tokenizer)
+            readers[key] = SequenceDecoder(recorded_tokenizer, tokenizer)
         reader = readers.get(key)
-        tallied = tally(output, reader, samples, seed, progress or silent)
-        sections.append(_section(output, tallied, reader, SAMPLE_BYTES // len(shown)))
+        tallied = count_output(output, reader, samples, seed, progress or no_progress)
+        sections.append(_build_section(output, tallied, reader, SAMPLE_BYTES // len(shown)))
     also = [each.name for each in found if each not in shown]
     read = {each.folder for each in found}
     others = [folder.name for folder in cooked_folders(Path(path)) if folder not in read]
-    document = _document(Path(path).resolve().name, sections, also, others).encode("utf-8", "xmlcharrefreplace")
-    _refuse_place(Path(to), overwrite)  # the page took a while
-    owned.write_over(Path(to), document)
+    document = _render_page(Path(path).resolve().name, sections, also, others).encode("utf-8", "xmlcharrefreplace")
+    _refuse_existing(Path(to), overwrite)  # the page took a while
+    owned.replace_atomically(Path(to), document)
     return Reported(
         Path(to), len(document), tuple(each.name for each in sections), sum(len(s.samples) for s in sections)
     )
 
 
-def _refuse_place(to: Path, overwrite: bool) -> None:
+def _refuse_existing(to: Path, overwrite: bool) -> None:
     """Raise OutputExists for what is there and is not replaced by a page."""
-    if not is_file(to, "a page") or _is_page(to):
+    if not check_output_file(to, "a page") or _is_page(to):
         return
-    if to.name.endswith((*SUFFIXES, ".parquet")) or manifest.sealed(Path(f"{to}{kinds.SIDE}")) is not None:
+    if (
+        to.name.endswith((*SUFFIXES, ".parquet"))
+        or manifest.read_sealed(Path(f"{to}{kinds.SIDECAR_SUFFIX}")) is not None
+    ):
         raise OutputExists(f"{to}: is data, which no page replaces: name another file")
-    if is_cooks(to):
+    if is_own_card(to):
         raise OutputExists(f"{to}: is the card of an output, which no page replaces: name another file")
     if not overwrite:
         raise OutputExists(f"{to}: is there, and is no page of cook's: name another file, or pass --overwrite")
@@ -188,10 +191,10 @@ def _is_page(to: Path) -> bool:
             head = file.read(1000)
     except OSError as exc:
         raise OutputError(f"{to}: cannot be read: {exc.strerror or exc}") from exc
-    return f'<meta name="generator" content="{MARK}">'.encode() in head
+    return f'<meta name="generator" content="{GENERATOR}">'.encode() in head
 
 
-def _section(output: Output, tallied: Tally, reader: Reader | None, room: int) -> Section:
+def _build_section(output: Output, tallied: OutputCounts, reader: SequenceDecoder | None, room: int) -> Section:
     counts, fields = output.manifest["counts"], output.manifest
     tokens, sequences = counts["tokens"], counts["sequences"]
     if output.mixed:
@@ -204,18 +207,18 @@ def _section(output: Output, tallied: Tally, reader: Reader | None, room: int) -
         name=output.name,
         counts=counts | {"trained_share": counts["trained_tokens"] / tokens, "utilisation": tokens / full},
         figures=[],
-        settings=[*_texts(counts), *_settings(fields)],
+        settings=[*_corpus_rows(counts), *_settings(fields)],
         plots=list(_plots(output, tallied)),
-        left=list(_left(counts)),
-        skipped=list(itertools.islice(_skipped(output), ROWS)),
+        left=list(_left_out_counts(counts)),
+        skipped=list(itertools.islice(_read_skipped(output), MAX_SKIPPED_ROWS)),
         samples=list(_samples(output, tallied.sample, reader, room)) if reader else [],
-        told_pairs=_told_pairs(output, tallied, reader),
+        pairs_note=_pairs_note(output, tallied, reader),
     )
     made.figures.extend(_figures(made.counts))
     return made
 
 
-def _told_pairs(output: Output, tallied: Tally, reader: Reader | None) -> str:
+def _pairs_note(output: Output, tallied: OutputCounts, reader: SequenceDecoder | None) -> str:
     if tallied.pairs_per_entry is not None:
         return ""
     if output.mixed:
@@ -235,7 +238,7 @@ def _figures(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "full", f"{counts['utilisation']:.1%}"
 
 
-def _texts(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _corpus_rows(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """How the texts of a corpus came about."""
     for name in ("texts", "context_after"):
         if name in counts:
@@ -257,13 +260,13 @@ def _settings(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join(f"{name} {version}" for name, version in sorted(fields.get("versions", {}).items()))
 
 
-def _left(counts: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
+def _left_out_counts(counts: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
     for kind in ("entries", "pairs"):
         for reason, count in counts.get(f"skipped_{kind}", {}).items():
             yield "lines" if reason == "bad_line" else kind, REASON_WORDS.get(reason, reason), count
 
 
-def _skipped(output: Output) -> Iterator[dict[str, Any]]:
+def _read_skipped(output: Output) -> Iterator[dict[str, Any]]:
     path = output.folder / SKIPPED_NAME
     if any(row["name"] == SKIPPED_NAME for row in output.manifest["outputs"]):
         try:
@@ -275,7 +278,7 @@ def _skipped(output: Output) -> Iterator[dict[str, Any]]:
             raise OutputError(f"{path}: cannot be read: {exc}") from exc
 
 
-def _plots(output: Output, tallied: Tally) -> Iterator[Plot]:
+def _plots(output: Output, tallied: OutputCounts) -> Iterator[Plot]:
     name = output.name
     for lengths, what, x, y in (
         (tallied.example_tokens, "Length of examples", "tokens", "examples"),
@@ -286,16 +289,16 @@ def _plots(output: Output, tallied: Tally) -> Iterator[Plot]:
     ):
         if lengths is None or not lengths.total:
             continue
-        caption = f"{what}: {_spread(lengths, '%' if x.startswith('%') else '')}"
+        caption = f"{what}: {_length_summary(lengths, '%' if x.startswith('%') else '')}"
         if what == "Length of sequences" and not output.mixed:
             caption += f"; at most {output.max_length(name):,} are allowed"
         if what == "Pairs per entry" and tallied.entries < output.manifest["counts"]["entries"]:
             caption += f" (of {tallied.entries:,} entries)"
         drawn = plots.histogram(lengths, f"{name}: {caption}", x, y, percent=x.startswith("%"))
-        yield Plot(_trusted(drawn), caption)
+        yield Plot(_trusted_markup(drawn), caption)
 
 
-def _spread(lengths: Lengths, unit: str) -> str:
+def _length_summary(lengths: LengthCounts, unit: str) -> str:
     low, middle, high = (f"{lengths.quantile(share):,}{unit}" for share in (0.0, 0.5, 1.0))
     return f"{low} to {high}, median {middle}, mean {lengths.mean:,.1f}{unit}"
 
@@ -306,24 +309,26 @@ def _overview(sections: list[Section]) -> Iterator[Plot]:
         names = [each.name for each in sections]
         counts = [each.counts for each in sections]
     elif sections[0].output.mixed:
-        told = sections[0].output.manifest["datasets"]
-        names, counts = list(told), [each["given"] for each in told.values()]
+        datasets = sections[0].output.manifest["datasets"]
+        names, counts = list(datasets), [each["given"] for each in datasets.values()]
     else:
         return
     trained = [row["trained_tokens"] for row in counts]
     rest = [row["tokens"] - row["trained_tokens"] for row in counts]
     caption = "Tokens by dataset: trained, then the rest"
-    yield Plot(_trusted(plots.bars(names, {"trained": trained, "context": rest}, caption, "tokens")), caption)
+    yield Plot(
+        _trusted_markup(plots.bar_chart(names, {"trained": trained, "context": rest}, caption, "tokens")), caption
+    )
     caption = "Trained share of tokens"
     shares = [row["trained_tokens"] / max(1, row["tokens"]) for row in counts]
-    yield Plot(_trusted(plots.bars(names, {"trained": shares}, caption, "", "{x:.0%}")), caption)
+    yield Plot(_trusted_markup(plots.bar_chart(names, {"trained": shares}, caption, "", "{x:.0%}")), caption)
     if "utilisation" in counts[0]:
         caption = "Utilisation: how full sequences are"
         used = [row["utilisation"] for row in counts]
-        yield Plot(_trusted(plots.bars(names, {"plain": used}, caption, "", "{x:.0%}")), caption)
+        yield Plot(_trusted_markup(plots.bar_chart(names, {"plain": used}, caption, "", "{x:.0%}")), caption)
 
 
-def _left_out(sections: list[Section]) -> Iterator[Plot]:
+def _left_out_plots(sections: list[Section]) -> Iterator[Plot]:
     """How many entries and pairs were left out, by reason, over all."""
     for kind in ("entries", "pairs"):
         sums: dict[str, int] = {}
@@ -333,19 +338,19 @@ def _left_out(sections: list[Section]) -> Iterator[Plot]:
                     sums[why] = sums.get(why, 0) + count
         if sums:
             caption = f"{kind.capitalize()} left out: {sum(sums.values()):,}"
-            drawn = plots.bars(list(sums), {"plain": list(sums.values())}, caption, kind)
-            yield Plot(_trusted(drawn), caption)
+            drawn = plots.bar_chart(list(sums), {"plain": list(sums.values())}, caption, kind)
+            yield Plot(_trusted_markup(drawn), caption)
 
 
-def _samples(output: Output, sample: list[Sampled], reader: Reader, room: int) -> Iterator[Sample]:
+def _samples(output: Output, sample: list[Sampled], reader: SequenceDecoder, room: int) -> Iterator[Sample]:
     """As many of the sample as there is room for, and the first in any case."""
     each = max(20_000, room // max(1, len(sample)))
     for index, (split, number, sequence) in enumerate(sample):
         if index and room <= 0:
             return
-        kept: list[Told] = []
+        kept: list[ExampleView] = []
         used = 0
-        for example in map(_told, reader.examples(sequence, output)):
+        for example in map(_example_view, reader.examples(sequence, output)):
             if kept and used + example.size > each:
                 break
             kept.append(example)
@@ -356,26 +361,26 @@ def _samples(output: Output, sample: list[Sampled], reader: Reader, room: int) -
         yield Sample(sequence.dataset, split, number, len(sequence.input_ids), trained, kept, left)
 
 
-def _told(example: Example) -> Told:
+def _example_view(example: Example) -> ExampleView:
     by_trained = itertools.groupby(example.parts, key=lambda part: part.trained)
-    blocks = [Block(trained, list(map(_run, parts))) for trained, parts in by_trained]
+    blocks = [Block(trained, list(map(_text_run, parts))) for trained, parts in by_trained]
     tokens = example.end - example.begin
-    return Told(example.place, tokens, example.trained_tokens, blocks, example.goes_on, example.cut)
+    return ExampleView(example.place, tokens, example.trained_tokens, blocks, example.goes_on, example.cut)
 
 
-def _run(part: Part) -> Run:
+def _text_run(part: TextPart) -> TextRun:
     if part.kind == "special":
-        return Run(True, [Piece(one_line(part.text), False)])
-    return Run(False, list(folded(part.text, HEAD, TAIL)))
+        return TextRun(True, [Piece(one_line(part.text), False)])
+    return TextRun(False, list(abbreviated(part.text, HEAD_CHARS, TAIL_CHARS)))
 
 
-def _trusted(svg: str) -> Any:
+def _trusted_markup(svg: str) -> Any:
     from markupsafe import Markup
 
     return Markup(svg)  # noqa: S704 - drawn by plots, which serialises it as XML
 
 
-def _document(title: str, sections: list[Section], also: list[str], others: list[str]) -> str:
+def _render_page(title: str, sections: list[Section], also: list[str], others: list[str]) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -383,14 +388,14 @@ def _document(title: str, sections: list[Section], also: list[str], others: list
     template, style, script = (here.with_name(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"pieces": _pieces, "one_line": one_line, "grouped": "{:,}".format}
+    environment.filters |= {"pieces": _list_pieces, "one_line": one_line, "grouped": "{:,}".format}
     totals = {
         name: sum(each.counts.get(name, 0) for each in sections)
         for name in ("entries", "pairs", "examples", "sequences", "tokens", "trained_tokens")
     }
     made: str = environment.from_string(template).render(
         title=title,
-        mark=MARK,
+        mark=GENERATOR,
         policy=f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
         "img-src data:; base-uri 'none'; form-action 'none'",
         style=Markup(style),  # noqa: S704 - the package's own
@@ -400,11 +405,11 @@ def _document(title: str, sections: list[Section], also: list[str], others: list
         others=others,
         totals=totals,
         overview=list(_overview(sections)),
-        left_out=list(_left_out(sections)),
+        left_out=list(_left_out_plots(sections)),
         samples=[sample for section in sections for sample in section.samples],
     )
     return made.lstrip()
 
 
-def _pieces(text: str) -> list[Piece]:
-    return list(pieces(text))
+def _list_pieces(text: str) -> list[Piece]:
+    return list(visible_pieces(text))

@@ -13,10 +13,10 @@ import numpy as np
 from cook.core.errors import OutputError, RecipeError, SourceError
 from cook.core.files import sha256_of
 from cook.store import kinds, manifest, read
-from cook.store.columns import schema
+from cook.store.columns import parquet_schema
 from cook.store.outputs import Sequence, cooked_folders, read_cooked
 
-VERIFY = "`cook verify` says what is wrong"
+VERIFY_HINT = "`cook verify` says what is wrong"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Output:
     @property
     def mixed(self) -> bool:
         """Whether it is a mix."""
-        return kinds.of(self.manifest).name == kinds.MIX
+        return kinds.kind_of(self.manifest).name == kinds.MIX
 
     @property
     def name(self) -> str:
@@ -39,13 +39,13 @@ class Output:
     @property
     def is_text(self) -> bool:
         """Whether it is a corpus as text."""
-        return kinds.of(self.manifest).holds == "texts"
+        return kinds.kind_of(self.manifest).content == "texts"
 
     def is_corpus(self, dataset: str) -> bool:
         """Whether the sequences of a dataset are of a corpus, in which a text may be cut into pieces."""
         if not self.mixed:
-            return kinds.of(self.manifest).corpus
-        return any(row["name"] == dataset and kinds.KINDS[row["kind"]].corpus for row in self.manifest["sources"])
+            return kinds.kind_of(self.manifest).is_corpus
+        return any(row["name"] == dataset and kinds.KINDS[row["kind"]].is_corpus for row in self.manifest["sources"])
 
     @property
     def splits(self) -> list[str]:
@@ -63,7 +63,7 @@ class Output:
         """How many there are."""
         return sum(int(row["rows"]) for row in self.files(split))
 
-    def numbers_of(self, split: str, dataset: str) -> list[int]:
+    def sequence_numbers(self, split: str, dataset: str) -> list[int]:
         """Of a mix: which of its sequences are of a dataset. Raises OutputError, RecipeError."""
         names = (
             name
@@ -78,11 +78,11 @@ class Output:
         before = 0
         for file in self.files(split):
             if number < before + file["rows"]:
-                return self._row(file, number - before)
+                return self._read_row(file, number - before)
             before += file["rows"]
         raise OutputError(f"{self.folder}: {split} has no sequence {number:,}; it has {before:,}, from 0")
 
-    def _row(self, file: dict[str, Any], row: int) -> Sequence:
+    def _read_row(self, file: dict[str, Any], row: int) -> Sequence:
         path = self.folder / file["name"]
         try:
             if sha256_of(path) != file["sha256"]:
@@ -98,7 +98,7 @@ class Output:
         name = self.name
         if self.mixed:
             name = next(itertools.islice(itertools.chain.from_iterable(read.read_datasets(path)), row, None))
-        return row_of(columns, at, name)
+        return sequence_at(columns, at, name)
 
     def check_schema(self, path: Path) -> None:
         """Raise OutputError for a file of other columns than cook writes."""
@@ -109,10 +109,10 @@ class Output:
             there = pq.read_schema(path)
         except (OSError, pa.ArrowException) as exc:
             raise OutputError(f"{path}: cannot be read: {exc}") from exc
-        if not there.equals(schema(self.mixed)):
-            raise OutputError(f"{path}: its columns are not those that cook writes; {VERIFY}")
+        if not there.equals(parquet_schema(self.mixed)):
+            raise OutputError(f"{path}: its columns are not those that cook writes; {VERIFY_HINT}")
 
-    def check_rows(self, path: Path, columns: dict[str, read.Lists]) -> None:
+    def check_rows(self, path: Path, columns: dict[str, read.ListColumn]) -> None:
         """Raise OutputError for a row group that cannot be taken apart and decoded, as a forged one may be."""
         ids, by_token = columns["input_ids"]
         lengths, by_example = columns["seq_lengths"]
@@ -126,7 +126,7 @@ class Output:
             and 0 <= ids.min(initial=0) <= ids.max(initial=0) < self.manifest["tokenizer"]["vocab_size"]
             and np.isin(columns["loss_mask"][0], (0, 1)).all()
         ):
-            raise OutputError(f"{path}: holds rows that cook does not write; {VERIFY}")
+            raise OutputError(f"{path}: holds rows that cook does not write; {VERIFY_HINT}")
 
     def max_length(self, dataset: str) -> int:
         """The most tokens that a sequence of a dataset was allowed."""
@@ -139,44 +139,46 @@ class Output:
         """The shards' names, by dataset. A mix's datasets are looked for beside it; where one is not, none."""
         if not self.mixed:
             return {self.name: [row["name"] for row in self.manifest["inputs"]]}
-        return {row["name"]: self._shards_of(row) for row in self.manifest["sources"]}
+        return {row["name"]: self._find_shards(row) for row in self.manifest["sources"]}
 
-    def _shards_of(self, source: dict[str, Any]) -> list[str]:
+    def _find_shards(self, source: dict[str, Any]) -> list[str]:
         around = self.folder.resolve().parent
         for folder in (around, around.parent, *sorted(around.glob("*/")), *sorted(around.parent.glob("*/"))):
             try:
-                found = manifest.read(folder / source["name"])
+                found = manifest.read_manifest(folder / source["name"])
             except OutputError:
                 continue
             if manifest.digest(found) == source["sha256"]:
                 return [row["name"] for row in found["inputs"]]
         return []
 
-    def place(self, dataset: str, shard: int, line: int) -> str:
+    def source_location(self, dataset: str, shard: int, line: int) -> str:
         """Where an example came from: FILE:LINE; of a mix whose datasets are not found, the shard's number."""
         names = self.shards.get(dataset) or []
         return f"{names[shard]}:{line}" if 0 <= shard < len(names) else f"shard {shard}:{line}"
 
 
-def row_of(columns: dict[str, read.Lists], row: int, dataset: str) -> Sequence:
+def sequence_at(columns: dict[str, read.ListColumn], row: int, dataset: str) -> Sequence:
     """A row of a row group."""
     fields = {name: values[offsets[row] : offsets[row + 1]] for name, (values, offsets) in columns.items()}
     return Sequence(**fields, dataset=dataset)
 
 
-def outputs(path: Path, command: str) -> list[Output]:
+def find_outputs(path: Path, command: str) -> list[Output]:
     """What a command reads in a folder, or in a ROOT; mixes are last. Raises OutputError where there is nothing."""
-    found = [_opened(folder) for folder in cooked_folders(path)]
-    kept = [each for each in found if command in kinds.of(each.manifest).reads]
+    found = [_open_output(folder) for folder in cooked_folders(path)]
+    kept = [each for each in found if command in kinds.kind_of(each.manifest).readers]
     if not kept:
-        raise kinds.refused(found[0].folder, kinds.of(found[0].manifest))
+        raise kinds.wrong_kind_error(found[0].folder, kinds.kind_of(found[0].manifest))
     for each in kept:
         for row in each.manifest["outputs"]:
             if "split" in row and not (isinstance(row["split"], str) and type(row.get("rows")) is int):
-                raise OutputError(f"{each.folder / manifest.NAME}: does not say how many rows {row['name']} has")
+                raise OutputError(
+                    f"{each.folder / manifest.MANIFEST_NAME}: does not say how many rows {row['name']} has"
+                )
     return sorted(kept, key=lambda each: each.mixed)
 
 
-def _opened(folder: Path) -> Output:
+def _open_output(folder: Path) -> Output:
     cooked = read_cooked(folder, hashes=False)
     return Output(cooked.folder, cooked.manifest)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cook.store.outputs import Sequence
 from cook.tokenizer.decoder import Decoder
-from cook.tokenizer.loading import REFERENCE, added_ids, find_tokenizer, load_engine
+from cook.tokenizer.loading import REFERENCE_ENGINE, added_ids, load_engine, resolve_recorded
 from cook.views.outputs import Output
 
 
@@ -30,7 +30,7 @@ class Token:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class TextPart:
     """A stretch of one example that is alike."""
 
     kind: str
@@ -51,19 +51,19 @@ class Example:
     begin: int
     end: int
     trained_tokens: int
-    parts: tuple[Part, ...]
+    parts: tuple[TextPart, ...]
     goes_on: bool = False
     """It is a piece of a text that a piece before it begins."""
     cut: bool = False
     """Its text goes on in another piece."""
 
 
-class Reader:
+class SequenceDecoder:
     """Turns ids into text, for the tokenizer of an output. Raises TokenizerError."""
 
-    def __init__(self, told: dict[str, Any], named: str | None = None) -> None:
-        tokenizer = find_tokenizer(told, named)
-        engine = "splintr" if tokenizer.preset else REFERENCE
+    def __init__(self, recorded: dict[str, Any], named: str | None = None) -> None:
+        tokenizer = resolve_recorded(recorded, named)
+        engine = "splintr" if tokenizer.preset else REFERENCE_ENGINE
         self._decoder = Decoder(tokenizer, load_engine(tokenizer._replace(engine=engine)))
         names = dict(tokenizer.specials) | {text: i for text, i in ((tokenizer.bos, tokenizer.bos_id),) if text}
         self.specials = {i: text for text, i in names.items() if i is not None} | {tokenizer.eos_id: tokenizer.eos}
@@ -72,16 +72,16 @@ class Reader:
         self._special[list(self.specials)] = True
         self._added = added_ids(tokenizer) | set(self.specials)
         # What the tokenizer puts before a text, which is not the text's.
-        self._before_space = self._decoder.text(" a").removesuffix(b" a")
-        self._before = self._decoder.text("a").removesuffix(b"a")
+        self._before_space = self._decoder.expected_bytes(" a").removesuffix(b" a")
+        self._before = self._decoder.expected_bytes("a").removesuffix(b"a")
 
-    def text(self, ids: npt.NDArray[np.int32]) -> str:
+    def decode_part(self, ids: npt.NDArray[np.int32]) -> str:
         """The text of a part."""
         raw = self._decoder.decode(ids)[0].tobytes()
         before = self._before_space if raw.startswith(self._before_space + b" ") else self._before
         return raw.removeprefix(before).decode(errors="surrogateescape")
 
-    def encoded(self, ids: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> Iterator[bytes]:
+    def decode_bytes(self, ids: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> Iterator[bytes]:
         """The bytes of texts of so many ids, one after the other; a special token has none."""
         decoded, lengths = self._decoder.decode(ids, sizes)
         raw, at = decoded.tobytes(), 0
@@ -92,7 +92,7 @@ class Reader:
     def tokens(self, sequence: Sequence, begin: int, end: int) -> Iterator[Token]:
         """Tokens of a sequence, each with its own text."""
         ids = sequence.input_ids[begin:end]
-        texts = self.encoded(ids, np.ones(len(ids), np.int64))
+        texts = self.decode_bytes(ids, np.ones(len(ids), np.int64))
         for i, mask, raw in zip(ids.tolist(), sequence.loss_mask[begin:end].tolist(), texts, strict=True):
             text = raw.decode(errors="surrogateescape")
             yield Token(i, mask, self.specials.get(i, text), i in self.specials, i in self._added)
@@ -105,20 +105,20 @@ class Reader:
         for end, (shard, line) in zip(ends, places, strict=True):
             trained = int(sequence.loss_mask[begin:end].sum())
             parts = tuple(self._parts(sequence, begin, end))
-            place = output.place(sequence.dataset, shard, line)
-            yield Example(place, begin, end, trained, parts, *self._borders(sequence, begin, end, output))
+            place = output.source_location(sequence.dataset, shard, line)
+            yield Example(place, begin, end, trained, parts, *self._continuation(sequence, begin, end, output))
             begin = end
 
     @staticmethod
-    def _borders(sequence: Sequence, begin: int, end: int, output: Output) -> tuple[bool, bool]:
+    def _continuation(sequence: Sequence, begin: int, end: int, output: Output) -> tuple[bool, bool]:
         """Whether an example goes on with a text, and whether its text goes on after it."""
         if not output.is_corpus(sequence.dataset):
             return False, False
-        told = output.manifest["tokenizer"]
+        recorded = output.manifest["tokenizer"]
         ids = sequence.input_ids
-        return told["bos_id"] not in (None, ids[begin]), bool(ids[end - 1] != told["eos_id"])
+        return recorded["bos_id"] not in (None, ids[begin]), bool(ids[end - 1] != recorded["eos_id"])
 
-    def _parts(self, sequence: Sequence, begin: int, end: int) -> Iterator[Part]:
+    def _parts(self, sequence: Sequence, begin: int, end: int) -> Iterator[TextPart]:
         ids, mask = sequence.input_ids[begin:end], sequence.loss_mask[begin:end]
         special = self._special[ids]
         borders = (np.diff(mask) != 0) | special[1:] | special[:-1]
@@ -128,5 +128,5 @@ class Reader:
             if special[first]:
                 kind, text = "special", self.specials[int(ids[first])]
             else:
-                kind, text = "trained" if trained else "context", self.text(ids[first:last])
-            yield Part(kind, text, begin + first, begin + last, trained)
+                kind, text = "trained" if trained else "context", self.decode_part(ids[first:last])
+            yield TextPart(kind, text, begin + first, begin + last, trained)

@@ -16,13 +16,13 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from cook.core.errors import CookError
-from cook.views.counts import Lengths
+from cook.views.counts import LengthCounts
 
-INSTALL = "pip install 'instruct-cook[report]'"
-BINS = 48
-SIZE = (3.5, 1.9)  # inches
+INSTALL_COMMAND = "pip install 'instruct-cook[report]'"
+MAX_BINS = 48
+FIGURE_INCHES = (3.5, 1.9)  # inches
 COLOURS = {name: f"#0a0b0{index}" for index, name in enumerate(("ink", "grid", "trained", "context", "plain"))}
-SETTINGS = {
+MATPLOTLIB_SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cook",
     "font.size": 8,
@@ -40,26 +40,28 @@ SETTINGS = {
     "ytick.color": COLOURS["ink"],
     "figure.constrained_layout.use": True,
 }
-SVG = "http://www.w3.org/2000/svg"
-HREF = "{http://www.w3.org/1999/xlink}href"
-KEPT = frozenset(("fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin",
+SVG_NAMESPACE = "http://www.w3.org/2000/svg"
+XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+KEPT_STYLES = frozenset(("fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin",
                   "text-anchor", "opacity", "fill-opacity", "stroke-opacity"))  # fmt: skip
 
 
-def require() -> None:
+def require_libraries() -> None:
     """Raise CookError where the libraries that draw and write pages are not installed."""
     try:
         import jinja2  # noqa: F401
         import matplotlib.style  # noqa: F401
     except ImportError as exc:
-        raise CookError(f"a report needs Matplotlib and Jinja, which are not installed ({exc}): {INSTALL}") from exc
+        raise CookError(
+            f"a report needs Matplotlib and Jinja, which are not installed ({exc}): {INSTALL_COMMAND}"
+        ) from exc
 
 
-def histogram(lengths: Lengths, title: str, x: str, y: str, percent: bool = False) -> str:
-    """How often numbers occur, in at most BINS bins of one width, as SVG."""
+def histogram(lengths: LengthCounts, title: str, x: str, y: str, percent: bool = False) -> str:
+    """How often numbers occur, in at most MAX_BINS bins of one width, as SVG."""
     present = np.flatnonzero(lengths.counts)
     first, last = int(present[0]), int(present[-1])
-    width = -(-(last - first + 1) // BINS)
+    width = -(-(last - first + 1) // MAX_BINS)
     starts = np.arange(first, last + 1, width)
     amounts = np.add.reduceat(lengths.counts[first : last + 1], starts - first)
     edges = np.append(starts, starts[-1] + width) - (0 if percent or width > 1 else 0.5)
@@ -69,15 +71,17 @@ def histogram(lengths: Lengths, title: str, x: str, y: str, percent: bool = Fals
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(_whole())
-        axes.yaxis.set_major_locator(_whole())
+        axes.xaxis.set_major_locator(_integer_ticks())
+        axes.yaxis.set_major_locator(_integer_ticks())
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:,.0f}")
 
-    return _drawn(draw, title, SIZE)
+    return _draw_svg(draw, title, FIGURE_INCHES)
 
 
-def bars(names: Sequence[str], parts: dict[str, Sequence[float]], title: str, x: str, form: str = "{x:,.0f}") -> str:
+def bar_chart(
+    names: Sequence[str], parts: dict[str, Sequence[float]], title: str, x: str, form: str = "{x:,.0f}"
+) -> str:
     """A bar a name, of parts that lie one after the other; the key of a part is its colour. As SVG."""
 
     def draw(axes: Any) -> None:
@@ -85,54 +89,54 @@ def bars(names: Sequence[str], parts: dict[str, Sequence[float]], title: str, x:
         for colour, amounts in parts.items():
             axes.barh(places, amounts, 0.7, begins, color=COLOURS[colour], label=colour)
             begins = begins + np.array(amounts)
-        axes.set_yticks(places, [_short(name) for name in names])
+        axes.set_yticks(places, [_shorten_label(name) for name in names])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(x)
-        axes.xaxis.set_major_locator(_whole(5) if form.endswith(",.0f}") else _steps(5))
+        axes.xaxis.set_major_locator(_integer_ticks(5) if form.endswith(",.0f}") else _decimal_ticks(5))
         axes.xaxis.set_major_formatter(form)
 
-    return _drawn(draw, title, (SIZE[0], 0.7 + 0.22 * len(names)))
+    return _draw_svg(draw, title, (FIGURE_INCHES[0], 0.7 + 0.22 * len(names)))
 
 
-def _short(name: str) -> str:
+def _shorten_label(name: str) -> str:
     name = name.replace("$", r"\$")  # matplotlib would take what stands between two for a formula
     return name if len(name) <= 26 else name[:25] + "…"
 
 
-def _whole(most: int = 6) -> Any:
+def _integer_ticks(most: int = 6) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(most, integer=True, min_n_ticks=1)
 
 
-def _steps(most: int) -> Any:
+def _decimal_ticks(most: int) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(most)
 
 
-def _drawn(draw: Any, title: str, size: tuple[float, float]) -> str:
+def _draw_svg(draw: Any, title: str, size: tuple[float, float]) -> str:
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    with matplotlib.style.context(["default", SETTINGS]):  # whatever the user's own matplotlibrc says
+    with matplotlib.style.context(["default", MATPLOTLIB_SETTINGS]):  # whatever the user's own matplotlibrc says
         figure = Figure(figsize=size)
         draw(figure.add_subplot())
         written = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-    return _for_page(written.getvalue(), title)
+    return _adapt_svg(written.getvalue(), title)
 
 
-def _for_page(document: str, title: str) -> str:
-    ET.register_namespace("", SVG)
+def _adapt_svg(document: str, title: str) -> str:
+    ET.register_namespace("", SVG_NAMESPACE)
     svg = ET.fromstring(document)  # noqa: S314 - what matplotlib has just written
     for parent in list(svg.iter()):
         for child in list(parent):
-            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+            if child.tag in (f"{{{SVG_NAMESPACE}}}metadata", f"{{{SVG_NAMESPACE}}}style"):
                 parent.remove(child)
     used = set(re.findall(r"(?:url\(|href=\")#([\w-]+)", document))
     prefix = re.sub(r"\W+", "-", title)
@@ -140,7 +144,7 @@ def _for_page(document: str, title: str) -> str:
         _restyle(element)
         if (name := element.attrib.pop("id", None)) in used:
             element.set("id", f"{prefix}-{name}")
-        if target := element.attrib.pop(HREF, None):
+        if target := element.attrib.pop(XLINK_HREF, None):
             element.set("href", f"#{prefix}-{target[1:]}")
         if clip := element.get("clip-path"):
             element.set("clip-path", clip.replace("#", f"#{prefix}-"))
@@ -157,7 +161,7 @@ def _restyle(element: ET.Element) -> None:
     font = style.pop("font", "")
     if size := re.search(r"([\d.]+)px", font or style.pop("font-size", "")):
         element.set("font-size", size[1])
-    for name in KEPT & style.keys():
+    for name in KEPT_STYLES & style.keys():
         element.set(name, style[name])
     for name in ("d", "transform", "x", "y"):
         if name in element.attrib:  # hundredths of a point are enough

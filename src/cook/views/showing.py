@@ -11,9 +11,9 @@ from typing import Any
 
 from cook.core.errors import RecipeError, refuse_empty
 from cook.store.outputs import Sequence
-from cook.views.outputs import Output, outputs
-from cook.views.parts import Example, Reader
-from cook.views.texts import ShownText, text_of
+from cook.views.outputs import Output, find_outputs
+from cook.views.parts import Example, SequenceDecoder
+from cook.views.texts import ShownText, read_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Shown:
     """What it was drawn by, where it was drawn."""
     sequence: Sequence
     examples: tuple[Example, ...]
-    reader: Reader
+    reader: SequenceDecoder
 
     def as_dict(self, tokens: bool = False) -> dict[str, Any]:
         """For machines."""
@@ -56,20 +56,25 @@ class Shown:
             "goes_on": example.goes_on,
             "cut": example.cut,
             "parts": [
-                {"kind": part.kind, "trained": part.trained, "tokens": part.end - part.begin, "text": _whole(part.text)}
+                {
+                    "kind": part.kind,
+                    "trained": part.trained,
+                    "tokens": part.end - part.begin,
+                    "text": _without_surrogates(part.text),
+                }
                 for part in example.parts
             ],
         }
         if tokens:
             made["token_list"] = [
-                {"id": token.id, "mask": token.mask, "text": _whole(token.text), "special": token.special}
+                {"id": token.id, "mask": token.mask, "text": _without_surrogates(token.text), "special": token.special}
                 | ({"added": True} if token.added and not token.special else {})
                 for token in self.reader.tokens(self.sequence, example.begin, example.end)
             ]
         return made
 
 
-def _whole(text: str) -> str:
+def _without_surrogates(text: str) -> str:
     """A text without surrogates, which no JSON holds."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
@@ -94,10 +99,10 @@ def show(
     Raises RecipeError for what is asked and is not there, OutputError for what cannot be read, TokenizerError.
     """
     refuse_empty(path=path, tokenizer=tokenizer)
-    found = _asked(outputs(Path(path), "show"), Path(path), dataset, sequence is not None)
+    found = _select_outputs(find_outputs(Path(path), "show"), Path(path), dataset, sequence is not None)
     if draw:
         seed = secrets.randbelow(1 << 31) if seed is None else seed
-        counts = [len(_numbers(each, split, dataset)) for each in found]
+        counts = [len(_sequence_numbers(each, split, dataset)) for each in found]
         if not sum(counts):
             raise RecipeError(f"{path}: {split} holds no sequence")
         number = random.Random(seed).randrange(sum(counts))  # noqa: S311 - draws a sample, guards nothing
@@ -105,7 +110,7 @@ def show(
         output, number = found[index], number - sum(counts[:index])
     else:
         output, number = found[0], sequence or 0
-    numbers = _numbers(output, split, dataset)
+    numbers = _sequence_numbers(output, split, dataset)
     if not numbers:
         raise RecipeError(f"{output.folder}: {split} holds no sequence")
     if not 0 <= number < len(numbers):
@@ -114,14 +119,14 @@ def show(
             "none of them"
         )
     if output.is_text:
-        return text_of(output, split, number, seed)
+        return read_text(output, split, number, seed)
     row = output.sequence(split, numbers[number])
-    reader = Reader(output.manifest["tokenizer"], tokenizer)
+    reader = SequenceDecoder(output.manifest["tokenizer"], tokenizer)
     examples = tuple(reader.examples(row, output))
     return Shown(output, split, numbers[number], output.sequences(split), seed, row, examples, reader)
 
 
-def _asked(found: list[Output], path: Path, dataset: str | None, numbered: bool) -> list[Output]:
+def _select_outputs(found: list[Output], path: Path, dataset: str | None, numbered: bool) -> list[Output]:
     """The outputs that a sequence may be of. Raises RecipeError."""
     names = [each.name for each in found]
     if dataset is None:
@@ -137,7 +142,7 @@ def _asked(found: list[Output], path: Path, dataset: str | None, numbered: bool)
     return [each for each in by_name if each.name == dataset] or by_name
 
 
-def _numbers(output: Output, split: str, dataset: str | None) -> range | list[int]:
+def _sequence_numbers(output: Output, split: str, dataset: str | None) -> range | list[int]:
     if output.mixed and dataset in output.shards:
-        return output.numbers_of(split, str(dataset))
+        return output.sequence_numbers(split, str(dataset))
     return range(output.sequences(split))

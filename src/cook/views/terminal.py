@@ -14,19 +14,21 @@ from typing import IO
 from rich.console import Console
 from rich.text import Text
 
-from cook.views.parts import Example, Part, Token
+from cook.views.parts import Example, TextPart, Token
 from cook.views.showing import Shown
-from cook.views.visible import CLOSE, OPEN, folded, is_right_to_left, one_line, pieces
+from cook.views.visible import CLOSE, OPEN, abbreviated, is_right_to_left, one_line, visible_pieces
 
 STYLES = {"context": "cyan", "trained": "bold green", "special": "reverse", "mark": "magenta", "rule": "bold"}
-TRAINED, CONTEXT = "▌ ", "  "
-PLAIN = str.maketrans({"▌": ">", "─": "-", "·": "-", "…": "~", "⟦": "[", "⟧": "]", "␣": "_", "⇥": ">", "↵": "$"})
-HEAD, TAIL = 1_200, 400  # letters that stay of a part that has more
+TRAINED_MARK, CONTEXT_MARK = "▌ ", "  "
+ASCII_SIGNS = str.maketrans({"▌": ">", "─": "-", "·": "-", "…": "~", "⟦": "[", "⟧": "]", "␣": "_", "⇥": ">", "↵": "$"})
+HEAD_CHARS, TAIL_CHARS = 1_200, 400  # letters that stay of a part that has more
 HEAD_TOKENS, TAIL_TOKENS = 100, 20  # likewise, of its tokens
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
 
-def write(shown: Shown, file: IO[str], *, tokens: bool = False, full: bool = False, width: int | None = None) -> None:
+def write_sequence(
+    shown: Shown, file: IO[str], *, tokens: bool = False, full: bool = False, width: int | None = None
+) -> None:
     """Print a sequence; with `full`, nothing of it is left out. To a pipe, lines are as long as they are."""
     _Writer(shown, file, full, width).write(tokens)
 
@@ -35,24 +37,24 @@ class _Writer:
     def __init__(self, shown: Shown, file: IO[str], full: bool, width: int | None) -> None:
         self.shown, self.full = shown, full
         self.console = Console(file=file, highlight=False, markup=False, emoji=False, width=width)
-        self.fits = self.console.is_terminal or width is not None
-        self.plain = not self.console.encoding.lower().startswith("utf")
+        self.wraps_lines = self.console.is_terminal or width is not None
+        self.ascii_only = not self.console.encoding.lower().startswith("utf")
 
     def write(self, tokens: bool) -> None:
-        self._heading()
+        self._print_heading()
         for number, example in enumerate(self.shown.examples, 1):
-            self._rule(number, example)
+            self._print_rule(number, example)
             if tokens:
-                self._tokens(example)
+                self._print_tokens(example)
             else:
                 for line, trained in _lines(example, self.full):
-                    self._line(line, trained)
+                    self._print_line(line, trained)
 
-    def _heading(self) -> None:
+    def _print_heading(self) -> None:
         shown, row = self.shown, self.shown.sequence
         length, trained = len(row.input_ids), int(row.loss_mask.sum())
         inside = f"{shown.output.name}: " if shown.output.mixed else ""
-        told = [
+        facts = [
             f"{inside}{row.dataset}",
             shown.split,
             f"sequence {shown.number:,} of {shown.sequences:,} (from 0)",
@@ -61,35 +63,40 @@ class _Writer:
             f"{trained:,} trained ({trained / length:.1%})",
         ]
         if shown.seed is not None:
-            told.append(f"drawn by --seed {shown.seed}")
-        self._print(Text(one_line(" · ".join(told)), STYLES["rule"]), wraps=True)
-        legend = Text(CONTEXT).append("context", STYLES["context"]).append("   ").append(TRAINED, STYLES["trained"])
+            facts.append(f"drawn by --seed {shown.seed}")
+        self._print(Text(one_line(" · ".join(facts)), STYLES["rule"]), wraps=True)
+        legend = (
+            Text(CONTEXT_MARK)
+            .append("context", STYLES["context"])
+            .append("   ")
+            .append(TRAINED_MARK, STYLES["trained"])
+        )
         legend.append("trained", STYLES["trained"]).append("   ").append(
             f"{OPEN}special token{CLOSE}", STYLES["special"]
         )
         legend.append("   ").append("␣ ⇥ ↵", STYLES["mark"]).append(" space, tab, newline")
         self._print(legend, wraps=True)
 
-    def _rule(self, number: int, example: Example) -> None:
-        told = f"── example {number:,} ── {one_line(example.place)} ── {example.end - example.begin:,} tokens, "
-        told += f"{example.trained_tokens:,} trained "
-        told += "── goes on with its text " if example.goes_on else ""
-        told += "── cut: goes on in another piece " if example.cut else ""
-        rest = self.console.width - len(told) if self.fits else 3
-        self._print(Text(told + "─" * max(3, rest), STYLES["rule"]), wraps=True)
+    def _print_rule(self, number: int, example: Example) -> None:
+        heading = f"── example {number:,} ── {one_line(example.place)} ── {example.end - example.begin:,} tokens, "
+        heading += f"{example.trained_tokens:,} trained "
+        heading += "── goes on with its text " if example.goes_on else ""
+        heading += "── cut: goes on in another piece " if example.cut else ""
+        rest = self.console.width - len(heading) if self.wraps_lines else 3
+        self._print(Text(heading + "─" * max(3, rest), STYLES["rule"]), wraps=True)
 
-    def _tokens(self, example: Example) -> None:
+    def _print_tokens(self, example: Example) -> None:
         wide = max(len(f"{example.end:,}"), 2)
         self._print(Text(f"  {'at':>{wide}} {'id':>8} mask  text", "dim"))
         for part in example.parts:
             for at, token in self._some_tokens(part):
                 if token is None:
-                    self._line(Text(at, STYLES["mark"]), part.trained)
+                    self._print_line(Text(at, STYLES["mark"]), part.trained)
                     continue
                 line = Text(f"{at:>{wide}} {token.id:>8} {token.mask:>4}  ")
-                self._line(line.append_text(_of_token(token, part)), bool(token.mask))
+                self._print_line(line.append_text(_token_text(token, part)), bool(token.mask))
 
-    def _some_tokens(self, part: Part) -> Iterator[tuple[str, Token | None]]:
+    def _some_tokens(self, part: TextPart) -> Iterator[tuple[str, Token | None]]:
         """Tokens of a part, each with its place; for those that are left out, how many they are."""
         begin, end = part.begin, part.end
         ranges = [(begin, end)]
@@ -101,23 +108,23 @@ class _Writer:
             tokens = self.shown.reader.tokens(self.shown.sequence, first, last)
             yield from zip((f"{at:,}" for at in itertools.count(first)), tokens, strict=False)
 
-    def _line(self, line: Text, trained: bool) -> None:
+    def _print_line(self, line: Text, trained: bool) -> None:
         """A line of the text, behind its mark; as many as it takes where they must fit."""
         wrapped: Iterable[Text] = [line]
-        if self.fits:
-            wrapped = line.wrap(self.console, max(8, self.console.width - len(TRAINED)), overflow="fold") or [line]
+        if self.wraps_lines:
+            wrapped = line.wrap(self.console, max(8, self.console.width - len(TRAINED_MARK)), overflow="fold") or [line]
         for each in wrapped:
             turns = self.console.is_terminal and is_right_to_left(each.plain)
             lead = Text(LEFT_TO_RIGHT if turns else "")
-            lead.append(TRAINED if trained else CONTEXT, STYLES["trained"] if trained else "")
+            lead.append(TRAINED_MARK if trained else CONTEXT_MARK, STYLES["trained"] if trained else "")
             self._print(lead.append(LEFT_TO_RIGHT if turns else "").append_text(each))
 
     def _print(self, text: Text, wraps: bool = False) -> None:
-        if self.plain:
-            signs = text.plain.translate(PLAIN).encode(self.console.encoding, "backslashreplace")
+        if self.ascii_only:
+            signs = text.plain.translate(ASCII_SIGNS).encode(self.console.encoding, "backslashreplace")
             self.console.print(signs.decode(self.console.encoding), soft_wrap=True)
         else:
-            self.console.print(text, soft_wrap=not (wraps and self.fits))
+            self.console.print(text, soft_wrap=not (wraps and self.wraps_lines))
 
 
 def _lines(example: Example, full: bool) -> Iterator[tuple[Text, bool]]:
@@ -125,7 +132,7 @@ def _lines(example: Example, full: bool) -> Iterator[tuple[Text, bool]]:
     for trained, parts in itertools.groupby(example.parts, key=lambda part: part.trained):
         line = Text()
         for part in parts:
-            for text, style in _stretches(part, full):
+            for text, style in _styled_text(part, full):
                 first, *more = text.split("\n")
                 line.append(first, style)
                 for each in more:
@@ -135,21 +142,21 @@ def _lines(example: Example, full: bool) -> Iterator[tuple[Text, bool]]:
             yield line, trained
 
 
-def _stretches(part: Part, full: bool) -> Iterator[tuple[str, str]]:
+def _styled_text(part: TextPart, full: bool) -> Iterator[tuple[str, str]]:
     """The text of a part as it is shown, in stretches of one style; of one that is over-long, that of its ends."""
     if part.kind == "special":
         yield f"{OPEN}{one_line(part.text)}{CLOSE}", STYLES["special"]
         return
-    head, tail = (len(part.text), 0) if full else (HEAD, TAIL)
-    for piece in folded(part.text, head, tail, ": --full"):
+    head, tail = (len(part.text), 0) if full else (HEAD_CHARS, TAIL_CHARS)
+    for piece in abbreviated(part.text, head, tail, ": --full"):
         yield piece.text, STYLES["mark" if piece.mark else part.kind]
 
 
-def _of_token(token: Token, part: Part) -> Text:
+def _token_text(token: Token, part: TextPart) -> Text:
     if token.special:
         return Text(f"{OPEN}{one_line(token.text)}{CLOSE}", STYLES["special"])
     text = Text()
-    for piece in pieces(token.text):
+    for piece in visible_pieces(token.text):
         text.append(piece.text.removesuffix("\n"), STYLES["mark" if piece.mark else part.kind])
     if token.added:
         text.append(f"{OPEN}added token{CLOSE}", STYLES["mark"])

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from cook.core.errors import OutputError, SourceError
 from cook.core.files import sha256_of
-from cook.corpora.text_files import read_rows
+from cook.corpora.text_files import read_text_rows
 from cook.views.outputs import Output
-from cook.views.visible import folded, one_line
+from cook.views.visible import abbreviated, one_line
 
 STYLES = {"rule": "bold", "mark": "magenta", "text": ""}
-HEAD, TAIL = 4_000, 1_000  # letters that stay of a text that has more
+HEAD_CHARS, TAIL_CHARS = 4_000, 1_000  # letters that stay of a text that has more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ShownText:
     @property
     def place(self) -> str:
         """Where its first entry came from: FILE:LINE."""
-        return self.output.place(self.output.name, self.row["source_shard"], self.row["source_line"])
+        return self.output.source_location(self.output.name, self.row["source_shard"], self.row["source_line"])
 
     def as_dict(self, tokens: bool = False) -> dict[str, Any]:  # noqa: ARG002 - a text has none
         """For machines."""
@@ -54,7 +54,7 @@ class ShownText:
         console = Console(file=file, highlight=False, markup=False, emoji=False)
         after = ", context after the pairs" if self.row["context_after"] else ""
         entries = f", of {self.row['entries']:,} entries" if self.row["entries"] > 1 else ""
-        told = [
+        facts = [
             self.output.name,
             self.split,
             f"text {self.number:,} of {self.texts:,} (from 0)",
@@ -63,9 +63,9 @@ class ShownText:
             f"{len(self.row['text']):,} letters",
             *([f"drawn by --seed {self.seed}"] if self.seed is not None else []),
         ]
-        lines = Text(one_line(" · ".join(told)) + "\n", STYLES["rule"])
+        lines = Text(one_line(" · ".join(facts)) + "\n", STYLES["rule"])
         text = self.row["text"]
-        for piece in folded(text, *((len(text), 0) if full else (HEAD, TAIL)), ": --full"):
+        for piece in abbreviated(text, *((len(text), 0) if full else (HEAD_CHARS, TAIL_CHARS)), ": --full"):
             lines.append(piece.text, STYLES["mark" if piece.mark else "text"])
         if console.encoding.lower().startswith("utf"):
             console.print(lines, soft_wrap=True)
@@ -74,7 +74,7 @@ class ShownText:
             console.print(plain, soft_wrap=True)
 
 
-def text_of(output: Output, split: str, number: int, seed: int | None) -> ShownText:
+def read_text(output: Output, split: str, number: int, seed: int | None) -> ShownText:
     """A text by its number in its split. Raises OutputError."""
     before = 0
     for file in output.files(split):
@@ -87,7 +87,7 @@ def text_of(output: Output, split: str, number: int, seed: int | None) -> ShownT
                 raise OutputError(f"{path}: is damaged: its sha256 is not the one in its manifest")
         except (OSError, SourceError) as exc:
             raise OutputError(f"{path}: cannot be read: {exc}") from exc
-        row = next(itertools.islice(read_rows(path), number - before, None), None)
+        row = next(itertools.islice(read_text_rows(path), number - before, None), None)
         try:
             shown = ShownText(output, split, number, output.sequences(split), seed, row or {})
             shown.as_dict()

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cook.core.escapes import unseen
+from cook.core.escapes import invisible_chars
 
 OPEN, CLOSE = "⟦⟧"
 SPACE, TAB, NEWLINE = "␣⇥↵"
@@ -31,10 +31,10 @@ class Piece(NamedTuple):
     """Whether it stands for something invisible."""
 
 
-def pieces(text: str) -> Iterator[Piece]:
+def visible_pieces(text: str) -> Iterator[Piece]:
     """A text, decoded with "surrogateescape", as pieces; a newline's mark is followed by the newline."""
-    odd = sorted(unseen(text) | (SIGNS & set(text)))
-    pattern = r"^ +| +$| {2,}" + (f"|[{''.join(map(re.escape, odd))}]" if odd else "")
+    signs = sorted(invisible_chars(text) | (SIGNS & set(text)))
+    pattern = r"^ +| +$| {2,}" + (f"|[{''.join(map(re.escape, signs))}]" if signs else "")
     end = 0
     for found in re.finditer(pattern, text, re.MULTILINE):
         if found.start() > end:
@@ -45,15 +45,15 @@ def pieces(text: str) -> Iterator[Piece]:
         yield Piece(text[end:], False)
 
 
-def folded(text: str, head: int, tail: int, way: str = "") -> Iterator[Piece]:
+def abbreviated(text: str, head: int, tail: int, hint: str = "") -> Iterator[Piece]:
     """The pieces of a text of more than `head` and `tail` letters with the rest left out, which a mark says."""
     left = len(text) - head - tail
     if left <= 0:
-        yield from pieces(text)
+        yield from visible_pieces(text)
         return
-    yield from pieces(text[:head])
-    yield Piece(f"\n{OPEN}… {left:,} letters left out{way} …{CLOSE}\n", True)
-    yield from pieces(text[-tail:])
+    yield from visible_pieces(text[:head])
+    yield Piece(f"\n{OPEN}… {left:,} letters left out{hint} …{CLOSE}\n", True)
+    yield from visible_pieces(text[-tail:])
 
 
 def visible(text: str) -> str:
@@ -62,7 +62,7 @@ def visible(text: str) -> str:
     >>> visible("a\tb \x1b[2J")
     'a⇥b ⟦U+001B⟧[2J'
     """
-    return "".join(piece.text for piece in pieces(text))
+    return "".join(piece.text for piece in visible_pieces(text))
 
 
 def one_line(text: str) -> str:

@@ -7,26 +7,26 @@ from typing import Any
 
 import click
 
-from cook.cli.options import PLACE, Place, keys
-from cook.cli.printing import print_json, print_own
-from cook.cli.summary import print_texts, summary_json
+from cook.cli.options import PATH, PathType, parse_key_map
+from cook.cli.printing import print_json, print_unescaped
+from cook.cli.summary import print_corpus_summary, summary_json
 
 PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "wrap", "none")
 
 
 def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - a callback's
     if value:
-        from cook.corpora.styles import bundled
+        from cook.corpora.styles import bundled_path
 
-        print_own(bundled().read_text(encoding="utf-8"), nl=False)
+        print_unescaped(bundled_path().read_text(encoding="utf-8"), nl=False)
         ctx.exit()
 
 
 @click.command("corpus")
-@click.argument("collection", metavar="COLLECTION", type=PLACE)
-@click.option("--to", metavar="DIR", type=PLACE, required=True, help="Folder that gets a folder a dataset.")
+@click.argument("collection", metavar="COLLECTION", type=PATH)
+@click.option("--to", metavar="DIR", type=PATH, required=True, help="Folder that gets a folder a dataset.")
 @click.option("-d", "--dataset", "datasets", multiple=True, metavar="NAME", help="Only this one; repeatable.  [all]")
-@click.option("--styles", metavar="FILE", type=Place(dir_okay=False), help="YAML that replaces or extends styles.")
+@click.option("--styles", metavar="FILE", type=PathType(dir_okay=False), help="YAML that replaces or extends styles.")
 @click.option(
     "--print-styles",
     is_flag=True,
@@ -40,7 +40,7 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
     "--format", metavar="NAME", type=click.Choice(["jsonl", "parquet"]), help="Of text: jsonl, parquet.  [jsonl]"
 )
 @click.option(
-    "-t", "--tokenizer", metavar="NAME", type=PLACE, help="Make packed sequences, not text; as for cooking.  [text]"
+    "-t", "--tokenizer", metavar="NAME", type=PATH, help="Make packed sequences, not text; as for cooking.  [text]"
 )
 @click.option("--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]")
 @click.option(
@@ -69,7 +69,7 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
     type=click.Choice(["fail", "skip"]),
     help="Lines that are no entries: fail, listing them, or skip and record them.  [fail]",
 )
-@click.option("--fields", type=keys, metavar="NAME=KEY,…", help="Keys of a line that differ; as for cooking.")
+@click.option("--fields", type=parse_key_map, metavar="NAME=KEY,…", help="Keys of a line that differ; as for cooking.")
 @click.option("--limit", type=int, metavar="N", help="Only the first N entries of each dataset.")
 @click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
 @click.option("--overwrite", is_flag=True, default=None, help="Replace another result.")
@@ -86,24 +86,24 @@ def command(collection: str, to: str, styles: str | None, as_json: bool, quiet: 
     if settings["tokenizer"]:
         from cook.pipeline import startup
 
-        startup.begin(settings["tokenizer"])
-    from cook.core.progress import bars
+        startup.preload_vocabulary(settings["tokenizer"])
+    from cook.core.progress import progress_bars
     from cook.corpora.making import make_corpus
     from cook.corpora.recipe import CorpusRecipe
     from cook.corpora.styles import read_styles
 
     given = {name: value for name, value in settings.items() if value not in (None, ())}
-    _check(given)
+    _refuse_unused_settings(given)
     recipe = CorpusRecipe(source=collection, output=to, styles=read_styles(styles), **given)
-    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
+    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
         summary = make_corpus(recipe, progress)
     if not quiet:
-        print_texts(summary)
+        print_corpus_summary(summary)
     if as_json:
         print_json(summary_json(summary))
 
 
-def _check(given: dict[str, Any]) -> None:
+def _refuse_unused_settings(given: dict[str, Any]) -> None:
     """Refuse settings of tokens for text, and of text for tokens: neither would do anything."""
     if "tokenizer" in given:
         if "format" in given:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.cli.options import PLACE
-from cook.cli.printing import echo, print_json, print_table, several
+from cook.cli.options import PATH
+from cook.cli.printing import echo, pluralize, print_json, print_table
 
 if TYPE_CHECKING:
     from cook.trainers.exporter import Exported
@@ -18,9 +18,9 @@ TARGETS = ("trl", "hf", "llama-factory", "axolotl", "torchtune", "megatron-bridg
 
 
 @click.command("export")
-@click.argument("folder", metavar="DIR", type=PLACE)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--for", "target", type=click.Choice(TARGETS), required=True, help="Who reads it; jsonl: people.")
-@click.option("--to", metavar="DIR", type=PLACE, required=True, help="The export's folder.")
+@click.option("--to", metavar="DIR", type=PATH, required=True, help="The export's folder.")
 @click.option("--split", default="train", metavar="NAME", help="The split that is exported.  [train]")
 @click.option(
     "--attention",
@@ -29,7 +29,7 @@ TARGETS = ("trl", "hf", "llama-factory", "axolotl", "torchtune", "megatron-bridg
     help="For hf: examples do not see each other, or see earlier ones.  [isolated]",
 )
 @click.option(
-    "--tokenizer", metavar="NAME", type=PLACE, help="For jsonl: decodes; must be the manifest's.  [the manifest's]"
+    "--tokenizer", metavar="NAME", type=PATH, help="For jsonl: decodes; must be the manifest's.  [the manifest's]"
 )
 @click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
 @click.option("--overwrite", is_flag=True, help="Replace another export.")
@@ -40,10 +40,10 @@ def command(folder: str, target: str, to: str, as_json: bool, quiet: bool, **set
 
     The new folder has a USE.md: the trainer's settings that make it right, and those that silently make it wrong.
     """
-    from cook.core.progress import bars
+    from cook.core.progress import progress_bars
     from cook.trainers.exporter import export
 
-    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
+    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
         exported = export(folder, target, to, progress=progress, **settings)
     if not quiet:
         _print_exported(exported)
@@ -52,12 +52,12 @@ def command(folder: str, target: str, to: str, as_json: bool, quiet: bool, **set
 
 
 def _print_exported(exported: Exported) -> None:
-    from cook.trainers.job import COUNTS
+    from cook.trainers.job import COUNT_FIELDS
 
     settings = exported.manifest["export"]
     counts = exported.counts
-    row = {"target": settings["target"], "split": settings["split"]} | {name: counts[name] for name in COUNTS}
+    row = {"target": settings["target"], "split": settings["split"]} | {name: counts[name] for name in COUNT_FIELDS}
     print_table([row], sys.stderr)
-    told = "up to date" if exported.up_to_date else f"{exported.seconds:.2f} s"
-    echo(f"{several(counts['rows'], 'row')}: {told}: {exported.folder}", err=True)
+    duration = "up to date" if exported.up_to_date else f"{exported.seconds:.2f} s"
+    echo(f"{pluralize(counts['rows'], 'row')}: {duration}: {exported.folder}", err=True)
     echo(f"how to use it: {exported.folder / 'USE.md'}", err=True)

@@ -7,21 +7,21 @@ from typing import Any
 
 import click
 
-from cook.cli.options import PLACE
+from cook.cli.options import PATH
 from cook.cli.printing import echo, print_json, print_table
 
 
 @click.command("list")
 @click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
 @click.option(
-    "-s", "--source", metavar="SOURCE", type=PLACE, help="List what this source holds, as for cooking, not the catalog."
+    "-s", "--source", metavar="SOURCE", type=PATH, help="List what this source holds, as for cooking, not the catalog."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(what: str, source: str | None, as_json: bool) -> None:
     """List the datasets of the catalog or of a source, or the tokenizers that work offline."""
     if what == "tokenizers" and source:
         raise click.UsageError("--source goes with datasets")
-    rows = tokenizers() if what == "tokenizers" else datasets(source)
+    rows = list_tokenizers() if what == "tokenizers" else list_datasets(source)
     if as_json:
         print_json(rows)
     else:
@@ -34,7 +34,7 @@ def cache_command() -> None:
 
 
 CACHE_OPTION = click.option(
-    "--cache", metavar="DIR", type=PLACE, help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]"
+    "--cache", metavar="DIR", type=PATH, help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]"
 )
 
 
@@ -43,9 +43,9 @@ CACHE_OPTION = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(cache: str | None, as_json: bool) -> None:
     """Say where the cache lies and what it holds."""
-    from cook.core.cache import info as look
+    from cook.core.cache import info as cache_info
 
-    found = look(cache)
+    found = cache_info(cache)
     if as_json:
         print_json(found)
     else:
@@ -57,27 +57,27 @@ def info(cache: str | None, as_json: bool) -> None:
 @CACHE_OPTION
 def clear(cache: str | None) -> None:
     """Remove all that the cache holds."""
-    from cook.core.cache import clear as empty
+    from cook.core.cache import clear as clear_cache
 
-    echo(f"{empty(cache):,} bytes freed", err=True)
+    echo(f"{clear_cache(cache):,} bytes freed", err=True)
 
 
-def datasets(source: str | None) -> list[dict[str, Any]]:
+def list_datasets(source: str | None) -> list[dict[str, Any]]:
     """The catalog's datasets with their licences, or those that a source holds with their size. Raises SourceError."""
     from cook.core import catalog
     from cook.core.errors import SourceError
     from cook.read import sources
-    from cook.read.source import MOST_NAMED
+    from cook.read.source import MAX_NAMED
 
     if source is None:
-        return [{"name": row.name, "licence": row.licence, "asks": row.duty} for row in catalog.CATALOG]
+        return [{"name": row.name, "licence": row.licence, "asks": row.obligations} for row in catalog.CATALOG]
     opened = sources.open_source(source, skip=True)
     rows = []
     for name in opened.names():
         try:
             shards, unread = opened.listed(name), opened.unread(name)
-            more = [f"… {len(unread)} in all"] if len(unread) > MOST_NAMED else []
-            problem = "; ".join([*map(str, unread[:MOST_NAMED]), *more])
+            more = [f"… {len(unread)} in all"] if len(unread) > MAX_NAMED else []
+            problem = "; ".join([*map(str, unread[:MAX_NAMED]), *more])
         except SourceError as exc:
             shards, problem = [], str(exc)
         size = sum(shard.size for shard in shards)
@@ -85,7 +85,7 @@ def datasets(source: str | None) -> list[dict[str, Any]]:
     return rows
 
 
-def tokenizers() -> list[dict[str, Any]]:
+def list_tokenizers() -> list[dict[str, Any]]:
     """The presets."""
     from cook.tokenizer.presets import PRESETS
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.cli.options import PLACE
-from cook.cli.printing import echo, print_json, print_table, several
-from cook.cli.summary import opens
+from cook.cli.options import PATH
+from cook.cli.printing import echo, pluralize, print_json, print_table
+from cook.cli.summary import load_statement
 
 if TYPE_CHECKING:
     from cook.pipeline.mixing import Mixed
 
 
 @click.command("mix")
-@click.argument("root", type=PLACE)
-@click.option("--to", metavar="DIR", type=PLACE, required=True, help="The mix's folder.")
+@click.argument("root", type=PATH)
+@click.option("--to", metavar="DIR", type=PATH, required=True, help="The mix's folder.")
 @click.option(
     "--weights",
     "asked",
@@ -38,18 +38,18 @@ def command(root: str, to: str, asked: tuple[str, ...], as_json: bool, quiet: bo
     By default each sequence of each dataset is in it once. A weight of 2 takes a dataset's sequences twice, 0.5 a
     seeded half of them; with --sequences the weights share out that many.
     """
-    from cook.core.progress import bars
+    from cook.core.progress import progress_bars
     from cook.pipeline.mixing import mix
 
-    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
-        mixed = mix(root, to, weights=_weights(asked), progress=progress, **settings)
+    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
+        mixed = mix(root, to, weights=parse_weights(asked), progress=progress, **settings)
     if not quiet:
         _print_mixed(mixed)
     if as_json:
         print_json(mixed.as_dict("mix", "counts", "datasets", "outputs"))
 
 
-def _weights(asked: tuple[str, ...]) -> dict[str, Any]:
+def parse_weights(asked: tuple[str, ...]) -> dict[str, Any]:
     """NAME=X,NAME=X as a mapping; what X may be is the library's to say."""
     weights: dict[str, Any] = {}
     for item in ",".join(asked).split(",") if asked else ():
@@ -77,6 +77,8 @@ def _print_mixed(mixed: Mixed) -> None:
         for name, counts in mixed.manifest["datasets"].items()
     ]
     print_table(rows, sys.stderr)
-    told = "up to date" if mixed.up_to_date else f"{mixed.seconds:.2f} s"
-    echo(f"{several(total['sequences'], 'sequence')}, {total['tokens']:,} tokens: {told}: {mixed.folder}", err=True)
-    echo(opens(mixed.folder, repr(str(mixed.folder)), mixed.manifest["mix"]["split"]), err=True)
+    duration = "up to date" if mixed.up_to_date else f"{mixed.seconds:.2f} s"
+    echo(
+        f"{pluralize(total['sequences'], 'sequence')}, {total['tokens']:,} tokens: {duration}: {mixed.folder}", err=True
+    )
+    echo(load_statement(mixed.folder, repr(str(mixed.folder)), mixed.manifest["mix"]["split"]), err=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.cli.options import PLACE, keys
-from cook.cli.printing import echo, print_json, several
+from cook.cli.options import PATH, parse_key_map
+from cook.cli.printing import echo, pluralize, print_json
 
 if TYPE_CHECKING:
     from cook.synthesis.answer_files import Parsed
@@ -22,9 +22,9 @@ Examples:
 
 
 @click.command("parse", epilog=EPILOG)
-@click.argument("answers", nargs=-1, required=True, type=PLACE)
-@click.option("--to", metavar="COLLECTION/NAME", type=PLACE, required=True, help="The dataset's folder.")
-@click.option("--prompts", metavar="FILE", type=PLACE, help="What was answered; what cook prompts wrote.")
+@click.argument("answers", nargs=-1, required=True, type=PATH)
+@click.option("--to", metavar="COLLECTION/NAME", type=PATH, required=True, help="The dataset's folder.")
+@click.option("--prompts", metavar="FILE", type=PATH, help="What was answered; what cook prompts wrote.")
 @click.option("--unique-questions", is_flag=True, help="Leave out questions asked before, whatever their case.")
 @click.option("--fields", metavar="NAME=KEY,…", help="Keys that differ from id=custom_id, text=text, context=context.")
 @click.option("--pair-template", metavar="TEXT", help="Without --prompts: as for cooking.")
@@ -32,25 +32,25 @@ Examples:
 @click.option("--overwrite", is_flag=True, help="Replace a dataset of other answers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-def command(answers: tuple[str, ...], fields: str | None, as_json: bool, quiet: bool, **asked: Any) -> None:
+def command(answers: tuple[str, ...], fields: str | None, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Parse what a model wrote into a dataset of contexts and pairs, which can be cooked.
 
     ANSWERS are results in the OpenAI batch format, as vllm run-batch writes them, or lines of text with the prompt's
     custom_id; in any order. What gave no pair is counted and recorded; what was not answered is listed, and written as
     prompts to send again.
     """
-    from cook.core.progress import bars
+    from cook.core.progress import progress_bars
     from cook.synthesis.answer_files import parse
 
-    with bars(shown=not quiet and sys.stderr.isatty()) as progress:
-        made = parse(list(answers), fields=keys(fields) if fields else {}, progress=progress, **asked)
+    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
+        made = parse(list(answers), fields=parse_key_map(fields) if fields else {}, progress=progress, **settings)
     if not quiet:
-        _print(made)
+        _print_parsed(made)
     if as_json:
         print_json(made.as_dict("parse", "counts", "outputs"))
 
 
-WHY = {
+LEFT_OUT_WORDS = {
     "unfinished": "unfinished",
     "no_question_marker": "without the marker of a question",
     "no_answer_marker": "without the marker of an answer",
@@ -62,18 +62,20 @@ WHY = {
 }
 
 
-def _print(made: Parsed) -> None:
+def _print_parsed(made: Parsed) -> None:
 
     counts = made.counts
-    told = [f"{several(counts['pairs'], 'pair')} for {counts['with_pairs']:,} of {several(counts['entries'], 'entry')}"]
+    lines = [
+        f"{pluralize(counts['pairs'], 'pair')} for {counts['with_pairs']:,} of {pluralize(counts['entries'], 'entry')}"
+    ]
     for why, count in counts["left_out"].items():
-        told.append(f"{several(count, 'piece')} left out: {WHY[why]} (left-out/skipped.jsonl)")
+        lines.append(f"{pluralize(count, 'piece')} left out: {LEFT_OUT_WORDS[why]} (left-out/skipped.jsonl)")
     if counts["repeated"]:
-        told.append(f"{several(counts['repeated'], 'answer')} passed over: their prompts were answered before")
+        lines.append(f"{pluralize(counts['repeated'], 'answer')} passed over: their prompts were answered before")
     if unanswered := counts["failed"] + counts["missing"]:
-        told.append(
-            f"{several(unanswered, 'prompt')} without an answer ({counts['failed']:,} failed): send "
+        lines.append(
+            f"{pluralize(unanswered, 'prompt')} without an answer ({counts['failed']:,} failed): send "
             f"{made.folder / 'left-out' / 'rerun.jsonl'}, and parse again with both files of answers"
         )
-    told.append(f"{'up to date' if made.up_to_date else f'{made.seconds:.2f} s'}: {made.folder}")
-    echo(*told, err=True)
+    lines.append(f"{'up to date' if made.up_to_date else f'{made.seconds:.2f} s'}: {made.folder}")
+    echo(*lines, err=True)

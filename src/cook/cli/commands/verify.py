@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.cli.options import PLACE
-from cook.cli.printing import echo, print_json, several
+from cook.cli.options import PATH
+from cook.cli.printing import echo, pluralize, print_json
 
 if TYPE_CHECKING:
     from cook.check.verifier import Verified
 
 
-MOST_SHOWN = 20  # findings of a file that are printed
+MAX_PRINTED = 20  # findings of a file that are printed
 
 
 @click.command("verify")
-@click.argument("path", type=PLACE)
+@click.argument("path", type=PATH)
 @click.option("--deep", is_flag=True, help="Read the shards, and compare every context, question and answer.")
 @click.option(
-    "-s", "--source", metavar="SOURCE", type=PLACE, help="What --deep needs: where the shards are; as for cooking."
+    "-s", "--source", metavar="SOURCE", type=PATH, help="What --deep needs: where the shards are; as for cooking."
 )
 @click.option(
-    "-t", "--tokenizer", metavar="NAME", type=PLACE, help="With --deep: the tokenizer's place, where it has moved."
+    "-t", "--tokenizer", metavar="NAME", type=PATH, help="With --deep: the tokenizer's place, where it has moved."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:
@@ -35,7 +35,7 @@ def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as
     code 4: something is wrong, and listed.
     """
     from cook.check.verifier import verify
-    from cook.core.errors import FOUND
+    from cook.core.errors import EXIT_DIFFERENCES
 
     if deep != (source is not None):
         raise click.UsageError("--deep and --source, the shards that are compared with, need each other")
@@ -45,7 +45,7 @@ def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as
     else:
         _print_verified(verified)
     if verified.found:
-        sys.exit(FOUND)
+        sys.exit(EXIT_DIFFERENCES)
 
 
 def _verified_json(verified: Verified) -> dict[str, Any]:
@@ -69,18 +69,18 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
 
 
 def _print_verified(verified: Verified) -> None:
-    from cook.check.verifier import by_file
+    from cook.check.verifier import first_findings_per_file
 
     for each in verified.datasets:
-        shown = list(by_file(each.findings, MOST_SHOWN))
+        shown = list(first_findings_per_file(each.findings, MAX_PRINTED))
         for finding in shown:
             echo(f"{each.folder}/{finding}")
         if rest := each.found - len(shown):
             echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
-        made = ", ".join(several(count, _singular(noun)) for noun, count in each.holds.items())
+        made = ", ".join(pluralize(count, _singular(noun)) for noun, count in each.holds.items())
         done = "; equal to its shards" if each.compared else ""
-        done += f", but for {several(each.unread, 'file')} that cook did not read" if done and each.unread else ""
-        verdict = f"{several(each.found, 'finding')}" if each.found else f"right: {made}{done}"
+        done += f", but for {pluralize(each.unread, 'file')} that cook did not read" if done and each.unread else ""
+        verdict = f"{pluralize(each.found, 'finding')}" if each.found else f"right: {made}{done}"
         echo(f"{each.folder}: {verdict}", err=True)
 
 

@@ -21,15 +21,25 @@ import orjson
 
 from cook.core import cache
 from cook.core.errors import SourceError
-from cook.read.answers import Asked, Refused, Row, host, is_commit, is_path, is_size, shown, sound
-from cook.read.hub.client import Trouble, call, endpoint, in_time, is_offline
+from cook.read.answers import (
+    ListedFile,
+    ResponseRejected,
+    ServerQuery,
+    check_listing,
+    escape_and_shorten,
+    host,
+    is_commit,
+    is_path,
+    is_size,
+)
+from cook.read.hub.client import HubError, endpoint, is_offline, with_retries, with_timeout
 from cook.read.source import SourceWarning
-from cook.read.waiting import Watch
+from cook.read.waiting import StallWatch
 
 MAIN = "main"
 
 
-class File(NamedTuple):
+class HubFile(NamedTuple):
     """A file of a commit, as the Hub lists it."""
 
     path: str
@@ -49,52 +59,52 @@ class Snapshot:
 
     repo: str
     commit: str
-    files: dict[str, File]  # by path
-    away: str
+    files: dict[str, HubFile]  # by path
+    offline_reason: str
     """Why the Hub is not to be asked; empty if it can be."""
 
 
-def resolve(repo: str, revision: str | None, kept: Path | None, watch: Watch) -> Snapshot:
-    """The snapshot that a revision is now: from the Hub, or as `kept`, cook's cache, has it if that cannot be asked.
+def resolve_snapshot(repo: str, revision: str | None, cache_folder: Path | None, watch: StallWatch) -> Snapshot:
+    """The snapshot that a revision names now: from the Hub, or from cook's cache if the Hub cannot be reached.
 
     A commit whose list is kept needs no request. Raises SourceError.
     """
-    records = _Records(kept and kept / "hub" / f"datasets--{repo.replace('/', '--')}")
+    records = _Records(cache_folder and cache_folder / "hub" / f"datasets--{repo.replace('/', '--')}")
     name = revision or MAIN
     offline = "HF_HUB_OFFLINE is set" if is_offline() else ""
     if is_commit(name) and (files := records.tree(name)) is not None:
         return Snapshot(repo, name, files, offline)
     if offline:
-        _, found = records.last(repo, name, offline)
+        _, found = records.last_known(repo, name, offline)
         if found is None:
             raise SourceError(
                 f"{repo}: HF_HUB_OFFLINE is set, and "
                 + (
                     f"the files of revision {name} are not known"
-                    if kept
+                    if cache_folder
                     else "without cook's cache its files are not known"
                 )
                 + "; once online, run the same again without HF_HUB_OFFLINE: it fetches and keeps what it needs"
             )
         return found
     try:
-        return in_time(lambda: _ask(repo, name, records, watch), watch, repo)
-    except Trouble as exc:
-        when, found = records.last(repo, name, "the Hub cannot be asked") if exc.temporary else ("", None)
+        return with_timeout(lambda: _resolve_online(repo, name, records, watch), watch, repo)
+    except HubError as exc:
+        when, found = records.last_known(repo, name, "the Hub cannot be asked") if exc.temporary else ("", None)
         if found is None:
-            hint = "; a folder that is here, or `sample`, is named by --source" if exc.unreached else ""
+            hint = "; a folder that is here, or `sample`, is named by --source" if exc.no_connection else ""
             raise SourceError(f"{exc}{hint}") from exc
-        told = f"{exc}\n{repo}: going on with commit {found.commit} from the cache, which {name} was on {when}"
-        warnings.warn(told.replace("\n", "; "), SourceWarning, stacklevel=2)
+        message = f"{exc}\n{repo}: going on with commit {found.commit} from the cache, which {name} was on {when}"
+        warnings.warn(message.replace("\n", "; "), SourceWarning, stacklevel=2)
         return found
 
 
-def address(repo: str, revision: str | None) -> str:
+def source_address(repo: str, revision: str | None) -> str:
     """What --source calls a repository."""
     return f"hf://datasets/{repo}" + (f"@{revision}" if revision else "")
 
 
-def _ask(repo: str, name: str, records: _Records, watch: Watch) -> Snapshot:
+def _resolve_online(repo: str, name: str, records: _Records, watch: StallWatch) -> Snapshot:
     """The commit of a revision and its files, from the Hub. Raises Trouble."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.hf_api import RepoFile
@@ -104,29 +114,31 @@ def _ask(repo: str, name: str, records: _Records, watch: Watch) -> Snapshot:
     def commit_of() -> str:
         found = api.dataset_info(repo, revision=name, timeout=constants.HF_HUB_ETAG_TIMEOUT).sha
         if not isinstance(found, str) or not is_commit(found):
-            raise Refused(f"{who} says that {name} is the commit {shown(repr(found), 80)}, which is none")
+            raise ResponseRejected(
+                f"{who} says that {name} is the commit {escape_and_shorten(repr(found), 80)}, which is none"
+            )
         if is_commit(name) and found != name:
-            raise Refused(f"{who} answers of commit {found}, where {name} was asked for")
+            raise ResponseRejected(f"{who} answers of commit {found}, where {name} was asked for")
         return found
 
-    def list_files() -> tuple[dict[str, File], str]:
+    def list_files() -> tuple[dict[str, HubFile], str]:
         listed = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
         files = (
-            File(row.path, row.size, row.blob_id, row.lfs.sha256 if row.lfs else None)
+            HubFile(row.path, row.size, row.blob_id, row.lfs.sha256 if row.lfs else None)
             for row in listed
             if isinstance(row, RepoFile)
         )
-        rows = ((Row(file.path, file.size, (file.sha1 or "", file.sha256)), file) for file in files)
-        return sound(rows, who)
+        rows = ((ListedFile(file.path, file.size, (file.sha1 or "", file.sha256)), file) for file in files)
+        return check_listing(rows, who)
 
-    commit = call(commit_of, Asked(watch, endpoint()), repo, revision=name)
+    commit = with_retries(commit_of, ServerQuery(watch, endpoint()), repo, revision=name)
     files = records.tree(commit)
     if files is None:
-        files, left_out = call(list_files, Asked(watch, endpoint()), repo, revision=commit)
+        files, left_out = with_retries(list_files, ServerQuery(watch, endpoint()), repo, revision=commit)
         if left_out:
             warnings.warn(f"{repo}: {left_out}", SourceWarning, stacklevel=2)
-        records.keep_tree(commit, files)
-    records.keep_last(name, commit)  # after its tree: a name that is kept leads to a list that is
+        records.remember_tree(commit, files)
+    records.remember(name, commit)  # after its tree: a name that is kept leads to a list that is
     return Snapshot(repo, commit, files, "")
 
 
@@ -136,42 +148,42 @@ class _Records:
 
     folder: Path | None
 
-    def tree(self, commit: str) -> dict[str, File] | None:
+    def tree(self, commit: str) -> dict[str, HubFile] | None:
         """The files of a commit; None if they are not known."""
-        data = cache.look(self.folder / "trees" / f"{commit}.json") if self.folder and is_commit(commit) else None
-        rows = None if data is None else _loaded(data)
+        data = cache.get(self.folder / "trees" / f"{commit}.json") if self.folder and is_commit(commit) else None
+        rows = None if data is None else _parse_record(data)
         if not isinstance(rows, list) or not all(map(_is_file, rows)):
             return None
-        return {row[0]: File(*row) for row in rows}
+        return {row[0]: HubFile(*row) for row in rows}
 
-    def keep_tree(self, commit: str, files: dict[str, File]) -> None:
+    def remember_tree(self, commit: str, files: dict[str, HubFile]) -> None:
         """Keep the files of a commit."""
         if self.folder:
-            cache.keep(self.folder / "trees" / f"{commit}.json", orjson.dumps([list(file) for file in files.values()]))
+            cache.put(self.folder / "trees" / f"{commit}.json", orjson.dumps([list(file) for file in files.values()]))
 
-    def last(self, repo: str, name: str, away: str) -> tuple[str, Snapshot | None]:
+    def last_known(self, repo: str, name: str, offline_reason: str) -> tuple[str, Snapshot | None]:
         """The day on which a name was last resolved, and what it was; None if that is not known."""
-        data = cache.look(self._ref(name)) if self.folder else None
+        data = cache.get(self._ref(name)) if self.folder else None
         if data is None:
             return "", None
-        ref = _loaded(data)
+        ref = _parse_record(data)
         if not isinstance(ref, dict) or not re.fullmatch(r"\d{4}-\d\d-\d\d", str(ref.get("day"))):
             return "", None
         files = self.tree(str(ref.get("commit")))
-        return ref["day"], None if files is None else Snapshot(repo, ref["commit"], files, away)
+        return ref["day"], None if files is None else Snapshot(repo, ref["commit"], files, offline_reason)
 
-    def keep_last(self, name: str, commit: str) -> None:
+    def remember(self, name: str, commit: str) -> None:
         """Keep which commit a name is today."""
         if self.folder:
             today = datetime.datetime.now(datetime.UTC).date().isoformat()
-            cache.keep(self._ref(name), orjson.dumps({"commit": commit, "day": today}))
+            cache.put(self._ref(name), orjson.dumps({"commit": commit, "day": today}))
 
     def _ref(self, name: str) -> Path:
         assert self.folder
         return self.folder / "refs" / f"{quote(name, safe='')}.json"
 
 
-def _loaded(data: bytes) -> Any:
+def _parse_record(data: bytes) -> Any:
     """A record; None if it is none."""
     try:
         return orjson.loads(data)
@@ -181,7 +193,7 @@ def _loaded(data: bytes) -> Any:
 
 def _is_file(row: Any) -> bool:
     """Whether a row of a record is a File."""
-    if not isinstance(row, list) or len(row) != len(File._fields):
+    if not isinstance(row, list) or len(row) != len(HubFile._fields):
         return False
     path, size, sha1, sha256 = row
     return is_path(path) and is_size(size) and is_commit(sha1) and (sha256 is None or is_commit(sha256))

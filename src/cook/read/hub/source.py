@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.core.errors import SourceError
-from cook.read.answers import LEAST_BYTES, Asked
-from cook.read.hub.client import Trouble, call, endpoint, hashes, remove, sever
-from cook.read.hub.snapshot import File, Snapshot, resolve
+from cook.read.answers import MIN_BODY_LIMIT, ServerQuery
+from cook.read.hub.client import HubError, close_connections, endpoint, file_hashes, remove_cached, with_retries
+from cook.read.hub.snapshot import HubFile, Snapshot, resolve_snapshot
 from cook.read.source import (
-    LAID_OUT,
-    Listed,
+    LAYOUT_HINT,
+    ListedShard,
     Shard,
     SourceWarning,
-    Unread,
-    in_order,
-    layout,
+    UnreadFile,
+    group_by_dataset,
+    ordered_shards,
     refuse_unread,
     shard_at,
     unread_files,
 )
-from cook.read.waiting import Watch
+from cook.read.waiting import StallWatch
 
 if TYPE_CHECKING:
     from cook.core.progress import Progress
@@ -40,33 +40,33 @@ if TYPE_CHECKING:
 THREADS = 8  # files fetched at a time
 
 
-class _Brought(NamedTuple):
+class _FetchedFile(NamedTuple):
     """What became of a file that is needed."""
 
-    found: Shard | None = None
-    mended: str = ""  # in words
+    shard: Shard | None = None
+    repaired: str = ""  # in words
     error: SourceError | None = None
 
 
-def open_hub(repo: str, revision: str | None, kept: Path | None, skip: bool = False) -> HubSource:
+def open_hub(repo: str, revision: str | None, cache_folder: Path | None, skip: bool = False) -> HubSource:
     """The collection in a repository, its revision resolved now. Raises SourceError."""
-    watch = Watch(SourceWarning)
-    source = HubSource(resolve(repo, revision, kept, watch), watch, skip)
+    watch = StallWatch(SourceWarning)
+    source = HubSource(resolve_snapshot(repo, revision, cache_folder, watch), watch, skip)
     if not source.names():
-        raise SourceError(f"{repo}: holds no dataset; {LAID_OUT}")
+        raise SourceError(f"{repo}: holds no dataset; {LAYOUT_HINT}")
     return source
 
 
 class HubSource:
     """A collection in a dataset repository of the Hub, at one commit."""
 
-    def __init__(self, snapshot: Snapshot, watch: Watch, skip: bool = False) -> None:
+    def __init__(self, snapshot: Snapshot, watch: StallWatch, skip: bool = False) -> None:
         self.snapshot, self._skip = snapshot, skip
         self._watch = watch
-        self._gave_up = ""  # why, in words
-        self._datasets = layout(snapshot.files)
+        self._stall_message = ""  # why, in words
+        self._datasets = group_by_dataset(snapshot.files)
         self._stopped = threading.Event()
-        self._brought: dict[str, _Brought] = {}  # by path
+        self._fetched_files: dict[str, _FetchedFile] = {}  # by path
 
     def provenance(self) -> dict[str, Any]:
         """See Source."""
@@ -76,9 +76,9 @@ class HubSource:
         """See Source."""
         return list(self._datasets)
 
-    def listed(self, dataset: str) -> list[Listed]:
+    def listed(self, dataset: str) -> list[ListedShard]:
         """See Source."""
-        return [Listed(path, self.snapshot.files[path].size) for path in self._paths(dataset)]
+        return [ListedShard(path, self.snapshot.files[path].size) for path in self._paths(dataset)]
 
     def shards(self, dataset: str) -> list[Shard]:
         """See Source."""
@@ -86,16 +86,16 @@ class HubSource:
         paths = self._paths(dataset)
         shards = []
         for path in paths:
-            if error := self._brought[path].error:
+            if error := self._fetched_files[path].error:
                 raise error
-            if found := self._brought[path].found:
+            if found := self._fetched_files[path].shard:
                 shards.append(found)
         if missing := len(paths) - len(shards):
             snapshot = self.snapshot
             pattern = f"{paths[0].rpartition('/')[0]}/*" if "/" in paths[0] else paths[0]
             raise SourceError(
                 f"{dataset}: {missing} of its {len(paths)} shards of commit {snapshot.commit} are not in the "
-                f"local cache, and {snapshot.away}; once online this fetches them:",
+                f"local cache, and {snapshot.offline_reason}; once online this fetches them:",
                 f"  hf download {snapshot.repo} --repo-type dataset --revision {snapshot.commit} "
                 f"--include {shlex.quote(pattern)}",
             )
@@ -103,11 +103,11 @@ class HubSource:
 
     def fetch(self, datasets: Iterable[str], progress: Progress | None = None) -> None:
         """See Source."""
-        groups: dict[str, list[File]] = {}  # files of the same content after each other: they are one in the cache
+        groups: dict[str, list[HubFile]] = {}  # files of the same content after each other: they are one in the cache
         for dataset in datasets:
             with contextlib.suppress(SourceError):  # told by `shards`
                 for path in self._paths(dataset):
-                    if path not in self._brought:
+                    if path not in self._fetched_files:
                         file = self.snapshot.files[path]
                         groups.setdefault(file.blob, []).append(file)
         lock = threading.Lock()
@@ -120,110 +120,114 @@ class HubSource:
         if progress and groups:
             progress("fetch", 0, sum(file.size for files in groups.values() for file in files))
 
-        def bring(files: list[File]) -> None:
+        def fetch_group(files: list[HubFile]) -> None:
             for file in files:
                 try:
-                    self._brought[file.path] = self._bring(file, count)
+                    self._fetched_files[file.path] = self._fetch_file(file, count)
                 except SourceError as exc:
-                    self._brought[file.path] = _Brought(error=exc)
+                    self._fetched_files[file.path] = _FetchedFile(error=exc)
 
-        self._watch.run(bring, list(groups.values()), THREADS, self._stop)
+        self._watch.run(fetch_group, list(groups.values()), THREADS, self._stop)
         needed = [file.path for files in groups.values() for file in files]
         for path in needed:
-            if path not in self._brought:
-                self._brought[path] = _Brought(error=SourceError(f"{self.snapshot.repo}: {path}: {self._gave_up}"))
-        for brought in [self._brought[path] for path in needed]:
-            if brought.mended:
-                warnings.warn(brought.mended, SourceWarning, stacklevel=3)
+            if path not in self._fetched_files:
+                self._fetched_files[path] = _FetchedFile(
+                    error=SourceError(f"{self.snapshot.repo}: {path}: {self._stall_message}")
+                )
+        for fetched in [self._fetched_files[path] for path in needed]:
+            if fetched.repaired:
+                warnings.warn(fetched.repaired, SourceWarning, stacklevel=3)
 
     def _stop(self) -> None:
-        self._gave_up = f"{self._watch.told()}; try again later: what is fetched is kept"
+        self._stall_message = f"{self._watch.stall_message()}; try again later: what is fetched is kept"
         self._stopped.set()
-        sever(self._watch)
+        close_connections(self._watch)
 
-    def unread(self, dataset: str) -> list[Unread]:
+    def unread(self, dataset: str) -> list[UnreadFile]:
         """See Source."""
         return unread_files(dataset, self.snapshot.files)
 
     def _paths(self, dataset: str) -> list[str]:
         if not self._skip:
             refuse_unread(dataset, self.unread(dataset), f"{self.snapshot.repo}: ")
-        return in_order(dataset, self._datasets.get(dataset, ()))
+        return ordered_shards(dataset, self._datasets.get(dataset, ()))
 
-    def _bring(self, file: File, count: Callable[[int], None]) -> _Brought:
-        """A file, whole, in the client's cache. It is not `found` where it is not there and the Hub is not to be asked.
+    def _fetch_file(self, file: HubFile, count: Callable[[int], None]) -> _FetchedFile:
+        """A file, whole, in the client's cache. It is not `shard` where it is not there and the Hub is not to be asked.
 
         Raises SourceError.
         """
         name = f"{self.snapshot.repo}: {file.path}"
         try:
             return self._cached_or_fetched(name, file, count)
-        except Trouble as exc:
-            raise SourceError(f"{name}: {self._gave_up}" if self._gave_up else str(exc)) from exc
+        except HubError as exc:
+            raise SourceError(f"{name}: {self._stall_message}" if self._stall_message else str(exc)) from exc
         except OSError as exc:
             raise SourceError(f"{name}: in the client's cache: {exc}") from exc
 
-    def _cached_or_fetched(self, name: str, file: File, count: Callable[[int], None]) -> _Brought:
+    def _cached_or_fetched(self, name: str, file: HubFile, count: Callable[[int], None]) -> _FetchedFile:
         """See _bring. Raises SourceError, Trouble, OSError."""
         from huggingface_hub import try_to_load_from_cache
 
-        away, mended = self.snapshot.away, ""
+        offline_reason, repaired = self.snapshot.offline_reason, ""
         commit = self.snapshot.commit
         cached = try_to_load_from_cache(self.snapshot.repo, file.path, revision=commit, repo_type="dataset")
         if isinstance(cached, str):
-            found = checked(Path(cached), file)
+            found = check_file(Path(cached), file)
             if isinstance(found, Shard):
                 count(file.size)
-                return _Brought(found)
+                return _FetchedFile(found)
             damage = f"{name}: its copy in the cache was damaged ({found})"
-            if away:
-                raise SourceError(f"{damage}, and {away}; once online, run again to mend it")
-            remove(Path(cached))
-            mended = f"{damage}; it was removed and fetched again"
-        if away:
-            return _Brought(None)
+            if offline_reason:
+                raise SourceError(f"{damage}, and {offline_reason}; once online, run again to mend it")
+            remove_cached(Path(cached))
+            repaired = f"{damage}; it was removed and fetched again"
+        if offline_reason:
+            return _FetchedFile(None)
         for _ in range(2):
-            path = self._fetched(file, bool(mended), count)
-            found = checked(path, file)
+            path = self._request_file(file, bool(repaired), count)
+            found = check_file(path, file)
             if isinstance(found, Shard):
-                self._watch.progress()
-                return _Brought(found, mended)
-            remove(path)
+                self._watch.note_progress()
+                return _FetchedFile(found, repaired)
+            remove_cached(path)
         raise SourceError(
             f"{name}: twice the Hub sent what is not the file that it lists ({found}); removed; try again later"
         )
 
-    def _fetched(self, file: File, force: bool, count: Callable[[int], None]) -> Path:
+    def _request_file(self, file: HubFile, force: bool, count: Callable[[int], None]) -> Path:
         """A file as the client has fetched it. Raises Trouble."""
-        limit, commit = max(file.size, LEAST_BYTES), self.snapshot.commit
-        asked = Asked(self._watch, endpoint(), limit, is_file=True, commit=commit, etag=file.blob)
-        return Path(call(lambda: self._download(file, force, count, asked), asked, self.snapshot.repo, file.path))
+        limit, commit = max(file.size, MIN_BODY_LIMIT), self.snapshot.commit
+        query = ServerQuery(self._watch, endpoint(), limit, is_file=True, commit=commit, etag=file.blob)
+        return Path(
+            with_retries(lambda: self._download(file, force, count, query), query, self.snapshot.repo, file.path)
+        )
 
-    def _download(self, file: File, force: bool, count: Callable[[int], None], asked: Asked) -> str:
+    def _download(self, file: HubFile, force: bool, count: Callable[[int], None], query: ServerQuery) -> str:
         """Have the client fetch a file; `count` gets the bytes that came, and back those of a try that failed."""
         import huggingface_hub as hf
         from huggingface_hub.utils.tqdm import disable_progress_bars
         from tqdm import tqdm
 
         if self._stopped.is_set():
-            raise Trouble(self._gave_up or "interrupted")
+            raise HubError(self._stall_message or "interrupted")
         got, watch = 0, self._watch
 
         class Counter(tqdm):  # type: ignore[type-arg]
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 kwargs.pop("name", None)
                 super().__init__(*args, **kwargs | {"disable": True})
-                watch.waits(asked)  # a transfer begins, by which way ever
+                watch.expect_response(query)  # a transfer begins, by which way ever
 
             def update(self, n: float | None = 1) -> None:
                 nonlocal got
                 got += int(n or 0)
                 count(int(n or 0))
-                watch.gets(int(n or 0))
+                watch.note_bytes(int(n or 0))
 
-        more: dict[str, Any] = {"tqdm_class": Counter}
+        progress_options: dict[str, Any] = {"tqdm_class": Counter}
         if "tqdm_class" not in inspect.signature(hf.hf_hub_download).parameters:  # of older clients
-            more = {}
+            progress_options = {}
             disable_progress_bars()
         try:
             path = hf.hf_hub_download(
@@ -232,21 +236,21 @@ class HubSource:
                 repo_type="dataset",
                 revision=self.snapshot.commit,
                 force_download=force,
-                **more,
+                **progress_options,
             )
         except BaseException:
             count(-got)
             raise
-        count(0 if more else file.size)
+        count(0 if progress_options else file.size)
         return str(path)
 
 
-def checked(path: Path, file: File) -> Shard | str:
+def check_file(path: Path, file: HubFile) -> Shard | str:
     """A file as a shard, with its sha256, if it is the one listed; else what is wrong with it. Raises OSError."""
     shard = shard_at(path)  # before it is read: a change after that is seen
     if shard.size != file.size:
         return f"{shard.size:,} bytes, where the Hub lists {file.size:,}"
-    sha256, sha1 = hashes(path, file.size, git=file.sha256 is None)
+    sha256, sha1 = file_hashes(path, file.size, git=file.sha256 is None)
     if (sha1 == file.sha1) if file.sha256 is None else (sha256 == file.sha256):
         return dataclasses.replace(shard, sha256=sha256)
     return "other bytes than the Hub lists"

@@ -3,10 +3,10 @@
 `tokenizer_json` rebuilds it from the bundled ranks or pieces: vocabulary, merges and pattern are equal to those that
 Hugging Face's converter makes of the model's own files.
 
-`lean` leaves out merges that never happen, more than half of Llama 3's, for an engine that is slow to load. What
-merges to a token is always merged in the same way: until it is one, nothing crosses its borders, so its letters merge
-as if they stood alone, and one merge alone comes last. `last_merges` plays that through; `merges.npz`, made by
-`scripts/renew.py probe`, keeps where each token's last merge joins.
+`prune_merges` leaves out merges that never happen, more than half of Llama 3's, for an engine that is slow to load.
+What merges to a token is always merged in the same way: until it is one, nothing crosses its borders, so its letters
+merge as if they stood alone, and one merge alone comes last. `final_merge_positions` plays that through; `merges.npz`,
+made by `scripts/renew.py probe`, keeps where each token's last merge joins.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.tokenizer.presets import SENTENCEPIECE_SPECIALS, Preset, vocabulary
+from cook.tokenizer.presets import SENTENCEPIECE_SPECIALS, Preset, load_vocabulary
 
 
 @cache
 def plain_tokens(preset: Preset) -> list[bytes]:
     """The bytes of each token of a preset that is no special one, in the order of ids."""
-    token_bytes = vocabulary(preset).decode_token_bytes
-    return [token_bytes(i) for i in range(preset.plain)]
+    token_bytes = load_vocabulary(preset).decode_token_bytes
+    return [token_bytes(i) for i in range(preset.plain_size)]
 
 
 def vocabulary_fingerprint(preset: Preset) -> str:
@@ -41,32 +41,34 @@ def vocabulary_fingerprint(preset: Preset) -> str:
     return digest.hexdigest()
 
 
-def tokenizer_json(preset: Preset, lean: bool = False) -> bytes:
-    """The tokenizer.json of a preset, without a post-processor. Takes a second; `lean`, a third of that."""
+def tokenizer_json(preset: Preset, prune_merges: bool = False) -> bytes:
+    """The tokenizer.json of a preset, without a post-processor. Takes a second; `prune_merges`, a third of that."""
     import splintr
 
     tokens = plain_tokens(preset)
-    cuts = bundled_cuts(preset) if lean else None
+    merge_positions = stored_merge_positions(preset) if prune_merges else None
     if preset.name == "llama3":
-        built = byte_level_json(tokens, splintr.LLAMA3_PATTERN, preset.specials, ignore_merges=True, cuts=cuts)
+        built = byte_level_json(
+            tokens, splintr.LLAMA3_PATTERN, preset.specials, ignore_merges=True, merge_positions=merge_positions
+        )
     else:
-        built = sentencepiece_json(tokens, cuts)
-    if lean:  # what only encodes ordinary text needs neither
+        built = sentencepiece_json(tokens, merge_positions)
+    if prune_merges:  # what only encodes ordinary text needs neither
         built |= {"added_tokens": [], "decoder": None}
     return orjson.dumps(built)
 
 
-def bundled_cuts(preset: Preset) -> list[int]:
-    """What `last_merges` gives for a preset's plain tokens."""
+def stored_merge_positions(preset: Preset) -> list[int]:
+    """What `final_merge_positions` gives for a preset's plain tokens."""
     with np.load(Path(__file__).with_name("merges.npz"), allow_pickle=False) as arrays:
-        return arrays[preset.name][: preset.plain].tolist()  # type: ignore[no-any-return]
+        return arrays[preset.name][: preset.plain_size].tolist()  # type: ignore[no-any-return]
 
 
-def last_merges(document: dict[str, Any]) -> npt.NDArray[np.uint8]:
+def final_merge_positions(document: dict[str, Any]) -> npt.NDArray[np.uint8]:
     """For each token, by id, how many letters the left side of the merge that makes it has; 0 where none does."""
     model = document["model"]
     ranks = {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
-    cuts = np.zeros(max(model["vocab"].values()) + 1, np.uint8)
+    positions = np.zeros(max(model["vocab"].values()) + 1, np.uint8)
     for token, i in model["vocab"].items():
         pieces, never = list(token), len(ranks)
         while len(pieces) > 1:
@@ -74,21 +76,21 @@ def last_merges(document: dict[str, Any]) -> npt.NDArray[np.uint8]:
             if rank == never:
                 break
             if len(pieces) == 2:
-                cuts[i] = len(pieces[0])
+                positions[i] = len(pieces[0])
             pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
-    return cuts
+    return positions
 
 
-def _halves(token: Any, ranks: dict[Any, int]) -> list[tuple[int, int]]:
+def _merge_pairs(token: Any, ranks: dict[Any, int]) -> list[tuple[int, int]]:
     """The ranks of every two tokens that join to `token`, which is text or bytes, in the order that merges stand in."""
     cuts = range(1, len(token))
     halves = [(ranks[token[:cut]], ranks[token[cut:]]) for cut in cuts if token[:cut] in ranks and token[cut:] in ranks]
     return sorted(halves)
 
 
-def _kept_merges(names: Iterable[str], cuts: Iterable[int]) -> list[str]:
+def _final_merges(names: Iterable[str], merge_positions: Iterable[int]) -> list[str]:
     """Each token's one merge, as older files of this kind have it: both sides in one string."""
-    return [f"{name[:cut]} {name[cut:]}" for name, cut in zip(names, cuts, strict=True) if cut]
+    return [f"{name[:cut]} {name[cut:]}" for name, cut in zip(names, merge_positions, strict=True) if cut]
 
 
 def byte_level_json(
@@ -97,16 +99,18 @@ def byte_level_json(
     specials: tuple[tuple[str, int], ...],
     normalizer: dict[str, Any] | None = None,
     ignore_merges: bool = False,
-    cuts: Sequence[int] | None = None,
+    merge_positions: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """A byte-level BPE tokenizer.json from tokens in the order of their ranks."""
     letters = byte_letters()
     names = [token.decode("latin-1").translate(letters) for token in tokens]
     ranks = {token: rank for rank, token in enumerate(tokens)}
-    if cuts is None:
-        merges: list[Any] = [[names[left], names[right]] for token in tokens for left, right in _halves(token, ranks)]
+    if merge_positions is None:
+        merges: list[Any] = [
+            [names[left], names[right]] for token in tokens for left, right in _merge_pairs(token, ranks)
+        ]
     else:
-        merges = _kept_merges(names, cuts)
+        merges = _final_merges(names, merge_positions)
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return _document(
@@ -118,7 +122,7 @@ def byte_level_json(
     )
 
 
-def sentencepiece_json(tokens: list[bytes], cuts: Sequence[int] | None = None) -> dict[str, Any]:
+def sentencepiece_json(tokens: list[bytes], merge_positions: Sequence[int] | None = None) -> dict[str, Any]:
     """The tokenizer.json of a Llama-2-like SentencePiece BPE vocabulary: <unk> <s> </s>, 256 bytes, then pieces."""
     names = [token for token, _ in SENTENCEPIECE_SPECIALS]
     names += [f"<0x{byte:02X}>" for byte in range(256)]
@@ -126,10 +130,12 @@ def sentencepiece_json(tokens: list[bytes], cuts: Sequence[int] | None = None) -
     ranks = {name: rank for rank, name in enumerate(names)}
     # Pieces stand in the order of their scores, but for runs of spaces, whose score is the lowest of all.
     pieces = sorted(names[259:], key=lambda name: len(name) > 1 and not name.strip("▁"))
-    if cuts is None:
-        merges: list[Any] = [[names[left], names[right]] for name in pieces for left, right in _halves(name, ranks)]
+    if merge_positions is None:
+        merges: list[Any] = [
+            [names[left], names[right]] for name in pieces for left, right in _merge_pairs(name, ranks)
+        ]
     else:
-        merges = _kept_merges(pieces, (cuts[ranks[name]] for name in pieces))
+        merges = _final_merges(pieces, (merge_positions[ranks[name]] for name in pieces))
     prepend = {"type": "Prepend", "prepend": "▁"}
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     return _document(

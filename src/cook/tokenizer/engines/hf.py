@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cook.tokenizer.control import HIDE, hidden
+from cook.tokenizer.control import HIDDEN_MARKER, hidden_name
 from cook.tokenizer.engine import Ids, Offsets, engine_errors
 
 
@@ -32,15 +32,21 @@ class HfEngine:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder().values()
-        self._hidden = [token.content for token in added if token.content == hidden(token.content.strip(HIDE))]
-        kept = [token.content for token in added if not token.special and not token.normalized]
-        self._kept = (
-            re.compile("(" + "|".join(map(re.escape, sorted(kept, key=len, reverse=True))) + ")") if kept else None
+        self._hidden_names = [
+            token.content for token in added if token.content == hidden_name(token.content.strip(HIDDEN_MARKER))
+        ]
+        unnormalized = [token.content for token in added if not token.special and not token.normalized]
+        self._unnormalized_pattern = (
+            re.compile("(" + "|".join(map(re.escape, sorted(unnormalized, key=len, reverse=True))) + ")")
+            if unnormalized
+            else None
         )
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Offsets]:
         """See Engine."""
-        arrays = [np.array(encoding.ids, np.uint32) for encoding in self._call(list(texts), "encode_batch_fast")]
+        arrays = [
+            np.array(encoding.ids, np.uint32) for encoding in self._encode_batch(list(texts), "encode_batch_fast")
+        ]
         offsets = np.zeros(len(arrays) + 1, np.int64)
         np.cumsum([len(ids) for ids in arrays], out=offsets[1:])
         return np.concatenate([*arrays, np.empty(0, np.uint32)]), offsets
@@ -54,27 +60,27 @@ class HfEngine:
             self._tokenizer.decoder = decoders.Sequence(list(pieces))
         with engine_errors(f"tokenizers {self.version} failed on ids"):
             text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
-        for name in self._hidden if HIDE in text else ():
-            text = text.replace(name, name.strip(HIDE))
+        for name in self._hidden_names if HIDDEN_MARKER in text else ():
+            text = text.replace(name, name.strip(HIDDEN_MARKER))
         return text
 
     def ids_of(self, tokens: Sequence[str]) -> list[int | None]:
         """The ids that the library gives tokens by their names."""
         known = self._tokenizer.token_to_id
-        return [known(token) if (i := known(hidden(token))) is None else i for token in tokens]
+        return [known(token) if (i := known(hidden_name(token))) is None else i for token in tokens]
 
-    def normal(self, text: str) -> str:
+    def normalize(self, text: str) -> str:
         """The normal form of a text: what the tokenizer's normalizer makes of it, but for added tokens."""
         normalizer = self._tokenizer.normalizer
         if normalizer is None:
             return text
-        parts = self._kept.split(text) if self._kept else [text]
+        parts = self._unnormalized_pattern.split(text) if self._unnormalized_pattern else [text]
         return "".join(part if i % 2 else normalizer.normalize_str(part) for i, part in enumerate(parts))
 
-    def lost(self, texts: Sequence[str], unknown: int | None) -> Counter[str]:
+    def uncovered_chars(self, texts: Sequence[str], unknown: int | None) -> Counter[str]:
         """The characters of texts that no token holds but the unknown; not white space, which pre-tokenizers take."""
-        lost: Counter[str] = Counter()
-        for text, encoding in zip(texts, self._call(list(texts), "encode_batch"), strict=True):
+        uncovered: Counter[str] = Counter()
+        for text, encoding in zip(texts, self._encode_batch(list(texts), "encode_batch"), strict=True):
             spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
             is_known = np.array(encoding.ids, np.int64) != (-1 if unknown is None else unknown)
             held = np.zeros(len(text) + 1, np.int64)
@@ -89,12 +95,12 @@ class HfEngine:
                 letter = text[at]
                 # A mark that joins the letter before it has its place in that one's token.
                 if not letter.isspace() and (is_gone[at] or not unicodedata.combining(letter)):
-                    lost[letter] += 1
-        return lost
+                    uncovered[letter] += 1
+        return uncovered
 
     def token_ends(self, text: str) -> Offsets:
         """Where tokens end in `text`, in characters, ascending, at character borders only."""
-        spans = np.array(self._call([text], "encode_batch")[0].offsets, np.int64).reshape(-1, 2)
+        spans = np.array(self._encode_batch([text], "encode_batch")[0].offsets, np.int64).reshape(-1, 2)
         if not len(spans):
             return spans[:, 0]
         # Tokens that share a character (its bytes are several tokens) all get its whole span: only the last ends it.
@@ -102,7 +108,7 @@ class HfEngine:
         is_end = np.append(spans[1:, 0] >= ends[:-1], True)
         return np.unique(ends[is_end])
 
-    def _call(self, texts: list[str], method: str) -> list[Any]:
+    def _encode_batch(self, texts: list[str], method: str) -> list[Any]:
         with engine_errors(f"tokenizers {self.version} failed on a text"):
             encodings: list[Any] = getattr(self._tokenizer, method)(texts, add_special_tokens=False)
         return encodings

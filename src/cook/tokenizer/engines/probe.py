@@ -17,10 +17,10 @@ import orjson
 
 from cook.tokenizer.engine import Engine
 
-VERSION = 2  # of what is asked of an engine: raise it when that changes
-FEW = 150  # control tokens of which each is probed, from both ends of the list: thousands are alike
-UNKNOWN = ("Ж", "日", "🙂", "\U000f0000", "\u0301", "\x07")
-TEXTS = (
+PROBE_VERSION = 2  # of what is asked of an engine: raise it when that changes
+MAX_PROBED_PER_END = 150  # control tokens of which each is probed, from both ends of the list: thousands are alike
+UNCOMMON_TEXTS = ("Ж", "日", "🙂", "\U000f0000", "\u0301", "\x07")
+PROBE_TEXTS = (
     "", " ", "  ", "   a", "\n", "\n\n", " \n \n  ", "\t\tx\t", "\r\n", "a\r\nb\rc", "\u00a0x", "\u3000全角　空白",
     " <CON> A plain sentence, with commas. </CON>\n\n",
     "<QUE> Who wrote it? <ANS> Nobody knows. </END>\n\n<QUE> When? <ANS> In 1066. </END>",
@@ -43,32 +43,42 @@ TEXTS = (
 )  # fmt: skip
 
 
-def texts(specials: Sequence[str]) -> list[str]:
+def probe_texts(specials: Sequence[str]) -> list[str]:
     """TEXTS, and texts that hold control tokens' strings in every way that has told engines apart."""
-    chosen = specials if len(specials) <= 2 * FEW else [*specials[:FEW], *specials[-FEW:]]
-    return [*TEXTS, *itertools.chain.from_iterable(map(_around, chosen)), *UNKNOWN, "".join(chosen), " ".join(chosen)]
+    chosen = (
+        specials
+        if len(specials) <= 2 * MAX_PROBED_PER_END
+        else [*specials[:MAX_PROBED_PER_END], *specials[-MAX_PROBED_PER_END:]]
+    )
+    return [
+        *PROBE_TEXTS,
+        *itertools.chain.from_iterable(map(_in_contexts, chosen)),
+        *UNCOMMON_TEXTS,
+        "".join(chosen),
+        " ".join(chosen),
+    ]
 
 
-def _around(token: str) -> Iterator[str]:
+def _in_contexts(token: str) -> Iterator[str]:
     yield from (token, token * 2, f" {token}", f"{token} ", f"{token} \n\n  x", f"a{token}b", f"the {token} end")
     yield from (f"{token}{token[:-1]}", f"{token[1:]}{token}", f"\n{token}\n", f"{token[:1]}{token}{token[-1:]}")
-    for other in UNKNOWN:
+    for other in UNCOMMON_TEXTS:
         yield from (f"{other}{token}", f"{token}{other}", f"is {other} {token}{other}{token} a")
 
 
-def agree(one: Engine, other: Engine, texts: Sequence[str]) -> bool:
+def gives_same_ids(one: Engine, other: Engine, texts: Sequence[str]) -> bool:
     """Whether two engines give the same ids for texts. Raises TokenizerError where one gives none."""
     (ids, offsets), (others, other_offsets) = one.encode(texts), other.encode(texts)
     return np.array_equal(offsets, other_offsets) and np.array_equal(ids, others)
 
 
 def probe_ids(engine: Engine) -> list[list[int]]:
-    """The ids that an engine gives for TEXTS, one list a text."""
-    ids, offsets = engine.encode(TEXTS)
+    """The ids that an engine gives for PROBE_TEXTS, one list a text."""
+    ids, offsets = engine.encode(PROBE_TEXTS)
     return [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
 def known_ids(preset: str) -> list[list[int]]:
-    """The ids of TEXTS by the reference, for a preset."""
+    """The ids of PROBE_TEXTS by the reference, for a preset."""
     table: dict[str, list[list[int]]] = orjson.loads(Path(__file__).with_name("probe.json").read_bytes())
     return table[preset]

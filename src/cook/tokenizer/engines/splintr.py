@@ -16,7 +16,7 @@ import orjson
 import splintr
 
 from cook.tokenizer.engine import Ids, Offsets, engine_errors
-from cook.tokenizer.presets import Preset, vocabulary
+from cook.tokenizer.presets import Preset, load_vocabulary
 
 
 class SplintrEngine:
@@ -26,19 +26,21 @@ class SplintrEngine:
     version: str = splintr.__version__
 
     def __init__(
-        self, tokenizer: splintr.AnyTokenizer, recognises: Sequence[str] = (), space_added: bool = False
+        self, tokenizer: splintr.AnyTokenizer, special_tokens: Sequence[str] = (), space_added: bool = False
     ) -> None:
         self._tokenizer = tokenizer
-        self.specials = tuple(recognises)
+        self.specials = tuple(special_tokens)
         """What the batch call would take for special tokens: those of a bundled vocabulary."""
-        self._signs = _signs(recognises)
-        self._exact_bytes = bool(recognises)  # bundled vocabularies have no normalizer that token_ends must see through
+        self._special_prefixes = _special_prefixes(special_tokens)
+        self._exact_bytes = bool(
+            special_tokens
+        )  # bundled vocabularies have no normalizer that token_ends must see through
         self._space_added = space_added
 
     @classmethod
     def from_preset(cls, preset: Preset) -> SplintrEngine:
         """From a bundled vocabulary; no file, no network."""
-        tokenizer = vocabulary(preset)
+        tokenizer = load_vocabulary(preset)
         return cls(tokenizer, tuple(tokenizer.special_tokens()), space_added=tokenizer.family == "Spm")
 
     @classmethod
@@ -54,32 +56,32 @@ class SplintrEngine:
     def encode(self, texts: Sequence[str]) -> tuple[Ids, Offsets]:
         """See Engine."""
         # Texts that the batch call would get wrong; from a tokenizer.json it prepends its space even to the empty text.
-        apart = sorted({i for i, text in enumerate(texts) if not text} | self._marked(texts))
+        single_texts = sorted({i for i, text in enumerate(texts) if not text} | self._with_special(texts))
         with engine_errors(f"splintr {self.version} failed on a text"):
-            if not apart:
+            if not single_texts:
                 raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(texts)
             else:
-                leave = set(apart)
+                excluded = set(single_texts)
                 raw_ids, raw_offsets = self._tokenizer.encode_batch_flat(
-                    [text for i, text in enumerate(texts) if i not in leave]
+                    [text for i, text in enumerate(texts) if i not in excluded]
                 )  # first: unlike encode_ordinary, it lets other threads run while what is slow to make is made
-                one_by_one = [self._tokenizer.encode_ordinary(texts[i]) if texts[i] else [] for i in apart]
+                one_by_one = [self._tokenizer.encode_ordinary(texts[i]) if texts[i] else [] for i in single_texts]
         ids, offsets = np.frombuffer(raw_ids, np.uint32), np.frombuffer(raw_offsets, np.uint64).astype(np.int64)
-        if not apart:
+        if not single_texts:
             return ids, offsets
         arrays = [np.array(row, np.uint32) for row in one_by_one]
-        before = np.array(apart) - np.arange(len(apart))  # texts of the batch before each of them
-        cuts = np.split(ids, offsets[before])
-        merged = [cuts[0], *(part for pair in zip(arrays, cuts[1:], strict=True) for part in pair)]
+        before = np.array(single_texts) - np.arange(len(single_texts))  # texts of the batch before each of them
+        pieces = np.split(ids, offsets[before])
+        merged = [pieces[0], *(part for pair in zip(arrays, pieces[1:], strict=True) for part in pair)]
         lengths = np.insert(np.diff(offsets), before, [len(array) for array in arrays])
         return np.concatenate(merged), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
-    def _marked(self, texts: Sequence[str]) -> set[int]:
+    def _with_special(self, texts: Sequence[str]) -> set[int]:
         """Which texts hold a special string. The signs are a quick first look: most texts hold none."""
         # Most texts lack the last letter of a sign, too: one letter alone is found ten times as fast.
         return {
             i
-            for sign in self._signs
+            for sign in self._special_prefixes
             for i, text in enumerate(texts)
             if sign[-1] in text and sign in text and self._holds_special(text, sign)
         }
@@ -111,10 +113,10 @@ class SplintrEngine:
         return np.cumsum(starts_character)[ends] - 1
 
 
-def _signs(tokens: Sequence[str]) -> tuple[str, ...]:
+def _special_prefixes(tokens: Sequence[str]) -> tuple[str, ...]:
     """Strings of which every token begins with one: the common beginnings of those that share two letters.
 
-    >>> _signs(["<s>", "</s>", "<|user|>", "<|think|>"])
+    >>> _special_prefixes(["<s>", "</s>", "<|user|>", "<|think|>"])
     ('<s>', '</s>', '<|')
     """
     groups: dict[str, list[str]] = {}

@@ -18,10 +18,10 @@ from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
 from cook.tokenizer.loading import Tokenizer, load_engine, reference_engine
 
-TOLD = 10
+MAX_COMMONEST = 10
 
 
-class Losses:
+class UnknownCharacters:
     """Counts what is lost of texts."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -29,43 +29,45 @@ class Losses:
         """Of all texts."""
         self.lost = Counter[str]()
         self._tokenizer = tokenizer
-        self._decoder = None if tokenizer.holds_all else Decoder(tokenizer, load_engine(tokenizer))
+        self._decoder = None if tokenizer.covers_all_text else Decoder(tokenizer, load_engine(tokenizer))
 
-    def look(self, texts: Sequence[str], ids: Ids, offsets: Offsets) -> None:
+    def count(self, texts: Sequence[str], ids: Ids, offsets: Offsets) -> None:
         """Count texts, and their ids."""
         self.characters += sum(map(len, texts))
         if self._decoder is None:
             return
         decoded, sizes = self._decoder.decode(ids, np.diff(offsets))
-        suspects = np.flatnonzero(~self._decoder.reads(decoded, sizes, texts)).tolist()
+        suspects = np.flatnonzero(~self._decoder.matches(decoded, sizes, texts)).tolist()
         if suspects:
             engine = reference_engine(self._tokenizer)
-            self.lost += engine.lost([texts[at] for at in suspects], self._tokenizer.unk_id)
+            self.lost += engine.uncovered_chars([texts[at] for at in suspects], self._tokenizer.unk_id)
 
 
-def ordered(lost: Mapping[str, int]) -> list[tuple[str, int]]:
+def by_frequency(lost: Mapping[str, int]) -> list[tuple[str, int]]:
     """Characters with their counts, the commonest first."""
     return sorted(lost.items(), key=lambda item: (-item[1], item[0]))
 
 
-def counts(characters: int, lost: int, commonest: Mapping[str, int]) -> dict[str, object]:
+def unknown_counts(characters: int, lost: int, commonest: Mapping[str, int]) -> dict[str, object]:
     """The manifest's count of what is lost; nothing where all is held."""
     if not lost:
         return {}
-    return {"unknown": {"characters": lost, "of": characters, "commonest": dict(ordered(commonest)[:TOLD])}}
+    return {
+        "unknown": {"characters": lost, "of": characters, "commonest": dict(by_frequency(commonest)[:MAX_COMMONEST])}
+    }
 
 
-def told(unknown: Mapping[str, int | Mapping[str, int]]) -> str:
+def describe(unknown: Mapping[str, int | Mapping[str, int]]) -> str:
     """A manifest's count in words, without its noun."""
     lost, every, commonest = unknown["characters"], unknown["of"], unknown["commonest"]
     assert isinstance(lost, int)
     assert isinstance(every, int)
     assert isinstance(commonest, Mapping)
-    named = ", ".join(f"{ascii(c)[1:-1] if not c.isprintable() else c} ({n:,})" for c, n in ordered(commonest))
+    named = ", ".join(f"{ascii(c)[1:-1] if not c.isprintable() else c} ({n:,})" for c, n in by_frequency(commonest))
     return f"{lost:,} of {every:,} characters ({lost / every:.1%}) are none that the tokenizer holds: {named}"
 
 
-def refuse(recipe: Recipe, name: str, found: Mapping[str, Mapping[str, int | Mapping[str, int]]]) -> None:
+def enforce_max_unknown(recipe: Recipe, name: str, found: Mapping[str, Mapping[str, int | Mapping[str, int]]]) -> None:
     """Raise InputError where a dataset of these counts loses more than the recipe allows."""
     if not (unknown := found.get("unknown")):
         return
@@ -74,6 +76,6 @@ def refuse(recipe: Recipe, name: str, found: Mapping[str, Mapping[str, int | Map
     assert isinstance(every, int)
     if lost / every > recipe.max_unknown:
         raise InputError(
-            f"{name}: {told(unknown)}; at most {recipe.max_unknown:.1%} may be lost. Pass a tokenizer for its "
+            f"{name}: {describe(unknown)}; at most {recipe.max_unknown:.1%} may be lost. Pass a tokenizer for its "
             f"language, or accept the loss with --max-unknown {min(1.0, lost / every + 0.001):.3f}"
         )
