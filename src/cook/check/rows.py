@@ -147,7 +147,7 @@ def check_rows(job: RowsJob) -> Held:
     held = Held(np.empty(0, HELD), np.empty(0, np.int64), [], True, Findings())
     tables, sizes = [held.examples], [held.sizes]
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             if not file.schema_arrow.equals(schema(mixed)):
                 there = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
                 wanted = ", ".join(f"{field.name} {field.type}" for field in schema(mixed))

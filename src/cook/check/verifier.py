@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from cook.core.errors import OutputError, RecipeError, SourceError, TokenizerErr
 from cook.core.escapes import escaped
 from cook.core.files import sha256_of
 from cook.core.recipe import Recipe, hub_address
-from cook.executors.local import executor, results
+from cook.executors.local import cancelling, coordinators, executor, results
 from cook.executors.process import usable_cores
 from cook.pipeline import build, startup
 from cook.read.source import Shard, Source
@@ -37,7 +38,7 @@ from cook.tokenizer.loading import Tokenizer, resolve
 
 Compare = Callable[[Any, list[Shard], Tokenizer | None, Executor], None]  # a check, its shards, its tokenizer
 
-
+_OPENING = threading.Lock()  # of a source on the Hub one dataset at a time is fetched
 CHECKS: Mapping[str, tuple[type[Check], Compare | None]] = {  # by the kind of a result
     kinds.DATASET: (Check, prove),
     kinds.PACKED: (corpus.PackedCheck, corpus.PackedCheck.prove),
@@ -108,12 +109,26 @@ def verify(
     checks = [_opened(folder) for folder in folders]
     for name in {check.fields["tokenizer"]["name"] for check, _ in checks if deep and "tokenizer" in check.fields}:
         startup.begin(name)  # before workers begin, which then share it
-    size = sum(each.stat().st_size for folder in folders for each in folder.iterdir() if each.is_file())
-    with executor(usable_cores(), size) as pool:
-        done = [_verify(*check, source, tokenizer, pool) for check in checks]
+    done = _each(checks, source, tokenizer)
     if not (Path(path) / manifest.NAME).exists():
         done += [*_without_manifest(Path(path)), *_root_card(Path(path))]
     return Verified(done)
+
+
+def _each(checks: list[tuple[Check, Compare | None]], source: str | None, tokenizer: str | None) -> list[Checked]:
+    """Check several folders at once, on all cores, the largest first. Raises what the first of them raises."""
+    sizes = [_size(check, source is not None) for check, _ in checks]
+    jobs, checking = usable_cores(), dict[int, Future[Checked]]()
+    with executor(jobs, sum(sizes)) as pool, coordinators(jobs) as threads, cancelling(pool):
+        for at in sorted(range(len(checks)), key=lambda at: -sizes[at]):
+            checking[at] = threads.submit(_verify, *checks[at], source, tokenizer, pool)
+        return [checking[at].result() for at in range(len(checks))]
+
+
+def _size(check: Check, deep: bool) -> int:
+    """The bytes of a folder's files; and of the shards that are encoded again."""
+    size = sum(each.stat().st_size for each in check.folder.iterdir() if each.is_file())
+    return size + sum(row["bytes"] for row in check.fields.get("inputs", ()) if deep)
 
 
 def _without_manifest(root: Path) -> Iterator[Checked]:
@@ -244,10 +259,11 @@ def _tokenizer(check: Check, recipe: Recipe, name: str | None) -> Tokenizer:
 def _shards(check: Check, source: str, pool: Executor) -> list[Shard]:
     """The shards that a dataset was cooked from, matched by names and sha256. Raises SourceError."""
     name, unread = check.fields["dataset"], check.fields.get("unread", [])
-    opened = _open(source, check.fields["source"] if check.recipe else {}, bool(unread))
-    if name not in opened.names():
-        raise SourceError(f"{source}: holds no dataset {name}, which {check.folder} was cooked from")
-    there = {shard.name: shard for shard in opened.shards(name)}
+    with _OPENING:
+        opened = _open(source, check.fields["source"] if check.recipe else {}, bool(unread))
+        if name not in opened.names():
+            raise SourceError(f"{source}: holds no dataset {name}, which {check.folder} was cooked from")
+        there = {shard.name: shard for shard in opened.shards(name)}
     check.equal("unread", unread, build.unread(opened, name).get("unread", []))
     rows = check.fields["inputs"]
     hashed = results(pool, _hashed, ((0, there[row["name"]]) for row in rows if row["name"] in there))
