@@ -276,9 +276,9 @@ class _Group:
     def _masks(self, lengths: npt.NDArray[Any], mask: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Table:
         table = np.zeros(len(lengths), HELD)
         table["tokens"], table["ends"] = lengths, self.ids[self.ends - 1] == self.terms.eos_id
-        table["hash"] = hashing.of_examples(join(self.ids & 0x7FFF_FFFF, mask == 1), lengths, self.terms.seed)
-        ones = np.concatenate([np.zeros(1, np.int32), np.cumsum(mask == 1, dtype=np.int32)])
-        trained = ones[self.ends] - ones[self.starts]
+        is_trained = mask == 1
+        table["hash"] = hashing.of_examples(join(self.ids & 0x7FFF_FFFF, is_trained), lengths, self.terms.seed)
+        trained = np.add.reduceat(is_trained, self.starts, dtype=np.int32) if len(lengths) else np.empty(0, np.int32)
         empty = ((trained == 0) | (trained == lengths)) & ~self.pieces
         self._examples(empty, lambda at: (
             f"loss_mask is 1 on {trained[at]} of {lengths[at]} tokens; expected an input and then an output"
@@ -335,6 +335,8 @@ class _Group:
         self, wrong: npt.NDArray[np.bool_], offsets: npt.NDArray[Any], noun: str, told: Callable[[int], str]
     ) -> bool:
         """Note each row that holds what is wrong, by the first of it; whether none is."""
+        if not wrong.any():
+            return True
         places = np.flatnonzero(wrong)
         rows, begin = np.unique(np.searchsorted(offsets, places, side="right") - 1, return_index=True)
         bounds = itertools.pairwise([*begin.tolist(), len(places)])
@@ -342,7 +344,7 @@ class _Group:
             at = int(places[first])
             more = f" (and {last - first - 1} more)" if last - first > 1 else ""
             self.findings.note(self.name, self.first + row, f"{noun} {at - offsets[row]}: {told(at)}{more}")
-        return not len(places)
+        return False
 
 
 def _border(mask: npt.NDArray[Any]) -> int:

@@ -128,7 +128,8 @@ def _each(checks: list[tuple[Check, Compare | None]], source: str | None, tokeni
 def _size(check: Check, deep: bool) -> int:
     """The bytes of a folder's files; and of the shards that are encoded again."""
     size = sum(each.stat().st_size for each in check.folder.iterdir() if each.is_file())
-    return size + sum(row["bytes"] for row in check.fields.get("inputs", ()) if deep)
+    shards: list[dict[str, Any]] = check.fields.get("inputs", []) if deep else []
+    return size + sum(int(row["bytes"]) for row in shards)
 
 
 def _without_manifest(root: Path) -> Iterator[Checked]:
