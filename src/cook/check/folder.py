@@ -33,6 +33,7 @@ from cook.pack.planner import plan
 from cook.pack.splits import named
 from cook.pipeline.build import EncodingStrategy
 from cook.pipeline.figures import shape
+from cook.read.source import Shard
 from cook.shapes.protocol import MaskRule
 from cook.store import columns, dataset_card, kinds, manifest
 from cook.tokenizer.loading import Tokenizer, resolve
@@ -370,6 +371,12 @@ class Check:
             self.mix()
         elif self.recipe is not None and self.whole:
             self.sums(self.recipe)
+
+    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
+        """Compare it with its shards; findings go to the check. Not asked for where it is `alone`."""
+        from cook.check.against_source import prove
+
+        prove(self, shards, tokenizer, pool)
 
     def holds(self) -> dict[str, int]:
         """What there is, by nouns in the plural."""

@@ -12,15 +12,14 @@ import dataclasses
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from cook.check import corpus, synthesis
-from cook.check.against_source import prove
 from cook.check.folder import Check
 from cook.check.rows import Finding, Findings
 from cook.core.errors import OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
@@ -36,16 +35,15 @@ from cook.store import dataset_card, kinds, manifest
 from cook.store.outputs import cooked_folders
 from cook.tokenizer.loading import Tokenizer, resolve
 
-Compare = Callable[[Any, list[Shard], Tokenizer | None, Executor], None]  # a check, its shards, its tokenizer
-
 _OPENING = threading.Lock()  # of a source on the Hub one dataset at a time is fetched
-CHECKS: Mapping[str, tuple[type[Check], Compare | None]] = {  # by the kind of a result
-    kinds.DATASET: (Check, prove),
-    kinds.PACKED: (corpus.PackedCheck, corpus.PackedCheck.prove),
-    kinds.MIX: (Check, None),
-    kinds.CORPUS: (corpus.TextCheck, corpus.TextCheck.prove),
-    kinds.PROMPTS: (synthesis.PromptsCheck, None),
-    kinds.PARSE: (synthesis.ParsedCheck, None),
+DEEP = ("cook.check.against_source",)  # imported before workers begin, which then share it
+CHECKS: Mapping[str, str] = {  # by the kind of a result: where in cook.check its class is; imported where one is met
+    kinds.DATASET: "folder.Check",
+    kinds.PACKED: "corpus.PackedCheck",
+    kinds.MIX: "folder.Check",
+    kinds.CORPUS: "corpus.TextCheck",
+    kinds.PROMPTS: "synthesis.PromptsCheck",
+    kinds.PARSE: "synthesis.ParsedCheck",
 }
 
 
@@ -107,21 +105,26 @@ def verify(
         raise RecipeError("source: names the shards that deep compares with; give both, or neither")
     folders = cooked_folders(Path(path))
     checks = [_opened(folder) for folder in folders]
-    for name in {check.fields["tokenizer"]["name"] for check, _ in checks if deep and "tokenizer" in check.fields}:
-        startup.begin(name)  # before workers begin, which then share it
+    for name in {check.fields["tokenizer"]["name"] for check in checks if deep and "tokenizer" in check.fields}:
+        startup.begin(name, decodes=True)  # before workers begin, which then share it
     done = _each(checks, source, tokenizer)
     if not (Path(path) / manifest.NAME).exists():
         done += [*_without_manifest(Path(path)), *_root_card(Path(path))]
     return Verified(done)
 
 
-def _each(checks: list[tuple[Check, Compare | None]], source: str | None, tokenizer: str | None) -> list[Checked]:
+def _each(checks: list[Check], source: str | None, tokenizer: str | None) -> list[Checked]:
     """Check several folders at once, on all cores, the largest first. Raises what the first of them raises."""
-    sizes = [_size(check, source is not None) for check, _ in checks]
+    deep = source is not None
+    sizes = [_size(check, deep) for check in checks]
     jobs, checking = usable_cores(), dict[int, Future[Checked]]()
-    with executor(jobs, sum(sizes)) as pool, coordinators(jobs) as threads, cancelling(pool):
+    with (
+        executor(jobs, sum(sizes), DEEP if deep else ()) as pool,
+        coordinators(jobs) as threads,
+        cancelling(pool),
+    ):
         for at in sorted(range(len(checks)), key=lambda at: -sizes[at]):
-            checking[at] = threads.submit(_verify, *checks[at], source, tokenizer, pool)
+            checking[at] = threads.submit(_verify, checks[at], source, tokenizer, pool)
         return [checking[at].result() for at in range(len(checks))]
 
 
@@ -162,15 +165,13 @@ def _root_card(root: Path) -> list[Checked]:
     return [Checked(dataset_card.NAME, root, False, findings.kept, 1, {})]
 
 
-def _opened(folder: Path) -> tuple[Check, Compare | None]:
+def _opened(folder: Path) -> Check:
     plain = Check(folder)
-    return _of_kind(plain) if _read(plain) else (plain, None)
+    return _of_kind(plain) if _read(plain) else plain
 
 
-def _verify(
-    check: Check, compare: Compare | None, source: str | None, tokenizer: str | None, pool: Executor
-) -> Checked:
-    compared = bool(check.fields) and _check(check, compare, source, tokenizer, pool)
+def _verify(check: Check, source: str | None, tokenizer: str | None, pool: Executor) -> Checked:
+    compared = bool(check.fields) and _check(check, source, tokenizer, pool)
     return Checked(
         name=check.fields.get("dataset", check.folder.name),
         folder=check.folder,
@@ -182,14 +183,12 @@ def _verify(
     )
 
 
-def _of_kind(plain: Check) -> tuple[Check, Compare | None]:
-    """The check that goes with the manifest that was read, and what compares with shards where anything does."""
-    made, compare = CHECKS[plain.fields["kind"]]
-    if made is Check:
-        return plain, compare
-    own = made(plain.folder)
-    own.fields = plain.fields
-    return own, compare
+def _of_kind(plain: Check) -> Check:
+    """The check that goes with the manifest that was read."""
+    module, _, name = CHECKS[plain.fields["kind"]].partition(".")
+    made: Check = getattr(import_module(f"cook.check.{module}"), name)(plain.folder)
+    made.fields = plain.fields
+    return made
 
 
 def _read(check: Check) -> bool:
@@ -217,7 +216,7 @@ def _of_another_cook(folder: Path) -> bool:
         return False
 
 
-def _check(check: Check, compare: Compare | None, source: str | None, tokenizer: str | None, pool: Executor) -> bool:
+def _check(check: Check, source: str | None, tokenizer: str | None, pool: Executor) -> bool:
     """All that there is to check; whether the output was compared with its shards."""
     if source is not None and check.alone:
         raise OutputError(f"{check.folder}: {check.alone}: check it without --deep")
@@ -232,8 +231,7 @@ def _check(check: Check, compare: Compare | None, source: str | None, tokenizer:
         if not check.whole or check.recipe is None:
             return False
         told = check.fields.get("tokenizer")
-        assert compare is not None  # where nothing compares, `alone` says why
-        compare(check, shards, _tokenizer(check, check.recipe, tokenizer) if told else None, pool)
+        check.prove(shards, _tokenizer(check, check.recipe, tokenizer) if told else None, pool)
         return True
     if check.recipe is not None and not len(check.findings):
         check.plan(check.recipe)
