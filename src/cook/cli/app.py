@@ -22,7 +22,6 @@ import click
 from cook.cli import ending
 from cook.cli.options import RUN, Place, option, recipe_options
 from cook.cli.printing import echo, print_json, print_own
-from cook.cli.summary import print_preview, print_summary, summary_json
 from cook.core.escapes import escaped
 from cook.executors import process
 
@@ -159,6 +158,7 @@ def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:  #
 
 def _fail(error: CookError, as_json: bool, quiet: bool, cooking: bool) -> NoReturn:
     """Print an error, and what was cooked beside it; exit with its code."""
+    from cook.cli.summary import print_summary, summary_json
     from cook.core.errors import SeveralFailed
 
     several = error if isinstance(error, SeveralFailed) else None
@@ -251,6 +251,7 @@ def _tell(notice: str) -> None:
 
 
 def _cook(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    from cook.cli.summary import print_preview, print_summary, summary_json
     from cook.pipeline.runner import preview, run
 
     if dry_run:

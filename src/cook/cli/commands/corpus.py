@@ -9,7 +9,6 @@ import click
 
 from cook.cli.options import PLACE, Place, keys
 from cook.cli.printing import print_json, print_own
-from cook.cli.summary import print_texts, summary_json
 
 PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "wrap", "none")
 
@@ -87,6 +86,7 @@ def command(collection: str, to: str, styles: str | None, as_json: bool, quiet: 
         from cook.pipeline import startup
 
         startup.begin(settings["tokenizer"])
+    from cook.cli.summary import print_texts, summary_json
     from cook.core.progress import bars
     from cook.corpora.making import make_corpus
     from cook.corpora.recipe import CorpusRecipe

@@ -9,7 +9,6 @@ import click
 
 from cook.cli.options import PLACE
 from cook.cli.printing import echo, print_json, print_table, several
-from cook.cli.summary import opens
 
 if TYPE_CHECKING:
     from cook.pipeline.mixing import Mixed
@@ -79,4 +78,6 @@ def _print_mixed(mixed: Mixed) -> None:
     print_table(rows, sys.stderr)
     told = "up to date" if mixed.up_to_date else f"{mixed.seconds:.2f} s"
     echo(f"{several(total['sequences'], 'sequence')}, {total['tokens']:,} tokens: {told}: {mixed.folder}", err=True)
+    from cook.cli.summary import opens
+
     echo(opens(mixed.folder, repr(str(mixed.folder)), mixed.manifest["mix"]["split"]), err=True)
