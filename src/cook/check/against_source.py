@@ -14,13 +14,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cook.check import hashing
-from cook.check.folder import places_of
+from cook.check.folder import Check, places_of
 from cook.check.rows import MOST
 from cook.core import files, records
 from cook.core.errors import InputError
@@ -41,13 +41,18 @@ from cook.store import kinds
 from cook.store import read as unpack
 from cook.tokenizer.loading import Tokenizer
 
-if TYPE_CHECKING:
-    from cook.check.folder import Check
-
 SHARE = 1 << 22  # tokens that are hashed by one job
 PIECE = 1 << 20  # and at once
 COUNTS = ("entries", "pairs", "split", "truncated", "special_strings", "markers")  # that the shards alone tell
 Places = npt.NDArray[np.int64]
+
+
+class DatasetCheck(Check):
+    """The check of a dataset."""
+
+    def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
+        """See Check."""
+        prove(self, shards, tokenizer, pool)
 
 
 def prove(check: Check, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from cook.check.against_source import prove
 from cook.check.folder import Check, places_of
 from cook.core.errors import OutputError, RecipeError
 from cook.core.escapes import escaped
@@ -354,4 +355,4 @@ class PackedCheck(CorpusCheck):
     def prove(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
         """See Check."""
         if self.renderer() is not None:
-            super().prove(shards, tokenizer, pool)
+            prove(self, shards, tokenizer, pool)

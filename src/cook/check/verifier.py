@@ -38,7 +38,7 @@ from cook.tokenizer.loading import Tokenizer, resolve
 _OPENING = threading.Lock()  # of a source on the Hub one dataset at a time is fetched
 DEEP = ("cook.check.against_source",)  # imported before workers begin, which then share it
 CHECKS: Mapping[str, str] = {  # by the kind of a result: where in cook.check its class is; imported where one is met
-    kinds.DATASET: "folder.Check",
+    kinds.DATASET: "against_source.DatasetCheck",
     kinds.PACKED: "corpus.PackedCheck",
     kinds.MIX: "folder.Check",
     kinds.CORPUS: "corpus.TextCheck",
