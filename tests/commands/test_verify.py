@@ -6,6 +6,8 @@ Random faults are in faults/test_injected.py; here each is made by hand, and its
 import copy
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import orjson
@@ -17,6 +19,7 @@ import splintr
 import cook as package
 from conftest import COLLECTION, entry, needs_collection, offline, pair, write_shard
 from cook import OutputError, Recipe, RecipeError, SourceError, TokenizerError, export, mix, run, verify
+from cook.check import verifier
 from cook.check.rows import Findings
 from cook.core.recipe import PACKINGS
 from cook.store import manifest, write
@@ -69,6 +72,43 @@ def test_the_sample_is_right(tmp_path, packing, overlong):
         for name in ("WikiTableQuestions", "race", "squad")
         for counts in [manifest.read_manifest(tmp_path / name)["counts"]]
     ]
+
+
+DEEP_VERIFY = """
+import sys
+from cook import verify
+from cook.check import verifier
+verifier.usable_cores = lambda: 1
+assert not verify(sys.argv[1], deep=True, source=sys.argv[2]).found
+print(sorted({"datasets", "pandas", "cook.check.corpus", "cook.check.synthesis"} & set(sys.modules)))
+"""
+
+
+def test_deep_imports_neither_pandas_nor_checks_of_other_kinds(tmp_path):
+    write_shard(tmp_path / "in", "x", [entry("A.", pair("b?", "c"))])
+    run(
+        Recipe(
+            datasets="x", tokenizer="llama3", source=str(tmp_path / "in"), output=str(tmp_path / "out"), cache="none"
+        )
+    )
+    command = [sys.executable, "-c", DEEP_VERIFY, tmp_path / "out", tmp_path / "in"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_deep_counts_the_shards_when_it_asks_for_workers(tmp_path, monkeypatch):
+    shard = write_shard(tmp_path / "in", "x", [entry("A. " * 9000, pair("b?", "c"))] * 9)
+    settings = {"source": str(tmp_path / "in"), "output": str(tmp_path / "out"), "cache": "none"}
+    run(Recipe(datasets="x", tokenizer="llama3", max_length=32768, **settings))
+    sizes, real = [], verifier.local_executor
+
+    def executor(jobs, size, preload=()):
+        sizes.append(size)
+        return real(jobs, size, preload)
+
+    monkeypatch.setattr(verifier, "local_executor", executor)
+    assert not verify(tmp_path / "out").found
+    assert not verify(tmp_path / "out", deep=True, source=str(tmp_path / "in")).found
+    assert sizes[1] - sizes[0] == shard.stat().st_size
 
 
 @pytest.mark.parametrize("model", ["llama2", "mistral", "qwen3", "llama3"])

@@ -14,13 +14,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cook.check import hashing
-from cook.check.folder import entry_keys
+from cook.check.folder import FolderCheck, entry_keys
 from cook.check.rows import MAX_FINDINGS
 from cook.core import files, records
 from cook.core.errors import InputError
@@ -41,13 +41,25 @@ from cook.store import kinds
 from cook.store import read as store_read
 from cook.tokenizer.loading import Tokenizer
 
-if TYPE_CHECKING:
-    from cook.check.folder import FolderCheck
-
 HASH_JOB_TOKENS = 1 << 22  # tokens that are hashed by one job
 HASH_BATCH_TOKENS = 1 << 20  # and at once
-SOURCE_COUNTS = ("entries", "pairs", "split", "truncated", "special_strings", "markers")  # that the shards alone tell
+SOURCE_COUNTS = (
+    "entries",
+    "pairs",
+    "split",
+    "truncated",
+    "special_strings",
+    "markers",
+)  # from shards alone
 IntArray = npt.NDArray[np.int64]
+
+
+class DatasetCheck(FolderCheck):
+    """The check of a dataset."""
+
+    def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
+        """See FolderCheck."""
+        compare_with_source(self, shards, tokenizer, pool)
 
 
 def compare_with_source(check: FolderCheck, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:

@@ -144,7 +144,7 @@ class TextCheck(CorpusCheck):
             for number, row in enumerate(self._read_rows(output["name"])):
                 if wrong := list(self._row_faults(row)):
                     self.findings.note(output["name"], number, "; ".join(wrong))
-                    self.whole = False
+                    self.readable = False
                     continue
                 rows.append((row["source_shard"], row["source_line"], row["entries"], len(self.names), number))
                 modes[row["mode"]] += 1
@@ -153,10 +153,10 @@ class TextCheck(CorpusCheck):
                 chains += (row["entries"] > 1, row["entries"] * (row["entries"] > 1))
             self.names.append(output["name"])
             places.append(np.array(rows, TEXT_POSITION_DTYPE))
-            if self.whole:
+            if self.readable:
                 self.expect_equal(f"outputs: {output['name']}: rows", output["rows"], len(rows))
         self.texts = np.concatenate(places)
-        if not self.whole or self.recipe is None:
+        if not self.readable or self.recipe is None:
             return
         self._check_skipped(self.recipe)
         self._check_order()
@@ -177,7 +177,7 @@ class TextCheck(CorpusCheck):
             yield from text_files.read_text_rows(self.folder / name)
         except OutputError as exc:
             self.findings.note(name, None, str(exc).removeprefix(escape_controls(f"{self.folder / name}: ")))
-            self.whole = False
+            self.readable = False
 
     def _row_faults(self, row: Any) -> Iterator[str]:
         """What of a row is not as it must be."""

@@ -33,6 +33,7 @@ from cook.pack.planner import plan
 from cook.pack.splits import infer_splits
 from cook.pipeline.build import EncodingStrategy
 from cook.pipeline.figures import fill_figures
+from cook.read.source import Shard
 from cook.shapes.protocol import MaskRule
 from cook.store import columns, dataset_card, kinds, manifest
 from cook.tokenizer.loading import Tokenizer, resolve_tokenizer
@@ -393,6 +394,10 @@ class FolderCheck:
             self.check_mix()
         elif self.recipe is not None and self.readable:
             self.check_totals(self.recipe)
+
+    def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:  # noqa: ARG002
+        """Compare the result with its shards; findings go to the check. Not called where `why_not_comparable`."""
+        raise AssertionError(f"nothing compares {self.kind.noun} with shards")
 
     def contents(self) -> dict[str, int]:
         """What there is, by nouns in the plural."""

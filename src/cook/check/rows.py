@@ -147,7 +147,7 @@ def check_rows(job: RowsJob) -> FileContents:
     held = FileContents(np.empty(0, CHECKED_EXAMPLE_DTYPE), np.empty(0, np.int64), [], True, Findings())
     tables, sizes = [held.examples], [held.sizes]
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             if not file.schema_arrow.equals(parquet_schema(mixed)):
                 there = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
                 wanted = ", ".join(f"{field.name} {field.type}" for field in parquet_schema(mixed))
@@ -273,14 +273,16 @@ class _RowGroupCheck:
         special[ends[~(without & self.pieces)]] = False
         self._note_tokens(special, lambda at: f"input_ids is the special id {self.ids[at]}; expected text")
 
-    def _check_masks(self, lengths: npt.NDArray[Any], mask: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Table:
+    def _check_masks(
+        self, lengths: npt.NDArray[Any], mask: npt.NDArray[Any], labels: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
         table = np.zeros(len(lengths), CHECKED_EXAMPLE_DTYPE)
         table["tokens"], table["ends"] = lengths, self.ids[self.ends - 1] == self.row_rules.eos_id
+        is_trained = mask == 1
         table["hash"] = hashing.hash_examples(
-            mark_trained(self.ids & 0x7FFF_FFFF, mask == 1), lengths, self.row_rules.seed
+            mark_trained(self.ids & 0x7FFF_FFFF, is_trained), lengths, self.row_rules.seed
         )
-        ones = np.concatenate([np.zeros(1, np.int32), np.cumsum(mask == 1, dtype=np.int32)])
-        trained = ones[self.ends] - ones[self.starts]
+        trained = np.add.reduceat(is_trained, self.starts, dtype=np.int32) if len(lengths) else np.empty(0, np.int32)
         empty = ((trained == 0) | (trained == lengths)) & ~self.pieces
         self._note_examples(empty, lambda at: (
             f"loss_mask is 1 on {trained[at]} of {lengths[at]} tokens; expected an input and then an output"
@@ -337,6 +339,8 @@ class _RowGroupCheck:
         self, wrong: npt.NDArray[np.bool_], offsets: npt.NDArray[Any], noun: str, describe: Callable[[int], str]
     ) -> bool:
         """Note each row that holds what is wrong, by the first of it; whether none is."""
+        if not wrong.any():
+            return True
         places = np.flatnonzero(wrong)
         rows, begin = np.unique(np.searchsorted(offsets, places, side="right") - 1, return_index=True)
         bounds = itertools.pairwise([*begin.tolist(), len(places)])
@@ -344,7 +348,7 @@ class _RowGroupCheck:
             at = int(places[first])
             more = f" (and {last - first - 1} more)" if last - first > 1 else ""
             self.findings.note(self.name, self.first + row, f"{noun} {at - offsets[row]}: {describe(at)}{more}")
-        return not len(places)
+        return False
 
 
 def _output_start(mask: npt.NDArray[Any]) -> int:

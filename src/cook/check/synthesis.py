@@ -61,7 +61,7 @@ class SynthesisCheck(FolderCheck):
             yield from read_round_rows(self.folder / name)
         except OutputError as exc:
             self.manifest_finding(str(exc).removeprefix(escape_controls(f"{self.folder}/")))
-            self.whole = False
+            self.readable = False
 
 
 class PromptsCheck(SynthesisCheck):
@@ -84,7 +84,7 @@ class PromptsCheck(SynthesisCheck):
             if "follows" in row:
                 entries += 1
                 prompt_ids += [row["custom_id"]] if row["custom_id"] is not None else []
-        if not self.whole:
+        if not self.readable:
             return
         counts = self.fields["counts"]
         found: Counter[str] = Counter()
@@ -158,7 +158,7 @@ class ParsedCheck(SynthesisCheck):
             if in_rounds:
                 self._check_chains(name)
         self.amounts = {"entries": found["entries"], "pairs": found["pairs"]}
-        if not self.whole:
+        if not self.readable:
             return
         self.expect_equal("counts.entries", counts["entries"], found["entries"])
         rounds = self.fields["prompts"]["prompts"]["round"] if in_rounds else 1
@@ -178,7 +178,7 @@ class ParsedCheck(SynthesisCheck):
             if isinstance(entry, list):
                 for problem in entry:
                     self.findings.note(name, problem.line, f"{problem.field}: {problem.what}".removeprefix(": "))
-                self.whole = False
+                self.readable = False
                 continue
             found["entries"] += 1
             found["pairs"] += len(entry.pairs)

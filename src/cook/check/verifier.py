@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from cook.check import corpus, synthesis
-from cook.check.against_source import compare_with_source
 from cook.check.folder import FolderCheck
 from cook.check.rows import Finding, Findings
 from cook.core.errors import OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
 from cook.core.escapes import escape_controls
 from cook.core.files import sha256_of
 from cook.core.recipe import Recipe, hub_address
-from cook.executors.local import local_executor, ordered_results
+from cook.executors.local import cancel_on_error, dataset_threads, local_executor, ordered_results
 from cook.executors.process import usable_cores
 from cook.pipeline import build, startup
 from cook.read.source import Shard, Source
@@ -35,16 +35,15 @@ from cook.store import dataset_card, kinds, manifest
 from cook.store.outputs import cooked_folders
 from cook.tokenizer.loading import Tokenizer, resolve_tokenizer
 
-SourceComparer = Callable[[Any, list[Shard], Tokenizer | None, Executor], None]  # a check, its shards, its tokenizer
-
-
-CHECK_BY_KIND: Mapping[str, tuple[type[FolderCheck], SourceComparer | None]] = {  # by the kind of a result
-    kinds.DATASET: (FolderCheck, compare_with_source),
-    kinds.PACKED: (corpus.PackedCheck, corpus.PackedCheck.compare_with_source),
-    kinds.MIX: (FolderCheck, None),
-    kinds.CORPUS: (corpus.TextCheck, corpus.TextCheck.compare_with_source),
-    kinds.PROMPTS: (synthesis.PromptsCheck, None),
-    kinds.PARSE: (synthesis.ParsedCheck, None),
+_OPENING = threading.Lock()  # of a source on the Hub one dataset at a time is fetched
+DEEP = ("cook.check.against_source",)  # imported before workers begin, which then share it
+CHECK_BY_KIND: Mapping[str, str] = {  # kind -> its class in cook.check, imported when one is met
+    kinds.DATASET: "against_source.DatasetCheck",
+    kinds.PACKED: "corpus.PackedCheck",
+    kinds.MIX: "folder.FolderCheck",
+    kinds.CORPUS: "corpus.TextCheck",
+    kinds.PROMPTS: "synthesis.PromptsCheck",
+    kinds.PARSE: "synthesis.ParsedCheck",
 }
 
 
@@ -106,14 +105,34 @@ def verify(
         raise RecipeError("source: names the shards that deep compares with; give both, or neither")
     folders = cooked_folders(Path(path))
     checks = [_open_check(folder) for folder in folders]
-    for name in {check.fields["tokenizer"]["name"] for check, _ in checks if deep and "tokenizer" in check.fields}:
-        startup.preload_vocabulary(name)  # before workers begin, which then share it
-    size = sum(each.stat().st_size for folder in folders for each in folder.iterdir() if each.is_file())
-    with local_executor(usable_cores(), size) as pool:
-        done = [_verify_folder(*check, source, tokenizer, pool) for check in checks]
+    for name in {check.fields["tokenizer"]["name"] for check in checks if deep and "tokenizer" in check.fields}:
+        startup.preload_vocabulary(name, decodes=True)  # before workers begin, which then share it
+    done = _each(checks, source, tokenizer)
     if not (Path(path) / manifest.MANIFEST_NAME).exists():
         done += [*_missing_manifests(Path(path)), *_check_root_card(Path(path))]
     return Verified(done)
+
+
+def _each(checks: list[FolderCheck], source: str | None, tokenizer: str | None) -> list[Checked]:
+    """FolderCheck several folders at once, on all cores, the largest first. Raises what the first of them raises."""
+    deep = source is not None
+    sizes = [_size(check, deep) for check in checks]
+    jobs, checking = usable_cores(), dict[int, Future[Checked]]()
+    with (
+        local_executor(jobs, sum(sizes), DEEP if deep else ()) as pool,
+        dataset_threads(jobs) as threads,
+        cancel_on_error(pool),
+    ):
+        for at in sorted(range(len(checks)), key=lambda at: -sizes[at]):
+            checking[at] = threads.submit(_verify_folder, checks[at], source, tokenizer, pool)
+        return [checking[at].result() for at in range(len(checks))]
+
+
+def _size(check: FolderCheck, deep: bool) -> int:
+    """The bytes of a folder's files; and of the shards that are encoded again."""
+    size = sum(each.stat().st_size for each in check.folder.iterdir() if each.is_file())
+    shards: list[dict[str, Any]] = check.fields.get("inputs", []) if deep else []
+    return size + sum(int(row["bytes"]) for row in shards)
 
 
 def _missing_manifests(root: Path) -> Iterator[Checked]:
@@ -151,15 +170,13 @@ def _check_root_card(root: Path) -> list[Checked]:
     return [Checked(dataset_card.CARD_NAME, root, False, findings.listed, 1, {})]
 
 
-def _open_check(folder: Path) -> tuple[FolderCheck, SourceComparer | None]:
+def _open_check(folder: Path) -> FolderCheck:
     plain = FolderCheck(folder)
-    return _check_for_kind(plain) if _read_manifest(plain) else (plain, None)
+    return _check_for_kind(plain) if _read_manifest(plain) else plain
 
 
-def _verify_folder(
-    check: FolderCheck, compare: SourceComparer | None, source: str | None, tokenizer: str | None, pool: Executor
-) -> Checked:
-    compared = bool(check.fields) and _run_check(check, compare, source, tokenizer, pool)
+def _verify_folder(check: FolderCheck, source: str | None, tokenizer: str | None, pool: Executor) -> Checked:
+    compared = bool(check.fields) and _run_check(check, source, tokenizer, pool)
     return Checked(
         name=check.fields.get("dataset", check.folder.name),
         folder=check.folder,
@@ -171,14 +188,12 @@ def _verify_folder(
     )
 
 
-def _check_for_kind(plain: FolderCheck) -> tuple[FolderCheck, SourceComparer | None]:
-    """The check that goes with the manifest that was read, and what compares with shards where anything does."""
-    made, compare = CHECK_BY_KIND[plain.fields["kind"]]
-    if made is FolderCheck:
-        return plain, compare
-    own = made(plain.folder)
-    own.fields = plain.fields
-    return own, compare
+def _check_for_kind(plain: FolderCheck) -> FolderCheck:
+    """The check that goes with the manifest that was read."""
+    module, _, name = CHECK_BY_KIND[plain.fields["kind"]].partition(".")
+    made: FolderCheck = getattr(import_module(f"cook.check.{module}"), name)(plain.folder)
+    made.fields = plain.fields
+    return made
 
 
 def _read_manifest(check: FolderCheck) -> bool:
@@ -206,9 +221,7 @@ def _from_other_version(folder: Path) -> bool:
         return False
 
 
-def _run_check(
-    check: FolderCheck, compare: SourceComparer | None, source: str | None, tokenizer: str | None, pool: Executor
-) -> bool:
+def _run_check(check: FolderCheck, source: str | None, tokenizer: str | None, pool: Executor) -> bool:
     """All that there is to check; whether the output was compared with its shards."""
     if source is not None and check.why_not_comparable:
         raise OutputError(f"{check.folder}: {check.why_not_comparable}: check it without --deep")
@@ -223,8 +236,9 @@ def _run_check(
         if not check.readable or check.recipe is None:
             return False
         recorded = check.fields.get("tokenizer")
-        assert compare is not None  # where nothing compares, `alone` says why
-        compare(check, shards, _recorded_tokenizer(check, check.recipe, tokenizer) if recorded else None, pool)
+        check.compare_with_source(
+            shards, _recorded_tokenizer(check, check.recipe, tokenizer) if recorded else None, pool
+        )
         return True
     if check.recipe is not None and not len(check.findings):
         check.check_plan(check.recipe)
@@ -251,10 +265,11 @@ def _recorded_tokenizer(check: FolderCheck, recipe: Recipe, name: str | None) ->
 def _recorded_shards(check: FolderCheck, source: str, pool: Executor) -> list[Shard]:
     """The shards that a dataset was cooked from, matched by names and sha256. Raises SourceError."""
     name, unread = check.fields["dataset"], check.fields.get("unread", [])
-    opened = _open_recorded_source(source, check.fields["source"] if check.recipe else {}, bool(unread))
-    if name not in opened.names():
-        raise SourceError(f"{source}: holds no dataset {name}, which {check.folder} was cooked from")
-    there = {shard.name: shard for shard in opened.shards(name)}
+    with _OPENING:
+        opened = _open_recorded_source(source, check.fields["source"] if check.recipe else {}, bool(unread))
+        if name not in opened.names():
+            raise SourceError(f"{source}: holds no dataset {name}, which {check.folder} was cooked from")
+        there = {shard.name: shard for shard in opened.shards(name)}
     check.expect_equal("unread", unread, build.unread_field(opened, name).get("unread", []))
     rows = check.fields["inputs"]
     hashed = ordered_results(pool, _with_sha256, ((0, there[row["name"]]) for row in rows if row["name"] in there))

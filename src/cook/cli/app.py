@@ -22,7 +22,6 @@ import click
 from cook.cli import ending
 from cook.cli.options import RUN, PathType, option, recipe_options
 from cook.cli.printing import echo, print_json, print_unescaped
-from cook.cli.summary import print_preview, print_summary, summary_json
 from cook.core.escapes import escape_controls
 from cook.executors import process
 
@@ -167,6 +166,7 @@ def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:  #
 
 def _fail(error: CookError, as_json: bool, quiet: bool, cooking: bool) -> NoReturn:
     """Print an error, and what was cooked beside it; exit with its code."""
+    from cook.cli.summary import print_summary, summary_json
     from cook.core.errors import SeveralFailed
 
     several = error if isinstance(error, SeveralFailed) else None
@@ -259,6 +259,7 @@ def _print_notice(notice: str) -> None:
 
 
 def _run_recipe(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    from cook.cli.summary import print_preview, print_summary, summary_json
     from cook.pipeline.runner import preview, run
 
     if dry_run:

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 THREADED_ENGINES = {"fastokens", "tokenizers"}  # modules; splintr starts threads when it is given much to encode
@@ -70,7 +69,7 @@ def worker_start_method(preload: Sequence[str] = ()) -> str:
         thread.join()
     for wait in THREAD_EXIT_WAITS:  # a thread that Python has done with is the system's for a moment more
         time.sleep(wait)
-        if len(list(Path("/proc/self/task").iterdir())) == 1:
+        if len(os.listdir("/proc/self/task")) == 1:
             return "fork"
     return "spawn"
 
@@ -92,7 +91,8 @@ def usable_cores() -> int:
     else:
         cores = os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
         if quota != "max":
             cores = min(cores, max(1, int(quota) // int(period)))
     return cores

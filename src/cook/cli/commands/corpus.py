@@ -9,7 +9,6 @@ import click
 
 from cook.cli.options import PATH, PathType, parse_key_map
 from cook.cli.printing import print_json, print_unescaped
-from cook.cli.summary import print_corpus_summary, summary_json
 
 PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "wrap", "none")
 
@@ -87,6 +86,7 @@ def command(collection: str, to: str, styles: str | None, as_json: bool, quiet: 
         from cook.pipeline import startup
 
         startup.preload_vocabulary(settings["tokenizer"])
+    from cook.cli.summary import print_corpus_summary, summary_json
     from cook.core.progress import progress_bars
     from cook.corpora.making import make_corpus
     from cook.corpora.recipe import CorpusRecipe

@@ -9,7 +9,6 @@ import click
 
 from cook.cli.options import PATH
 from cook.cli.printing import echo, pluralize, print_json, print_table
-from cook.cli.summary import load_statement
 
 if TYPE_CHECKING:
     from cook.pipeline.mixing import Mixed
@@ -81,4 +80,6 @@ def _print_mixed(mixed: Mixed) -> None:
     echo(
         f"{pluralize(total['sequences'], 'sequence')}, {total['tokens']:,} tokens: {duration}: {mixed.folder}", err=True
     )
+    from cook.cli.summary import load_statement
+
     echo(load_statement(mixed.folder, repr(str(mixed.folder)), mixed.manifest["mix"]["split"]), err=True)
