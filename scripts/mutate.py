@@ -49,9 +49,9 @@ class Mutant(NamedTuple):
     lines: range
 
     def __str__(self) -> str:
-        texts = (data.decode().splitlines() for data in (self.path.read_bytes(), self.source))
-        told = [line for line in difflib.unified_diff(*texts, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")]
-        return "\n".join([f"{self.path.relative_to(ROOT)}:{self.lines.start}", *told])
+        old, new = (data.decode().splitlines() for data in (self.path.read_bytes(), self.source))
+        lines = list(difflib.unified_diff(old, new, n=0, lineterm=""))[3:]
+        return "\n".join([f"{self.path.relative_to(ROOT)}:{self.lines.start}", *lines])
 
 
 def changes(node: Any) -> Iterator[tuple[Any, str]]:
@@ -92,9 +92,9 @@ def mutants(path: Path) -> Iterator[Mutant]:
     """Every change of a module."""
     data = path.read_bytes()
     starts = [0, *accumulate(map(len, data.splitlines(keepends=True)))]
-    for node, text in (change for node in nodes(ast.parse(data)) for change in changes(node)):
-        begin, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
-        yield Mutant(path, data[:begin] + text.encode() + data[end:], range(node.lineno, node.end_lineno + 1))
+    for at, text in (change for node in nodes(ast.parse(data)) for change in changes(node)):
+        begin, end = starts[at.lineno - 1] + at.col_offset, starts[at.end_lineno - 1] + at.end_col_offset
+        yield Mutant(path, data[:begin] + text.encode() + data[end:], range(at.lineno, at.end_lineno + 1))
 
 
 def known(renew: bool) -> tuple[CoverageData, dict[str, float]]:
