@@ -37,7 +37,12 @@ def test_the_names_of_spools_are_of_all_that_determines_the_tokens():
     def names(**other):
         told = given | other
         return parts.spool_names(
-            Path("c"), told["recipe"], told["tokenizer"], SHAPES["context-qa"](told["recipe"], told["tokenizer"]), told["digest"], told["part"]
+            Path("c"),
+            told["recipe"],
+            told["tokenizer"],
+            SHAPES["context-qa"](told["recipe"], told["tokenizer"]),
+            told["digest"],
+            told["part"],
         )
 
     others = [
