@@ -497,11 +497,13 @@ def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
         ("gated", "is gated; ask for access on its page on the Hub, then log in with `hf auth login` or set HF_TOKEN"),
         (
             "not_found",
-            "no such repository on the Hub, or a private one: check its name, or log in with `hf auth login` or set HF_TOKEN",
+            "no such repository on the Hub, or a private one: check its name, or log in with "
+            "`hf auth login` or set HF_TOKEN",
         ),
         (
             "bad_token",
-            "the Hub does not accept the token (401): log in with `hf auth login` or set HF_TOKEN anew, or unset HF_TOKEN",
+            "the Hub does not accept the token (401): log in with `hf auth login` or set HF_TOKEN anew, or "
+            "unset HF_TOKEN",
         ),
         ("bare_403", "the Hub refuses access (403): log in with `hf auth login` or set HF_TOKEN, of who may read it"),
         ("bare_404", "HUB answers 404 and does not say why: check HF_ENDPOINT if it is set"),

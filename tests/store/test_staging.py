@@ -381,7 +381,7 @@ def test_a_lock_that_its_owner_removed_meanwhile_is_taken_anew(tmp_path, monkeyp
     monkeypatch.setattr(staging.fcntl, "flock", removed)
     with staging.locked(path, "busy"):
         assert path.exists()
-        with pytest.raises(OutputError, match="^busy$"), staging.locked(path, "busy"):
+        with pytest.raises(OutputError, match=r"^busy$"), staging.locked(path, "busy"):
             pass
     assert not path.exists()
 
@@ -390,7 +390,7 @@ def test_a_lock_is_waited_for_a_while(tmp_path, monkeypatch):
     now, held = [0.0], staging.locked(tmp_path / "x.lock", "busy")
     monkeypatch.setattr(staging.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(staging.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
-    with held, pytest.raises(OutputError, match="^busy$"), staging.locked(tmp_path / "x.lock", "busy"):
+    with held, pytest.raises(OutputError, match=r"^busy$"), staging.locked(tmp_path / "x.lock", "busy"):
         pass
     assert now[0] == pytest.approx(staging.PATIENCE, abs=0.02)
 
