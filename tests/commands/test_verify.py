@@ -285,6 +285,9 @@ def test_damaged_files_are_named_and_not_looked_into(bench):
     path.write_bytes(b"PAR1")
     bench.seal()
     assert findings(bench)[0].startswith(f"{TRAIN}: cannot be read: ")
+    path.unlink()
+    path.mkdir()
+    assert findings(bench) == [f"{TRAIN}: cannot be read: {path}: cannot be read: Is a directory"]
 
 
 @pytest.mark.parametrize(

@@ -103,4 +103,5 @@ def test_a_shard_that_changes_between_its_two_readings(tmp_path, monkeypatch, na
 
     monkeypatch.setattr(parts, "lines_again", changed)
     with pytest.raises(SourceError, match=match):
-        cooked(tmp_path)
+        cooked(tmp_path, cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob("spools/*/*.index"))) == 1, "what it became is kept as what it was"

@@ -346,6 +346,14 @@ def test_offline_with_some_of_the_shards(server, tmp_path, monkeypatch):
     assert second.endswith(" --include 'a/shard/*'")
 
 
+def test_offline_without_a_shard_that_stands_alone(server, monkeypatch):
+    server.add("owner/own", {"mine.jsonl": shard("a")}, kind="dataset")
+    open_source(OWN).shards("mine")[0].path.unlink()
+    offline(monkeypatch)
+    with pytest.raises(SourceError, match=r"--include mine\.jsonl$"):
+        fetch()
+
+
 def test_the_server_fails_and_not_all_is_cached(server, monkeypatch):
     add(server, "a", "b", repo="owner/own")
     fetch(OWN, "a")
