@@ -68,7 +68,7 @@ def changes(node: Any) -> Iterator[tuple[Any, str]]:
             yield node, str(not value)
         case ast.Constant(value=int(value)):
             yield from ((node, str(value + 1)), (node, f"({value - 1})"))
-        case ast.Call(args=[first, second, *more]) if not isinstance(first, ast.Starred):
+        case ast.Call(args=[first, second, *more]) if ast.unparse(new.func) not in ("min", "max"):
             new.args = [second, first, *more]
             yield node, ast.unparse(new)
         case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test) if not isinstance(test, ast.Name):
