@@ -89,11 +89,6 @@ def resolve(repo: str, revision: str | None, kept: Path | None, watch: Watch) ->
         return found
 
 
-def address(repo: str, revision: str | None) -> str:
-    """What --source calls a repository."""
-    return f"hf://datasets/{repo}" + (f"@{revision}" if revision else "")
-
-
 def _ask(repo: str, name: str, records: _Records, watch: Watch) -> Snapshot:
     """The commit of a revision and its files, from the Hub. Raises Trouble."""
     from huggingface_hub import HfApi, constants
