@@ -411,6 +411,7 @@ def test_rows_of_what_was_left_out_that_do_not_fit(bench, more, found):
     ("field", "value", "found"),
     [
         ("special_ids", [], "tokenizer.special_ids: expected ascending ids, with those of BOS and EOS among them"),
+        ("special_ids", [0, 2], "tokenizer.special_ids: expected ascending ids, with those of BOS and EOS among them"),
         (
             "special_ids",
             [0, 2, 1],

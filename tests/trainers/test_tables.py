@@ -2,6 +2,7 @@
 
 import resource
 
+import orjson
 import pytest
 
 from cook import OutputError, export
@@ -20,3 +21,17 @@ def test_a_disk_that_is_full_at_the_largest_file(odd_set, tmp_path, target):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["right"]
+
+
+def test_the_state_of_a_saved_dataset_says_that_no_column_is_formatted(odd_set, tmp_path):
+    made = export(odd_set / "out" / "set", "llama-factory", tmp_path / "made", jobs=1)
+    state = orjson.loads((made.folder / "train" / "state.json").read_bytes())
+    assert len(state.pop("_fingerprint")) == 16
+    assert state == {
+        "_data_files": [{"filename": "data-00000-of-00001.arrow"}],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": "train",
+    }
