@@ -130,7 +130,9 @@ def is_noticed(mutant: Mutant, tests: list[str]) -> bool:
             code = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, timeout=LIMIT, check=False)
         except subprocess.TimeoutExpired:
             return True
-        return bool(tests) and code.returncode != 0
+        if b"ERROR: not found: " in code.stdout + code.stderr:
+            raise SystemExit("mutate: a test is gone since the run with coverage: pass --renew")
+        return bool(tests) and code.returncode not in (0, 5)  # 5: no test was chosen
 
 
 def main() -> int:
