@@ -243,6 +243,37 @@ def test_prompts_that_are_not_those_are_refused(tmp_path, asked):
     refuses(OutputError, "was changed since `cook prompts` wrote it", asked.file)
 
 
+@pytest.mark.parametrize("number", ["", "x", "٣", "-1", "5", "1" * 5000, "0" * 19])
+def test_an_id_that_is_none_of_the_prompts(tmp_path, asked, number):
+    custom_id = lines(asked.file)[0]["custom_id"].rpartition("-")[0] + f"-{number}"
+    with pytest.raises(BadLines, match=r"a\.jsonl:1: "):
+        parse(
+            write_lines(tmp_path / "a.jsonl", [{"custom_id": custom_id, "text": PAIRS}]),
+            tmp_path / "c" / "one",
+            prompts=asked.file,
+        )
+
+
+def test_a_file_that_changes_while_it_is_parsed(tmp_path, asked):
+    answers = write_lines(tmp_path / "a.jsonl", told(asked, PAIRS))
+    with pytest.raises(SourceError, match=r"a\.jsonl: changed while it was read; run again"):
+        parse(
+            answers,
+            tmp_path / "c" / "one",
+            prompts=asked.file,
+            progress=lambda stage, done, ahead=0, /: answers.write_bytes(b"{}\n"),
+        )
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_question_that_comes_twice_is_kept_unless_otherwise_asked(tmp_path, asked):
+    twice = PAIRS + "\n\n" + PAIRS.replace("Ada", "Eve")
+    answers = write_lines(tmp_path / "a.jsonl", told(asked, twice))
+    for name, settings, count in (("one", {}, 3), ("two", {"unique_questions": True}, 2)):
+        made = parse(answers, tmp_path / "c" / name, prompts=asked.file, **settings)
+        assert made.counts["pairs"] == count
+
+
 def test_the_command_says_what_it_did(tmp_path, cook, asked):
     write_lines(tmp_path / "a.jsonl", [*told(asked, PAIRS, "No.", PAIRS), result(rows_id(asked, 3), None, 500, "no")])
     done = cook("parse", "a.jsonl", "--prompts", "1.jsonl", "--to", "c/one", "--json")

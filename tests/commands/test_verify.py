@@ -325,6 +325,9 @@ def test_damaged_files_are_named_and_not_looked_into(bench):
     path.write_bytes(b"PAR1")
     bench.seal()
     assert findings(bench)[0].startswith(f"{TRAIN}: cannot be read: ")
+    path.unlink()
+    path.mkdir()
+    assert findings(bench) == [f"{TRAIN}: cannot be read: {path}: cannot be read: Is a directory"]
 
 
 @pytest.mark.parametrize(
@@ -448,6 +451,7 @@ def test_rows_of_what_was_left_out_that_do_not_fit(bench, more, found):
     ("field", "value", "found"),
     [
         ("special_ids", [], "tokenizer.special_ids: expected ascending ids, with those of BOS and EOS among them"),
+        ("special_ids", [0, 2], "tokenizer.special_ids: expected ascending ids, with those of BOS and EOS among them"),
         (
             "special_ids",
             [0, 2, 1],
@@ -668,3 +672,26 @@ def test_findings_are_counted_beyond_those_that_are_kept(bench, cook):
 
 def test_the_public_names():
     assert {"Checked", "Finding", "Verified", "verify"} <= {*package.__all__}
+
+
+def test_a_row_of_what_was_left_out_that_stands_twice(bench):
+    path = bench.folder / "skipped.jsonl"
+    rows = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([rows[0], *rows]))
+    bench.seal()
+    [found] = [line for line in findings(bench, deep=True) if ": leaves out " in line and "; expected " in line]
+    once, _, expected = found.partition(": leaves out ")[2].partition("; expected ")
+    assert once == f"{expected}; {expected}"
+
+
+def test_columns_of_other_lengths(plain):
+    rows = plain.read(TRAIN)
+    tokens, examples = len(rows["input_ids"][0]), len(rows["seq_lengths"][0])
+    rows["labels"][0], rows["source_line"][0] = rows["labels"][0][:-1], np.append(rows["source_line"][0], 1)
+    plain.write(TRAIN, rows)
+    plain.seal()
+    found = findings(plain)
+    assert f"{TRAIN}: row 0: labels has {tokens - 1} values; expected {tokens}, as many as input_ids" in found
+    assert (
+        f"{TRAIN}: row 0: source_line has {examples + 1} values; expected {examples}, as many as seq_lengths" in found
+    )

@@ -130,3 +130,10 @@ def test_yaml_that_is_wrong_names_the_file_on_one_line(tmp_path):
 def test_a_home_folder_that_no_shell_has_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Recipe(datasets="squad", tokenizer="llama3", output="~/cooked").output == str(tmp_path / "cooked")
+
+
+@pytest.mark.parametrize(
+    ("value", "fine"), [(0.0, False), (-0.5, False), (0.5, True), (1.0, False), (0, False), (1, True)]
+)
+def test_a_share_for_validation_is_neither_none_nor_all(value, fine):
+    assert (SETTING_CHECKS["validation"](value) is None) == fine

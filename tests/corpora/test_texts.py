@@ -225,6 +225,13 @@ def test_options_that_stay_are_written_as_they_were():
     assert made.options == {"names_referred_to": 1}
 
 
+def test_a_name_without_a_sign_takes_an_answer_of_the_text_alone():
+    styles = {"starts": [""], "names": ["-"], "separators": [" "], "answers": ["{sign}", "{name}: {text}", "{text}"]}
+    for seed in range(8):
+        made = Renderer(single(options=styles), seed).render([Passage("x", [(options("red", "blue"), "red")])])
+        assert made.text.endswith("\nA: red")
+
+
 WORD = st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=1, max_size=8).filter(str.strip)
 
 

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cook.core import records
@@ -35,6 +35,8 @@ def test_quantiles_of_ten():
 
 
 @given(numbers, st.integers(1, 20), st.integers(1, 100))
+@example([3, 3, 4, 2, 6], 2, 6)  # each file is full to the last token, within a window
+@example([3, 3, 4, 2, 6], 1, 6)  # and across windows
 def test_files_close_where_they_would_without_windows(tokens, size, most):
     """A sequence that alone has more than a file may hold is a file of its own."""
     with tempfile.TemporaryDirectory() as name, _set(write, "FILE_TOKENS", most):

@@ -337,7 +337,20 @@ def test_offline_with_some_of_the_shards(server, tmp_path, monkeypatch):
     gone = open_source(OWN).shards("a")[1].path
     gone.unlink()
     offline(monkeypatch)
-    with pytest.raises(SourceError, match="a: 1 of its 3 shards"):
+    with pytest.raises(SourceError) as caught:
+        fetch()
+    first, second = caught.value.lines
+    assert first.startswith("a: 1 of its 3 shards of commit ")
+    assert first.endswith("; once online this fetches them:")
+    assert second.startswith("  hf download owner/own --repo-type dataset --revision ")
+    assert second.endswith(" --include 'a/shard/*'")
+
+
+def test_offline_without_a_shard_that_stands_alone(server, monkeypatch):
+    server.add("owner/own", {"mine.jsonl": shard("a")}, kind="dataset")
+    open_source(OWN).shards("mine")[0].path.unlink()
+    offline(monkeypatch)
+    with pytest.raises(SourceError, match=r"--include mine\.jsonl$"):
         fetch()
 
 
@@ -486,13 +499,31 @@ def test_a_cache_that_cannot_be_written(server, tmp_path, monkeypatch):
         fetch()
 
 
-@pytest.mark.parametrize("fault", ["gated", "not_found", "bad_token", "bare_403", "bare_404"])
-def test_what_is_final_is_not_covered_up_by_what_is_cached(server, fault):
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("gated", "is gated; ask for access on its page on the Hub, then log in with `hf auth login` or set HF_TOKEN"),
+        (
+            "not_found",
+            "no such repository on the Hub, or a private one: check its name, or log in with "
+            "`hf auth login` or set HF_TOKEN",
+        ),
+        (
+            "bad_token",
+            "the Hub does not accept the token (401): log in with `hf auth login` or set HF_TOKEN anew, or "
+            "unset HF_TOKEN",
+        ),
+        ("bare_403", "the Hub refuses access (403): log in with `hf auth login` or set HF_TOKEN, of who may read it"),
+        ("bare_404", "HUB answers 404 and does not say why: check HF_ENDPOINT if it is set"),
+    ],
+)
+def test_what_is_final_is_not_covered_up_by_what_is_cached(server, fault, told):
     add(server, "a", repo="owner/own")
     fetch()
     server.fault(fault, "/revision/")
-    with pytest.raises(SourceError):
+    with pytest.raises(SourceError) as caught:
         open_source(OWN)
+    assert str(caught.value).replace(server.url, "HUB") == f"owner/own: {told}"
 
 
 def test_a_hub_that_never_answers(server, monkeypatch):

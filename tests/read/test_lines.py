@@ -148,6 +148,16 @@ def test_parts_hold_every_line_once(tmp_path_factory, lines, size, ends, mark):
     assert base == whole.lines
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_byte_order_mark_is_the_first_lines_alone(tmp_path, name):
+    marked = b"\xef\xbb\xbf" + GOOD
+    data = marked + b"\n" + marked
+    part = ByteRange(str(shard(tmp_path, gzip.compress(data) if name.endswith(".gz") else data, name)), 0, None)
+    lines = list(LineReader(part))
+    assert lines == [Line(1, 0, GOOD + b"\n"), Line(2, len(marked) + 1, marked)]
+    assert list(entries.reread_lines(part, [1, 2], [0, len(marked) + 1])) == lines
+
+
 def test_lines_are_found_again(tmp_path):
     rows = [orjson.dumps(entry(f"context {i}")) for i in range(5)]
     for name, data in (("a.jsonl", b"\n".join(rows)), ("a.jsonl.gz", gzip.compress(b"\n".join(rows)))):

@@ -14,8 +14,8 @@ import pytest
 
 from conftest import entry
 from cook import Recipe, SourceError, run
-from cook.read.modelscope import LISTING_RETRY_DELAYS, MODELSCOPE_COLLECTION, ModelScopeSource
-from cook.read.source import SourceWarning
+from cook.read.modelscope import MODELSCOPE_COLLECTION, LISTING_RETRY_DELAYS, ModelScopeSource
+from cook.read.source import ListedShard, SourceWarning
 from cook.read.sources import open_source
 from servers.modelscope_server import ModelScopeServer
 
@@ -105,6 +105,10 @@ def test_the_client_is_imported_where_it_is_used():
 def test_only_the_shards_asked_for_are_fetched_and_once(hub, tmp_path):
     source = opened()
     assert source.names() == ["QED", "mine", "squad"]
+    assert source.listed("squad") == [
+        ListedShard("squad/shard/10.jsonl", len(SHARD)),
+        ListedShard("squad/shard/9.jsonl.gz", len(FILES["squad/shard/9.jsonl.gz"])),
+    ]
     assert hub.fetched == []
     shards = source.shards("squad")
     assert [shard.name for shard in shards] == ["10.jsonl", "9.jsonl.gz"]

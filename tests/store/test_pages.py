@@ -114,6 +114,19 @@ def test_duckdb_reads_it(file):
     assert dict(zip(columns, map(list, zip(*rows.fetchall(), strict=True)), strict=True)) == columns
 
 
+@pytest.mark.parametrize("count", [14, 15, 16])
+def test_as_many_row_groups_as_a_short_list_of_thrift_holds(count):
+    assert pq.ParquetFile(io.BytesIO(written([[([1], [1], "")]] * count))).num_row_groups == count
+
+
+@pytest.mark.parametrize(("values", "eights"), [(1, 1), (8, 1), (9, 2), (16, 2), (17, 3)])
+def test_a_run_of_places_holds_eight_at_a_time(values, eights):
+    """Readers other than pyarrow take a shorter one for damage."""
+    assert b"".join(pages._code_bytes(np.ones(values, np.uint16))) == (
+        bytes([16, eights << 1 | 1]) + b"\1\0" * values + bytes(2 * (8 * eights - values))
+    )
+
+
 def test_its_schema_is_that_of_pyarrow_for_the_same_columns(tmp_path):
     pq.write_table(pa.table([[], [], []], parquet_schema := pa.schema(
         [("ids", pa.list_(pa.int32())), ("mask", pa.list_(pa.int8())), ("text", pa.string())]

@@ -349,3 +349,55 @@ def test_files_and_folder_are_synced_before_they_are_published(tmp_path, monkeyp
     assert names == {"train-00000-of-00001.parquet", "skipped.jsonl", "cook.json"}
     assert before >= {path.stat().st_ino for path in (root / "set", *(root / "set").iterdir())}
     assert ("fsync", root.stat().st_ino) in events[published:]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_the_folder_of_results_is_synced_after_a_result_is_in_place(tmp_path, monkeypatch, exchanges):
+    staged(tmp_path, "first")
+    if not exchanges:
+        monkeypatch.setattr(staging, "exchange", lambda one, other: False)
+    seen: list[tuple[str, str]] = []
+    synced = staging.fsync_folder
+
+    def watched(folder: Path) -> None:
+        seen.append((folder.name, (tmp_path / "set" / "file").read_text()))
+        synced(folder)
+
+    monkeypatch.setattr(staging, "sync_folder", watched)
+    staged(tmp_path, "second")
+    assert seen == [("out", "first"), (tmp_path.name, "second")]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_lock_that_its_owner_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """Between the opening of the file and its lock: what was locked then keeps nobody out."""
+    path, lock, gone = tmp_path / "x.lock", staging.fcntl.flock, [True]
+
+    def removed(handle: int, how: int) -> None:
+        lock(handle, how)
+        if gone.pop() if gone else False:
+            path.unlink()
+
+    monkeypatch.setattr(staging.fcntl, "flock", removed)
+    with staging.locked(path, "busy"):
+        assert path.exists()
+        with pytest.raises(OutputError, match=r"^busy$"), staging.locked(path, "busy"):
+            pass
+    assert not path.exists()
+
+
+def test_a_lock_is_waited_for_a_while(tmp_path, monkeypatch):
+    now, held = [0.0], staging.locked(tmp_path / "x.lock", "busy")
+    monkeypatch.setattr(staging.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(staging.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    with held, pytest.raises(OutputError, match=r"^busy$"), staging.locked(tmp_path / "x.lock", "busy"):
+        pass
+    assert now[0] == pytest.approx(staging.LOCK_TIMEOUT, abs=0.02)
+
+
+def test_a_lock_whose_file_is_gone_at_the_end_is_freed(tmp_path):
+    path = tmp_path / "x.lock"
+    with staging.locked(path, "busy"):
+        path.unlink()
+    with staging.locked(path, "busy"):
+        assert path.exists()

@@ -6,6 +6,7 @@ import warnings
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 
@@ -13,7 +14,7 @@ from cook.core.errors import TokenizerError
 from cook.core.recipe import Recipe
 from cook.tokenizer import growth
 from cook.tokenizer import loading as module
-from cook.tokenizer.loading import EngineWarning, load_engine, resolve_tokenizer
+from cook.tokenizer.loading import EngineWarning, checked_encoder, load_engine, resolve_tokenizer
 from reference import MODELS
 
 
@@ -223,3 +224,40 @@ def test_a_tokenizer_without_end_is_refused(tmp_path, monkeypatch):
     (tmp_path / "tokenizer.json").write_bytes(b" " * 1001)
     with pytest.raises(TokenizerError, match=r"tokenizer\.json: has more than 1,000 bytes"):
         make(tmp_path, bos="none", eos="x")
+
+
+class Given:
+    """An engine that gives these ids for every text."""
+
+    name, version = "given", "1"
+
+    def __init__(self, *ids: int) -> None:
+        self.ids = ids
+
+    def encode(self, _):
+        return np.array(self.ids, np.uint32), np.array([0, len(self.ids)])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((5, 2, 7), None),
+        ((6, 3), "gave the special token 3 of llama3 for ordinary text (<low>)"),
+        ((3,), "gave the special token 3 of llama3 for ordinary text (<low>)"),
+        ((8, 1), "gave the special token 8 of llama3 for ordinary text (<high>)"),
+        ((9,), None),
+        ((10,), "gave id 10 for llama3, whose vocabulary has 10 ids"),
+        ((), None),
+    ],
+)
+def test_ids_that_no_ordinary_text_has(given, message):
+    """The unknown token, 2, is one that it may have."""
+    specials = (("<unk>", 2), ("<low>", 3), ("<high>", 8))
+    tokenizer = resolve_tokenizer(Recipe(datasets="x", tokenizer="llama3"))._replace(vocab_size=10, specials=specials, unk_id=2)
+    encode = checked_encoder(Given(*given), tokenizer)
+    if message is None:
+        assert encode(["text"])[0].tolist() == list(given)
+    else:
+        with pytest.raises(TokenizerError) as caught:
+            encode(["text"])
+        assert str(caught.value) == f"given 1 {message}; please report this, and pass --engine hf"

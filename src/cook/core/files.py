@@ -56,7 +56,7 @@ def write_atomically(path: Path, rows: npt.NDArray[Any]) -> None:
     """Write rows whole or not at all, though the same is done twice at once: where a worker was lost, and was not."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        rows.tofile(temporary)
+        temporary.write_bytes(np.ascontiguousarray(rows).data)  # `tofile` says nothing of a last block without room
         os.replace(temporary, path)
     except OSError as exc:
         raise write_error(path, exc, rows.nbytes) from exc

@@ -99,11 +99,6 @@ def resolve_snapshot(repo: str, revision: str | None, cache_folder: Path | None,
         return found
 
 
-def source_address(repo: str, revision: str | None) -> str:
-    """What --source calls a repository."""
-    return f"hf://datasets/{repo}" + (f"@{revision}" if revision else "")
-
-
 def _resolve_online(repo: str, name: str, records: _Records, watch: StallWatch) -> Snapshot:
     """The commit of a revision and its files, from the Hub. Raises Trouble."""
     from huggingface_hub import HfApi, constants
