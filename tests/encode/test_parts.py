@@ -75,7 +75,7 @@ def test_ids_of_texts_that_are_made_anew_are_checked(tmp_path, monkeypatch):
 
     write_shard(tmp_path, "set", [entry("A context.", *MANY)])
     monkeypatch.setattr(
-        parts, "load_engine", lambda tokenizer, light=False: (Wrong if light else lambda e: e)(load_engine(tokenizer))
+        parts, "load_engine", lambda tokenizer, quick=False: (Wrong if light else lambda e: e)(load_engine(tokenizer))
     )
     with pytest.raises(TokenizerError, match="wrong 1 gave the special token 128001 of llama3"):
         cooked(tmp_path)
@@ -101,7 +101,7 @@ def test_a_shard_that_changes_between_its_two_readings(tmp_path, monkeypatch, na
         shard.write_bytes(pack(data))
         return again(*arguments)
 
-    monkeypatch.setattr(parts, "lines_again", changed)
+    monkeypatch.setattr(parts, "reread_lines", changed)
     with pytest.raises(SourceError, match=match):
         cooked(tmp_path, cache=tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("spools/*/*.index"))) == 1, "what it became is kept as what it was"

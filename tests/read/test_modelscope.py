@@ -14,7 +14,7 @@ import pytest
 
 from conftest import entry
 from cook import Recipe, SourceError, run
-from cook.read.modelscope import MODELSCOPE_COLLECTION, LISTING_RETRY_DELAYS, ModelScopeSource
+from cook.read.modelscope import LISTING_RETRY_DELAYS, MODELSCOPE_COLLECTION, ModelScopeSource
 from cook.read.source import ListedShard, SourceWarning
 from cook.read.sources import open_source
 from servers.modelscope_server import ModelScopeServer

@@ -355,7 +355,7 @@ def test_files_and_folder_are_synced_before_they_are_published(tmp_path, monkeyp
 def test_the_folder_of_results_is_synced_after_a_result_is_in_place(tmp_path, monkeypatch, exchanges):
     staged(tmp_path, "first")
     if not exchanges:
-        monkeypatch.setattr(staging, "exchange", lambda one, other: False)
+        monkeypatch.setattr(staging, "swap_folders", lambda one, other: False)
     seen: list[tuple[str, str]] = []
     synced = staging.fsync_folder
 
@@ -363,7 +363,7 @@ def test_the_folder_of_results_is_synced_after_a_result_is_in_place(tmp_path, mo
         seen.append((folder.name, (tmp_path / "set" / "file").read_text()))
         synced(folder)
 
-    monkeypatch.setattr(staging, "sync_folder", watched)
+    monkeypatch.setattr(staging, "fsync_folder", watched)
     staged(tmp_path, "second")
     assert seen == [("out", "first"), (tmp_path.name, "second")]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

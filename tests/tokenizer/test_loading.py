@@ -253,7 +253,9 @@ class Given:
 def test_ids_that_no_ordinary_text_has(given, message):
     """The unknown token, 2, is one that it may have."""
     specials = (("<unk>", 2), ("<low>", 3), ("<high>", 8))
-    tokenizer = resolve_tokenizer(Recipe(datasets="x", tokenizer="llama3"))._replace(vocab_size=10, specials=specials, unk_id=2)
+    tokenizer = resolve_tokenizer(Recipe(datasets="x", tokenizer="llama3"))._replace(
+        vocab_size=10, specials=specials, unk_id=2
+    )
     encode = checked_encoder(Given(*given), tokenizer)
     if message is None:
         assert encode(["text"])[0].tolist() == list(given)
