@@ -49,6 +49,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
                 "name": result.name,
                 **result.as_dict("counts", "outputs"),
                 "figures": result.manifest.get("figures"),  # text has none
+                "unread": result.manifest.get("unread", []),
             }
             for result in summary.results
         ],
@@ -141,6 +142,7 @@ def print_texts(summary: Summary) -> None:
     print_table(rows, sys.stderr)
     for result in summary.results:
         echo(*(f"{result.name}: {line}" for line in _told_texts(result.counts)), err=True)
+        echo(*(f"{result.name}: not read: {path}" for path in result.manifest.get("unread", ())), err=True)
     print_unnamed(summary)
     echo(f"{several(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:

@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from cook.core.records import token_ids
-from cook.shapes import splitting
-from cook.shapes.protocol import Shape, SplitResult, assemble
-from cook.tokenizer.decoder import LOST, Decoder
+from cook.shapes.protocol import Shape, SplitResult
+from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
 from cook.tokenizer.loading import Tokenizer, load_engine, reference_engine
 
@@ -61,23 +59,9 @@ def misread_pieces(
     found = []
     for record, made in zip(records, remade, strict=True):
         of_pieces = [[*itertools.islice(texts, len(piece.texts))] for piece in made.pieces]
-        # Of a cut text with unknown tokens in it, ids alone may tell.
-        if not shape.reads_back(record, made, of_pieces, decoder) and not (
-            any(piece.cut and LOST in b"".join(each) for piece, each in zip(made.pieces, of_pieces, strict=True))
-            and _by_reference(shape, tokenizer, record, made)
-        ):
+        if not shape.reads_back(record, made, of_pieces, decoder):
             found.append((record.line, "its examples do not read as the pairs of its entry with their context"))
     return found
-
-
-def _by_reference(shape: Shape, tokenizer: Tokenizer, record: Any, made: SplitResult) -> bool:
-    """Whether the reference makes the same of a record."""
-    reference, segments = reference_engine(tokenizer), shape.segments([record])
-    whole = assemble(segments, *reference.encode(segments.texts))
-    steps = [shape.split(record, token_ids(whole.raw).view(np.uint32), int(whole.trained[0]))]
-    (again,) = splitting.run(steps, reference.encode)
-    mine, theirs = ([[ids.tolist() for ids in piece.texts] for piece in each.pieces] for each in (made, again))
-    return mine == theirs
 
 
 def shown(text: bytes, other: bytes | None = None) -> str:

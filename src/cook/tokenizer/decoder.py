@@ -108,10 +108,14 @@ class Decoder:
         if self._spaces is None:
             return True
         texts = (decoded.decode(errors="surrogateescape"), *map(self._reference.normal, (text, *around)))
-        found, whole, first, *others = ("".join(_plain(each).split()) for each in texts)
-        heads = "(.*)" + r"\1".join(map(re.escape, others))
-        head = re.fullmatch(re.escape(first) + heads, found)
-        return head is not None and _fills(head[1] + GAP, whole)
+        given = ["".join(_plain(each).split()) for each in texts]
+        if _is_framed_head(*given):
+            return True
+        if self._tokenizer.holds_all:
+            return False
+        lost = "".join(self._reference.lost([text, *around], self._tokenizer.unk_id))
+        gone = dict.fromkeys(map(ord, lost + self._reference.normal(lost)))
+        return bool(lost) and _is_framed_head(*(each.translate(gone) for each in given))
 
     @cached_property
     def _reference(self) -> HfEngine:
@@ -135,6 +139,14 @@ class Decoder:
 
 def _plain(text: str) -> str:
     return text.replace(SPACE, " ")
+
+
+def _is_framed_head(found: str, whole: str, first: str, *others: str) -> bool:
+    """Whether what was found is one head of the whole between each two of the others, where gaps may be."""
+    gaps = f"{GAP}*"
+    begin, *ends = (gaps + gaps.join(map(re.escape, each)) + gaps for each in (first, *others))
+    head = re.fullmatch(begin + "(.*)" + r"\1".join(ends), found, re.DOTALL)
+    return head is not None and _fills(head[1] + GAP, whole)
 
 
 def _fills(found: str, text: str) -> bool:

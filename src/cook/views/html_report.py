@@ -22,6 +22,7 @@ from cook.core import owned
 from cook.core.errors import OutputError, OutputExists, RecipeError, refuse_empty
 from cook.core.progress import Progress, silent
 from cook.core.records import REASON_WORDS
+from cook.encode import losses
 from cook.read.lines import SUFFIXES
 from cook.store import kinds, manifest
 from cook.store.dataset_card import is_cooks
@@ -119,6 +120,8 @@ class Section:
     samples: list[Sample]
     told_pairs: str
     """Why there is no plot of pairs per entry; empty where there is one."""
+    told_lost: str
+    """The characters that the tokenizer lacks; empty where it lacks none."""
 
 
 def report(
@@ -210,6 +213,7 @@ def _section(output: Output, tallied: Tally, reader: Reader | None, room: int) -
         skipped=list(itertools.islice(_skipped(output), ROWS)),
         samples=list(_samples(output, tallied.sample, reader, room)) if reader else [],
         told_pairs=_told_pairs(output, tallied, reader),
+        told_lost=losses.told(counts["unknown"]) if counts.get("unknown") else "",
     )
     made.figures.extend(_figures(made.counts))
     return made
