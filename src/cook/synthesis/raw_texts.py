@@ -15,6 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from cook.core.errors import BadLines, InputError, Problem, SourceError, unreadable
+from cook.core.files import NO_FILE, is_no_file
 from cook.read.lines import BOM, JSON_TYPES, MAX_LINE, Line, LineReader, Part, open_shard, shard_name
 from cook.read.source import SourceWarning
 
@@ -52,8 +53,14 @@ def find(places: Iterable[str | Path]) -> list[RawFile]:
         elif not place.name.endswith(SUFFIXES):
             raise SourceError(f"{place}: is of a kind that is not read; raw texts end in {', '.join(SUFFIXES)}")
         else:
-            found.append(RawFile(place.name, place))
+            found.append(_file(place.name, place))
     return found
+
+
+def _file(name: str, path: Path) -> RawFile:
+    if is_no_file(path):
+        raise SourceError(f"{path}: {NO_FILE}")
+    return RawFile(name, path)
 
 
 def _in_folder(folder: Path) -> list[RawFile]:
@@ -64,13 +71,15 @@ def _in_folder(folder: Path) -> list[RawFile]:
 
     for parent, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        linked = [name for name in folders if Path(parent, name).is_symlink()]  # and are not followed
+        unread += [f"{Path(parent, name).relative_to(folder).as_posix()}/" for name in linked]
         for name in names:
             path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
             if name.startswith("."):
                 continue
             if name.endswith(SUFFIXES):
-                found.append(RawFile(relative, path))
+                found.append(_file(relative, path))
             else:
                 unread.append(relative)
     if unread:

@@ -143,9 +143,10 @@ def _plain(text: str) -> str:
 
 def _is_framed_head(found: str, whole: str, first: str, *others: str) -> bool:
     """Whether what was found is one head of the whole between each two of the others, where gaps may be."""
-    gaps = f"{GAP}*"
-    begin, *ends = (gaps + gaps.join(map(re.escape, each)) + gaps for each in (first, *others))
-    head = re.fullmatch(begin + "(.*)" + r"\1".join(ends), found, re.DOTALL)
+    begin, *ends = (f"{GAP}*".join(map(re.escape, each)) for each in (first, *others))
+    some = f"{GAP}*?"  # lazy: the head has those at its borders
+    heads = f"{some}(.*){some}" + rf"{some}\1{some}".join(ends)
+    head = re.fullmatch(f"{some}{begin}{heads}{some}", found, re.DOTALL)
     return head is not None and _fills(head[1] + GAP, whole)
 
 

@@ -26,6 +26,7 @@ import orjson
 
 from cook.core import cache
 from cook.core.errors import CookWarning, TokenizerError
+from cook.core.files import NO_FILE, is_no_file
 from cook.core.recipe import NO_TOKEN, Recipe
 from cook.tokenizer import control, growth
 from cook.tokenizer.engine import Engine, Ids, Offsets
@@ -397,10 +398,10 @@ def _from_file(name: str, path: Path, config: Path | None, tokens: Path | None, 
     except (TypeError, KeyError, ValueError, AttributeError) as exc:
         raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary") from exc
     growth.refuse(path, document)
-    found = [_parse(each, _read(each)) for each in (tokens, config) if each and each.exists()]
+    found = [_parse(each, _read(each)) for each in (tokens, config) if each and os.path.lexists(each)]
     told = {key: value for each in found for key, value in each.items() if value is not None}
     texts = [control.templates_of(told)]
-    if template and template.exists():
+    if template and os.path.lexists(template):
         texts.append(_read(template).decode(errors="replace"))
     return _Source(
         name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, {}, max(ids.values()) + 1, unk,
@@ -438,6 +439,8 @@ def _one_id(source: _Source, found: control.Kinds, which: str, token: str) -> in
 
 
 def _read(path: Path) -> bytes:
+    if is_no_file(path):
+        raise TokenizerError(f"{path}: {NO_FILE}")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
