@@ -23,6 +23,7 @@ from concurrent.futures import (
     wait,
 )
 from importlib import import_module
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 from cook.core.errors import ClusterError, CookError
@@ -32,6 +33,7 @@ POOL_BYTES = 16 << 20  # input below this is cooked in-process: a pool takes lon
 SPAWNED = 3  # and so many times as long, where it is spawned
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM}  # what the command ends by, in its own way
 ENDING = 1.0  # seconds that ended workers are waited for
+WATCHING = 0.5  # seconds after which workers that have begun are watched
 WAITING = 16  # jobs of a dataset that are submitted ahead of the one awaited, where the executor does not say
 T = TypeVar("T")
 
@@ -84,7 +86,8 @@ def executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterator[Exec
         with contextlib.suppress(BrokenExecutor, OSError, ValueError), _signals_wait():
             for _ in range(jobs):
                 pool.submit(int)  # a worker is started when there is work, and none to do it
-        yield pool
+        with _watched(pool):
+            yield pool
         if getattr(pool, "_broken", False):
             _end_workers(pool)  # the pool waits for a worker that was just being started when another died
 
@@ -148,6 +151,29 @@ def cancelling(pool: Executor) -> Iterator[None]:
         if manager:  # else Python wakes it at its end, at times while it closes what it is woken by
             manager.join(ENDING)
         raise
+
+
+@contextlib.contextmanager
+def _watched(pool: Executor) -> Iterator[None]:
+    """For a with block: a worker that dies in the middle of a result breaks the pool, which reads for its rest."""
+    stopped, stop = multiprocessing.Pipe(duplex=False)
+
+    def watch() -> None:
+        found: list[Any] = []
+        while not found:  # more workers may begin
+            workers = list((getattr(pool, "_processes", None) or {}).values())
+            found = connection.wait([stopped, *(worker.sentinel for worker in workers)], WATCHING)
+        if stopped not in found and not connection.wait([stopped], ENDING):
+            _end_workers(pool)  # it may know by now, which does no harm
+
+    watcher = threading.Thread(target=watch, name="cook-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.close()
+        watcher.join()
+        stopped.close()
 
 
 def _end_workers(pool: Executor) -> None:
