@@ -324,8 +324,8 @@ class Expected:
 
 
 def has_visible_text(text: str) -> bool:
-    """Whether a text has anything to see in it: more than white space and signs of format."""
-    return any(not letter.isspace() and unicodedata.category(letter) != "Cf" for letter in text)
+    """Whether a text has anything to see in it: more than white space, controls and signs of format."""
+    return any(not letter.isspace() and unicodedata.category(letter) not in ("Cc", "Cf") for letter in text)
 
 
 def pack_examples(examples: list[Example], chosen: dict[str, Any]) -> list[list[Example]]:

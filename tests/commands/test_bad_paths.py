@@ -16,10 +16,12 @@ from click.testing import CliRunner
 
 from commands.test_empty_paths import PLACES, commands
 from conftest import entry, write_shard
-from cook import OutputError, Recipe, load, run
+from cook import OutputError, Recipe, SourceError, TokenizerError, load, parse, prompts, run
 from cook.cli.app import main
 from cook.store import manifest
+from cook.tokenizer.loading import resolve_tokenizer
 from faults.ground import write_tokenizer
+from tokenizer.test_control import byte_level, write
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,38 @@ def test_a_bad_path(ground, tmp_path, monkeypatch, words, param, kind):
     if kind in ("an unknown user", "a long name", "a pipe", "a device", "a loop"):
         assert result.exit_code == 1, result.stderr
         assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+INSIDE = {"a pipe": os.mkfifo, "a device": lambda path: path.symlink_to("/dev/zero")}
+
+
+@pytest.mark.parametrize("make", INSIDE.values(), ids=INSIDE)
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
+)
+def test_what_never_ends_in_a_tokenizers_folder(tmp_path, name, make):
+    folder = write(tmp_path / "t", byte_level())
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    with at_most(30), pytest.raises(TokenizerError, match=f"{name}: is a pipe or a device, and no file"):
+        resolve_tokenizer(Recipe(datasets="d", tokenizer=str(folder)))
+    (folder / name).unlink()
+    (folder / name).symlink_to("gone")
+    with pytest.raises(TokenizerError, match=f"{name}: cannot be read: No such file"):
+        resolve_tokenizer(Recipe(datasets="d", tokenizer=str(folder)))
+
+
+@pytest.mark.parametrize("make", INSIDE.values(), ids=INSIDE)
+@pytest.mark.parametrize("name", ["b.txt", "b.jsonl", "b.jsonl.gz", "b.parquet"])
+def test_what_never_ends_among_raw_texts(tmp_path, name, make):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.txt").write_text("A text.")
+    make(tmp_path / "raw" / name)
+    for place in (tmp_path / "raw", tmp_path / "raw" / name):
+        with at_most(30), pytest.raises(SourceError, match=f"{name}: is a pipe or a device, and no file"):
+            prompts(place, tmp_path / "p.jsonl", tokenizer="llama3")
+    with at_most(30), pytest.raises(SourceError, match=f"{name}: is a pipe or a device, and no file"):
+        parse(tmp_path / "raw" / name, tmp_path / "c" / "new")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")

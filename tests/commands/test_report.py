@@ -32,6 +32,7 @@ from cook.views.counts import LengthCounts
 from cook.views.outputs import find_outputs
 from cook.views.parts import SequenceDecoder
 from cook.views.plots import bar_chart, histogram
+from tokenizer.test_control import wordpiece, write
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[report]'")
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} &lt;b&gt; \x1b[2J\u202e"
@@ -175,6 +176,16 @@ def test_the_numbers_are_the_manifests(page, root):
     for what in ("Length of examples", "Length of sequences", "Examples per sequence", "Pairs per entry",
                  "Trained share of sequences"):  # fmt: skip
         assert text.count(what) >= 2
+
+
+def test_what_the_tokenizer_lacks_is_told(tmp_path):
+    row = entry("the lamp is Ж<b> " + "the cup " * 20, pair("what", "lamp"))
+    write_shard(tmp_path / "s", "d", [row])
+    folder = write(tmp_path / "t", wordpiece())
+    run(Recipe(datasets="d", tokenizer=str(folder), source=tmp_path / "s", output=tmp_path / "o"))
+    report(tmp_path / "o", tmp_path / "page.html", tokenizer=str(folder))
+    text = Page((tmp_path / "page.html").read_text()).text()
+    assert re.search(r"1 of \d+ characters \(\d.\d%\) are none that the tokenizer holds: Ж \(1\)\.", text)
 
 
 def test_a_tally_is_what_counting_says(root):

@@ -120,6 +120,10 @@ def printed(tmp_path_factory):
         (work / "un" / "d" / "b.json").write_text("{}")
         unread = ["-d", "d", "-t", "llama3", "-s", "un", "--on-error", "skip", "--dry-run", "--json"]
         run("cook --dry-run --json", *unread)
+        unread = ["--on-error", "skip", "--json", "-q"]
+        run("cook --json", "-d", "d", "-t", "llama3", "-s", "un", *unread, "-o", "had")
+        run("cook corpus --json", "corpus", "un", *unread, "--to", "had-text")
+        run("cook verify --json", "verify", "had", "--json")
         lacking = write(work / "t", spell(wordpiece(), ("<|fim|>", {}), ("<b>", {})))  # most words of the data
         common = ["-t", lacking, "--max-unknown", 1, "--json", "-q"]
         run("cook --json", "-d", "odd", "-s", "in", *common, "-o", "lost")

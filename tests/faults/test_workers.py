@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -173,6 +174,71 @@ def test_a_worker_that_is_killed_before_it_works(tmp_path, arguments, limit, beg
     assert process.returncode == 1
     assert "cook: a worker process died" in printed
     assert not (tmp_path / "root").exists()
+
+
+DIES = """
+import os, pathlib, signal, sys, time
+import cook.executors.local, cook.executors.process
+from cook.core.errors import CookError
+def work(sends):
+    if not sends:
+        time.sleep(60)
+    pathlib.Path("pid").write_text(str(os.getpid()))
+    return bytes(64 << 20)  # far more than a pipe holds
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        cook.executors.process.settle()
+    size = cook.executors.local.POOL_BYTES * cook.executors.local.SPAWNED
+    try:
+        with cook.executors.local.executor(2, size) as pool:
+            reader, read = pool._result_queue._reader, pool._result_queue._reader._recv
+            def killing(count, *more):
+                if count > 1 << 20:
+                    reader._recv = read
+                    os.kill(int(pathlib.Path("pid").read_text()), signal.SIGKILL)
+                    print("killed", time.monotonic(), flush=True)
+                return read(count, *more)
+            reader._recv = killing
+            for _ in cook.executors.local.results(pool, work, [(0, True), (1, False)]):
+                print("a result")
+    except CookError as exc:
+        print(exc, time.monotonic(), flush=True)
+"""
+
+
+@BEGIN
+def test_a_worker_that_is_killed_while_it_sends_a_result(tmp_path, begin):
+    """The pool would read for the rest of it, and the other workers wait for their turn to send, without end."""
+    script = tmp_path / "dies.py"
+    script.write_text(DIES)
+    command = [sys.executable, script, *([] if begin else ["forked"])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False, cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+    assert "a worker process died" in done.stdout
+    killed, ended = (float(line.split()[-1]) for line in done.stdout.splitlines() if line[-1].isdigit())
+    assert ended - killed < 5 * IN_TIME / 2
+
+
+@pytest.mark.slow
+@BEGIN
+def test_workers_that_are_killed_at_random_moments(tmp_path, arguments, figures, begin):
+    arguments += ["--no-cache", "--overwrite"]
+    begun = time.monotonic()
+    with started(*begin, *arguments) as process:
+        process.communicate(timeout=60)
+    took, chance = time.monotonic() - begun, random.Random(0)  # noqa: S311
+    for _ in range(30):
+        shutil.rmtree(tmp_path / "root", ignore_errors=True)
+        with started(*begin, *arguments) as process:
+            time.sleep(took * chance.uniform(0.2, 1))
+            found = workers(process.pid, begin)
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(chance.choice(found), signal.SIGKILL)
+                figures["workers killed at random moments"] += 1
+            _, printed = process.communicate(timeout=5 * IN_TIME)
+        assert process.returncode in (0, 1), printed
+        assert process.returncode == 0 or "cook: a worker process died" in printed
+        assert "Traceback" not in printed
 
 
 @BEGIN

@@ -37,6 +37,25 @@ ODD = {
     "xz": ("1.JSONL.XZ", put, "compressed"),
     "a table": ("1.parquet", put, "is a table"),
     "an archive": ("1.tar", put, "is an archive"),
+    "a pipe of any name": ("data", os.mkfifo, "is no file"),
+    "a pipe of another suffix": ("1.jsonl.bz2", os.mkfifo, "is no file"),
+    "a device": ("1.jsonl", lambda path: path.symlink_to("/dev/zero"), "is no file"),
+    "another suffix": ("1.jsonlines", put, "has not a shard's name"),
+    "packed otherwise": ("1.jsonl.Z", put, "has not a shard's name"),
+    "half of a shard": ("1.jsonl.part", put, "has not a shard's name"),
+    "a copy": ("1.jsonl~", put, "has not a shard's name"),
+    "a table, compressed": ("1.csv.gz", put, "is a table"),
+    "an archive, compressed": ("1.tar.gz", put, "is an archive"),
+    "a linked folder below": (
+        "more",
+        lambda path: (path.mkdir(), (path / "in").symlink_to("/")),
+        "lies in a folder below",
+    ),
+    "a link to nothing below": (
+        "more",
+        lambda path: (path.mkdir(), (path / "data").symlink_to("gone")),
+        "lies in a folder below",
+    ),
     "a folder below": ("more", lambda path: put(path / "deep" / "x.jsonl"), "lies in a folder below"),
 }
 
@@ -63,11 +82,19 @@ def test_what_is_not_read_is_an_error_or_recorded(tmp_path, kind, shard):
         told_of.startswith(str((folder / name).relative_to(tmp_path / "s"))) for told_of in done.manifest["unread"]
     ] == [True]
     [checked] = verify(tmp_path / "out", deep=True, source=str(tmp_path / "s")).datasets
-    assert (checked.found, checked.unread) == (0, 1)
+    assert (checked.found, [*checked.unread]) == (0, done.manifest["unread"])
     seen = preview(Recipe(datasets="d", tokenizer="llama3", source=tmp_path / "s", on_error="skip"))
     assert len(seen.unread["d"]) == 1
     with pytest.raises(SourceError, match=told):  # though the result is up to date
         bake(tmp_path / "s", tmp_path / "out")
+
+
+def test_what_lies_beside_datasets_is_named(tmp_path):
+    put(tmp_path / "s" / "d" / "0.jsonl")
+    for name in ("q.json", "q.jsonl.bz2", "README.md", "dataset_infos.json"):
+        (tmp_path / "s" / name).write_text("{}")
+    with pytest.warns(SourceWarning, match=r"not read: q.json: is JSON.*; q.jsonl.bz2: is compressed[^;]*$"):
+        assert Folder("local", tmp_path / "s").names() == ["d"]
 
 
 def test_verify_finds_what_came_after(tmp_path):
@@ -126,6 +153,7 @@ def test_a_dataset_that_is_a_link_to_nothing(tmp_path):
     [
         (["train.jsonl", "dev.jsonl", "test-00000.jsonl.gz"], ["train", "validation", "test"]),
         (["d_val_1.jsonl", "d.valid.jsonl", "Validation.JSONL"], ["validation", "train", "validation"]),
+        (["training.jsonl", "eval.jsonl", "tests_1.jsonl"], ["train", "test", "test"]),
         (["latest.jsonl", "contest1.jsonl", "device.jsonl"], ["train"] * 3),
         (["d.jsonl"], ["train"]),
         (["test.jsonl"], ["test"]),
@@ -191,6 +219,14 @@ WRONG = {
     '{"context":"c","QA_list":[]}'.encode("utf-16"): ("is UTF-16", False),
     '{"context":"c","QA_list":[]}'.encode("utf-16-be"): ("is UTF-16", False),
     b"\x1f\x8b\x08\0\0\0\0\0\0\3": ("is compressed, and its name does not say so", False),
+    b"BZh9": ("compressed in a way that is not read", False),
+    b"PK\x03\x04": ("is an archive", False),
+    b"PAR1": ("is a table", False),
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9": ("stands for a file that is elsewhere", False),
+    b"/annex/objects/SHA256E-s3--0": ("stands for a file that is elsewhere", False),
+    b"<!DOCTYPE html>": ("is a page or a document", False),
+    '{"context":"c","QA_list":[]}'.encode("utf-32"): ("is UTF-32", False),
+    '{"context":"c","QA_list":[]}'.encode("utf-32-be"): ("is UTF-32", False),
     b'{"context":"c"': ("unexpected end of data", True),
     b"3": ("must be an object", True),
 }
@@ -207,7 +243,30 @@ def test_what_is_said_of_a_line(tmp_path, line):
     assert ("jq -c" in str(caught.value)) == (told == "jq -c")
 
 
-BLANK = ("\u200b", "\ufeff", "\u2060", "\u00a0", "\u3000", " \u200d\n", "\u00ad", "\u115f", "\ufe0f")
+BLANK = (
+    "\u200b",
+    "\ufeff",
+    "\u2060",
+    "\u00a0",
+    "\u3000",
+    " \u200d\n",
+    "\u00ad",
+    "\u115f",
+    "\ufe0f",
+    "\x07",
+    "\x00",
+    "\x9f",
+    "\u2800",
+    "\ufff9",
+    "\U000e0041",
+)
+
+
+def test_a_name_of_another_compression(tmp_path):
+    for name in ("0.jsonl.gz", "0.jsonl.zst"):
+        put(tmp_path / name / "d" / name)
+        with pytest.raises(SourceError, match="it is not compressed as its name says"):
+            bake(tmp_path / name, tmp_path / "out")
 
 
 @pytest.mark.parametrize("text", BLANK)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cook import Recipe, RecipeError
 from cook.shapes.formatter import Formatter
-from cook.synthesis.pair_parser import LEFT_OUT_REASONS, PairParser, count_reasons
+from cook.synthesis.pair_parser import LEFT_OUT_REASONS, THOUGHTS, PairParser, count_reasons
 
 TEMPLATE = Recipe.pair_template
 MARKERS = ("<QUE>", "<ANS>", "</END>")
@@ -129,6 +129,16 @@ def test_a_thought_before_the_pairs_is_passed_over():
         "<think> never ends <QUE> Who? <ANS> Ada </END>"
     )
     assert (pairs, [each.reason for each in left_out]) == ([], ["no_question_marker"])
+
+
+@pytest.mark.parametrize(("begin", "end"), THOUGHTS)
+def test_a_thought_that_the_prompt_opened_is_passed_over(begin, end):
+    parse, pair = PairParser("<QUE> {question} <ANS> {answer} </END>"), "<QUE> Who? <ANS> Ada </END>"
+    assert parse(f"{begin} First.{end}\n{pair}") == ([("Who?", "Ada")], [])
+    for thought in ("First.", "", "As <QUE> Why? <ANS> So </END>, or <QUE> what", "\n<ANS> </END>"):
+        assert parse(f"{thought}{end}\n\n{pair}") == ([("Who?", "Ada")], [])
+    spoken = f"<QUE> What ends it? <ANS> It ends with {end} and {end}. </END>"
+    assert parse(spoken + pair) == ([("What ends it?", f"It ends with {end} and {end}."), ("Who?", "Ada")], [])
 
 
 def test_an_answer_of_what_shows_nothing_is_blank():

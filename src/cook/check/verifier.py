@@ -60,8 +60,8 @@ class Checked:
     """How many findings there are; of each file the first 10,000 are in the list."""
     holds: dict[str, int]
     """What could be read of it: sequences, examples and tokens; of a corpus as text texts and letters, and so on."""
-    unread: int = 0
-    """How many files among its shards cook did not read, by its manifest."""
+    unread: tuple[str, ...] = ()
+    """The files among its shards that cook did not read, by its manifest."""
 
     @property
     def sequences(self) -> int:
@@ -184,7 +184,7 @@ def _verify_folder(check: FolderCheck, source: str | None, tokenizer: str | None
         findings=check.findings.listed,
         found=len(check.findings),
         holds=check.contents(),
-        unread=len(check.fields.get("unread", ())),
+        unread=tuple(check.fields.get("unread", ())),
     )
 
 

@@ -129,7 +129,7 @@ RECIPE_OPTIONS = (
     option(SEQUENCES, "--max-dropped", type=float, metavar="SHARE",
             help="Largest share of a dataset's pairs that may be lost to length.  [0.05]"),
     option(SEQUENCES, "--max-unknown", type=float, metavar="SHARE",
-            help="Largest share of a dataset's characters that its tokenizer may lack.  [0.25]"),
+            help="Largest share of a dataset's characters that its tokenizer may lack.  [0.1]"),
     option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
     option(SEQUENCES, "--validation", type=parse_share_or_count, metavar="SHARE|N",
             help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),

@@ -49,6 +49,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
                 "name": result.name,
                 **result.as_dict("counts", "outputs"),
                 "figures": result.manifest.get("figures"),  # text has none
+                "unread": result.manifest.get("unread", []),
             }
             for result in summary.results
         ],
@@ -143,6 +144,7 @@ def print_corpus_summary(summary: Summary) -> None:
     print_table(rows, sys.stderr)
     for result in summary.results:
         echo(*(f"{result.name}: {line}" for line in _corpus_summary_lines(result.counts)), err=True)
+        echo(*(f"{result.name}: not read: {path}" for path in result.manifest.get("unread", ())), err=True)
     print_unnamed_tokens(summary)
     echo(f"{pluralize(len(summary.results), 'dataset')} in {summary.seconds:.2f} s: {summary.root}", err=True)
     for result in summary.results:

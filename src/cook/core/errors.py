@@ -148,7 +148,22 @@ MULTILINE_JSON = "begins JSON that goes over several lines"
 ARRAY_PROBLEMS = (MULTILINE_JSON, "must be an object, not a list")
 COMPRESSED = "is compressed, and its name does not say so: end it in .gz or .zst"
 UTF_16 = "is UTF-16, and must be UTF-8: `iconv -f UTF-16 -t UTF-8 FILE > FILE.jsonl` makes it so"
-WHOLE_FILE_PROBLEMS = (COMPRESSED, UTF_16)  # what is wrong with all of a file
+UTF_32 = UTF_16.replace("UTF-16", "UTF-32")
+PACKED_OTHERWISE = "is compressed in a way that is not read: use gzip or zstd"
+ARCHIVE = "is an archive: unpack it"
+TABLE = "is a table: write its rows as JSON lines"
+POINTER = "stands for a file that is elsewhere: fetch it (git lfs pull, git annex get)"
+PAGE = "is a page or a document, not JSON lines: was it fetched whole, from the right address?"
+WHOLE_FILES = (
+    COMPRESSED,
+    UTF_16,
+    UTF_32,
+    PACKED_OTHERWISE,
+    ARCHIVE,
+    TABLE,
+    POINTER,
+    PAGE,
+)  # what is wrong with all of a file
 JSON_LINES_HINT = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FILE` writes a JSON array so)"
 
 
@@ -169,7 +184,7 @@ class BadLines(InputError):
         first = self.problems[0]
         if first.what in ARRAY_PROBLEMS:
             lines.append(JSON_LINES_HINT)
-        elif skippable and first.what not in WHOLE_FILE_PROBLEMS:
+        elif skippable and first.what not in WHOLE_FILES:
             lines.append(SKIP_HINT)
         super().__init__(*lines)
 
@@ -192,7 +207,10 @@ class SeveralFailed(CookError):
 
 def read_error(path: str | Path, exc: OSError) -> SourceError:
     """The SourceError for a shard that cannot be opened, read or (pyarrow raises OSError there too) decompressed."""
-    return SourceError(f"{path}: cannot be read: {exc.strerror or exc}")
+    why = str(exc.strerror or exc)
+    if why.endswith(("incorrect header check", "Unknown frame descriptor")):  # of zlib, and of zstd
+        why += ": it is not compressed as its name says"
+    return SourceError(f"{path}: cannot be read: {why}")
 
 
 def short_repr(value: Any) -> str:

@@ -22,8 +22,12 @@ IGNORABLE = frozenset(
 )  # fmt: skip
 
 
-# What shows nothing where it stands, and is no white space: soft hyphen, zero-width signs, joiners, marks of direction.
-_INVISIBLE = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff" + "".join(sorted(IGNORABLE))
+# What shows nothing where it stands, and is no white space: controls, soft hyphen, zero-width signs, joiners, marks of
+# direction, of annotations, of notes and hieroglyphs, tags; and the Braille cell without a dot.
+_INVISIBLE = (
+    "\0-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\ufeff\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U00013430-\U0001343f\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+) + "".join(sorted(IGNORABLE))
 find_visible = re.compile(rf"[^\s{_INVISIBLE}]").search
 """The first sign of a text that is to be seen; None where the text is blank."""
 

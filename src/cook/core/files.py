@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.core.errors import read_error, write_error
+from cook.core.errors import SourceError, read_error, write_error
 
 
 def json_line(row: Any) -> bytes:
@@ -62,8 +62,18 @@ def write_atomically(path: Path, rows: npt.NDArray[Any]) -> None:
         raise write_error(path, exc, rows.nbytes) from exc
 
 
+NO_FILE = "is a pipe or a device, and no file"
+
+
+def is_no_file(path: str | Path) -> bool:
+    """Whether what is there is neither a file nor a folder: a pipe, which waits for ever, or a device without end."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal. Raises SourceError."""
+    if is_no_file(path):
+        raise SourceError(f"{path}: {NO_FILE}")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

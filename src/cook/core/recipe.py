@@ -87,7 +87,7 @@ class Recipe:
     """What becomes of an example longer than max_length."""
     max_dropped: float = 0.05
     """Largest share (0 to 1) of a dataset's pairs that `split` or `truncate` may lose."""
-    max_unknown: float = 0.25
+    max_unknown: float = 0.1
     """Largest share (0 to 1) of a dataset's characters that its tokenizer may lack."""
     seed: int = 0
     """Of the random order that best-fit packs in; 0 to 2**64 - 1."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cook.core.errors import RecipeError, refuse_empty, short_repr
+from cook.core.files import NO_FILE, is_no_file
 
 if TYPE_CHECKING:
     import yaml
@@ -39,8 +39,8 @@ def read_yaml(path: str | Path, what: str) -> tuple[Any, dict[YamlPath, int]]:
             return super().construct_mapping(node, deep)
 
     try:
-        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-            raise RecipeError(f"{path}: is a pipe or a device, and no file")
+        if is_no_file(path):
+            raise RecipeError(f"{path}: {NO_FILE}")
         with open(path, "rb") as file:
             data = file.read(MAX_YAML_BYTES + 1)
         if len(data) > MAX_YAML_BYTES:

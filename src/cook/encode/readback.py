@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from cook.core.records import token_ids
-from cook.shapes import splitting
-from cook.shapes.protocol import Shape, SplitResult, assemble
-from cook.tokenizer.decoder import UNKNOWN_BYTE, Decoder
+from cook.shapes.protocol import Shape, SplitResult
+from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
 from cook.tokenizer.loading import Tokenizer, load_engine, reference_engine
 
@@ -64,28 +62,9 @@ def find_split_decode_errors(
     found = []
     for record, split_result in zip(records, split_results, strict=True):
         of_pieces = [[*itertools.islice(texts, len(piece.text_ids))] for piece in split_result.examples]
-        # Of a cut text with unknown tokens in it, ids alone may tell.
-        if not shape.round_trips(record, split_result, of_pieces, decoder) and not (
-            any(
-                piece.truncated and UNKNOWN_BYTE in b"".join(each)
-                for piece, each in zip(split_result.examples, of_pieces, strict=True)
-            )
-            and _matches_reference(shape, tokenizer, record, split_result)
-        ):
+        if not shape.round_trips(record, split_result, of_pieces, decoder):
             found.append((record.line, "its examples do not read as the pairs of its entry with their context"))
     return found
-
-
-def _matches_reference(shape: Shape, tokenizer: Tokenizer, record: Any, split_result: SplitResult) -> bool:
-    """Whether the reference makes the same of a record."""
-    reference, segments = reference_engine(tokenizer), shape.segments([record])
-    whole = assemble(segments, *reference.encode(segments.texts))
-    steps = [shape.split(record, token_ids(whole.raw).view(np.uint32), int(whole.trained[0]))]
-    (again,) = splitting.run_batched(steps, reference.encode)
-    own_ids, reference_ids = (
-        [[ids.tolist() for ids in piece.text_ids] for piece in each.examples] for each in (split_result, again)
-    )
-    return own_ids == reference_ids
 
 
 def excerpt(text: bytes, other: bytes | None = None) -> str:

@@ -23,6 +23,7 @@ from concurrent.futures import (
     wait,
 )
 from importlib import import_module
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 from cook.core.errors import ClusterError, CookError
@@ -37,6 +38,7 @@ TERMINATION_SIGNALS = {
     signal.SIGALRM,
 }  # what the command ends by, in its own way
 SHUTDOWN_TIMEOUT = 1.0  # seconds that ended workers are waited for
+WATCHING = 0.5  # seconds after which workers that have begun are watched
 DEFAULT_IN_FLIGHT = 16  # jobs of a dataset that are submitted ahead of the one awaited, where the executor does not say
 J = TypeVar("J")
 T = TypeVar("T")
@@ -93,7 +95,8 @@ def local_executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterato
         with contextlib.suppress(BrokenExecutor, OSError, ValueError), _signals_blocked():
             for _ in range(jobs):
                 pool.submit(int)  # a worker is started when there is work, and none to do it
-        yield pool
+        with _watched(pool):
+            yield pool
         if getattr(pool, "_broken", False):
             _end_workers(pool)  # the pool waits for a worker that was just being started when another died
 
@@ -164,6 +167,29 @@ def cancel_on_error(pool: Executor) -> Iterator[None]:
         if manager:  # else Python wakes it at its end, at times while it closes what it is woken by
             manager.join(SHUTDOWN_TIMEOUT)
         raise
+
+
+@contextlib.contextmanager
+def _watched(pool: Executor) -> Iterator[None]:
+    """For a with block: a worker that dies in the middle of a result breaks the pool, which reads for its rest."""
+    stopped, stop = multiprocessing.Pipe(duplex=False)
+
+    def watch() -> None:
+        found: list[Any] = []
+        while not found:  # more workers may begin
+            workers = list((getattr(pool, "_processes", None) or {}).values())
+            found = connection.wait([stopped, *(worker.sentinel for worker in workers)], WATCHING)
+        if stopped not in found and not connection.wait([stopped], SHUTDOWN_TIMEOUT):
+            _end_workers(pool)  # it may know by now, which does no harm
+
+    watcher = threading.Thread(target=watch, name="cook-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.close()
+        watcher.join()
+        stopped.close()
 
 
 def _end_workers(pool: Executor) -> None:

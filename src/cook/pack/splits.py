@@ -21,7 +21,7 @@ SPLIT_NAMES = ("train", "validation", "test")
 SPLIT_OF_WORD = {  # of shards' names, between what are no letters
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("test", "testing", "tests", "eval", "evaluation"), "test"),  # as `datasets` reads them
 }
 
 

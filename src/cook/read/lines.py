@@ -16,7 +16,19 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 import orjson
 
-from cook.core.errors import COMPRESSED, MULTILINE_JSON, UTF_16, Problem, read_error
+from cook.core.errors import (
+    ARCHIVE,
+    MULTILINE_JSON,
+    COMPRESSED,
+    PACKED_OTHERWISE,
+    PAGE,
+    POINTER,
+    TABLE,
+    UTF_16,
+    UTF_32,
+    Problem,
+    read_error,
+)
 
 T = TypeVar("T")
 SUFFIXES = tuple(lines + packed for lines in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
@@ -33,6 +45,15 @@ JSON_TYPE_NAMES = {
     float: "a number",
 }
 BOM = b"\xef\xbb\xbf"
+
+BEGINS = {  # what files begin with that are no text of entries, whatever they are called
+    (b"\x1f\x8b", b"\x28\xb5\x2f\xfd"): COMPRESSED,
+    (b"BZh", b"\xfd7zXZ", b"\x04\x22\x4d\x18", b"\x1f\x9d"): PACKED_OTHERWISE,
+    (b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!"): ARCHIVE,
+    (b"PAR1", b"ARROW1", b"SQLite format 3", b"\x89HDF", b"\x93NUMPY"): TABLE,
+    (b"version https://git-lfs.github.com/", b"/annex/objects/"): POINTER,
+    (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML", b"<?xml", b"%PDF"): PAGE,
+}
 
 
 class ByteRange(NamedTuple):
@@ -203,9 +224,11 @@ def _json_problems(path: str, line: Line) -> list[Problem]:
 
 def _file_problem(raw: bytes) -> str:
     """What is wrong with all of a file that begins so; "" where that cannot be told."""
-    if raw.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")):
-        return COMPRESSED
-    utf_16 = raw.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(raw) > 3 and b"\0" in raw[:4])
+    if what := next((what for begins, what in BEGINS.items() if raw.startswith(begins)), ""):
+        return what
+    if raw.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")) or (len(raw) > 3 and raw[:4].count(0) == 3):
+        return UTF_32
+    utf_16 = raw.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(raw) > 3 and 0 < raw[:4].count(0) < 3)
     return UTF_16 if utf_16 else ""
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.core.catalog import is_dataset_name
-from cook.core.errors import CookWarning, OutputExists, SourceError, read_error
+from cook.core.errors import ARCHIVE, PACKED_OTHERWISE, TABLE, CookWarning, OutputExists, SourceError, read_error
 from cook.core.escapes import is_encodable
 from cook.read.lines import SUFFIXES, dataset_name, is_shard_name, shard_name
 
@@ -29,16 +30,20 @@ LAYOUT_HINT = "a source is laid out DATASET/shard/*.jsonl"
 ARRAY_TO_LINES_HINT = "`jq -c '.[]' FILE > FILE.jsonl` makes shards of an array"
 UNSUPPORTED_SUFFIXES = {
     **dict.fromkeys((".json", ".json.gz", ".json.zst"), f"is JSON, not JSON lines: {ARRAY_TO_LINES_HINT}"),
-    **dict.fromkeys((".bz2", ".xz", ".lz4", ".br"), "is compressed in a way that is not read: use gzip or zstd"),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "is an archive: unpack it"),
-    **dict.fromkeys((".parquet", ".arrow", ".csv", ".tsv", ".avro"), "is a table: write its rows as JSON lines"),
+    **dict.fromkeys((".bz2", ".xz", ".lz4", ".br"), PACKED_OTHERWISE),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), ARCHIVE),
 }  # fmt: skip
-METADATA_NAMES = (
-    "dataset_info.json",
-    "dataset_infos.json",
-    "dataset_dict.json",
-    "state.json",
-)  # the Hub's own, of no data
+# And words between the dots of a name: of what is packed, or not whole, or a copy.
+AMONG = {
+    **dict.fromkeys(("tar", "zip", "rar", "warc"), ARCHIVE),
+    **dict.fromkeys(("parquet", "arrow", "feather", "orc", "csv", "tsv", "avro", "xls", "xlsx", "h5", "hdf5"), TABLE),
+    **dict.fromkeys(("npy", "npz", "pkl", "pickle", "msgpack", "sqlite", "sqlite3"), TABLE),
+    **dict.fromkeys(
+        ("jsonl", "ndjson", "jsonlines", "ldjson", "jl"), f"has not a shard's name, which ends in {', '.join(SUFFIXES)}"
+    ),
+    **dict.fromkeys(("json", "json5", "geojson"), f"is JSON, not JSON lines: {ARRAY_TO_LINES_HINT}"),
+}
+METADATA_NAMES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # the Hub's own, of no data
 MAX_NAMED = 5
 
 
@@ -135,11 +140,15 @@ def unread_reason(name: str) -> str:
     lower = name.lower()
     if lower in METADATA_NAMES:
         return ""
-    return next((why for suffix, why in UNSUPPORTED_SUFFIXES.items() if lower.endswith(suffix)), "")
+    ends = next((why for suffix, why in UNSUPPORTED_SUFFIXES.items() if lower.endswith(suffix)), "")
+    words = re.findall(r"[a-z0-9]+", lower.partition(".")[2])
+    return ends or next((AMONG[word] for word in words if word in AMONG), "")
 
 
-def unread_files(dataset: str, paths: Iterable[str]) -> list[UnreadFile]:
+def unread_files(dataset: str, paths: Iterable[str], odd: Collection[str] = ()) -> list[UnreadFile]:
     """What could be data of a dataset and is not read, by the paths of a collection's files.
+
+    Those in `odd` could be, whatever their name.
 
     >>> unread_files("d", ["d/a.jsonl", "d/b.json", "d/train/c.jsonl", "d/README.md"])[1]
     UnreadFile(path='d/train/c.jsonl', why='lies in a folder below: move it to d/shard')
@@ -153,7 +162,7 @@ def unread_files(dataset: str, paths: Iterable[str]) -> list[UnreadFile]:
         if folder in ("", "shard"):
             why = "" if is_shard_name(name) else unread_reason(name)
         else:
-            could_be_data = is_shard_name(name) or unread_reason(name)
+            could_be_data = is_shard_name(name) or unread_reason(name) or path in odd
             why = f"lies in a folder below: move it to {dataset}/shard" if could_be_data else ""
         if why:
             found.append(UnreadFile(path, why))
@@ -206,7 +215,7 @@ class Folder:
 
     def names(self) -> list[str]:
         """See Source: those that cannot be read among them."""
-        found, odd = set[str](), list[str]()
+        found, odd, beside = set[str](), list[str](), list[str]()
         for entry in self._scan(""):
             name = entry.name
             if name.startswith("."):
@@ -221,6 +230,8 @@ class Folder:
             elif is_shard_name(name):
                 name = dataset_name(name)
             elif _resolves_to(entry) or "." in name:
+                if why := unread_reason(name):
+                    beside.append(f"{name}: {why}")
                 continue
             if is_dataset_name(name):
                 found.add(name)
@@ -230,6 +241,9 @@ class Folder:
             message = (
                 f"{self.root}: no dataset can have these names, and they are left out: {', '.join(sorted(odd)[:5])}"
             )
+            warnings.warn(message, SourceWarning, stacklevel=1)
+        if beside:
+            message = f"{self.root}: not read: {'; '.join(sorted(beside)[:MAX_NAMED])}"
             warnings.warn(message, SourceWarning, stacklevel=1)
         return sorted(found, key=str.encode)
 
@@ -283,8 +297,8 @@ class Folder:
                 path = f"{folder}/{entry.name}"
                 if _resolves_to(entry, folder=True) and not is_shard_name(entry.name):
                     if path not in folders:
-                        unread += unread_files(dataset, self._files_below(path))
-                elif is_shard_name(entry.name) or (entry.is_symlink() and not _resolves_to(entry)):
+                        unread += unread_files(dataset, *self._files_below(path))
+                elif is_shard_name(entry.name) or not _resolves_to(entry):
                     self._classify(entry, path, shards, unread)
                 elif why := unread_reason(entry.name):
                     unread.append(UnreadFile(path, why))
@@ -298,7 +312,7 @@ class Folder:
             shards.append(path)
         elif _resolves_to(entry, folder=True):
             unread.append(UnreadFile(path, "has a shard's name and is a folder: move what is in it up"))
-        elif entry.is_symlink():
+        elif entry.is_symlink() and not os.path.exists(entry.path):
             why = f"is a link that leads nowhere, to {os.readlink(entry.path)}: fetch what it stands for, or remove it"
             unread.append(UnreadFile(path, why))
         else:
@@ -312,13 +326,16 @@ class Folder:
         except OSError as exc:
             raise SourceError(f"{exc.filename or place}: cannot be read: {exc.strerror or exc}") from exc
 
-    def _files_below(self, folder: str) -> list[str]:
-        """All files under a folder, no link to a folder followed."""
-        return [
-            os.path.relpath(os.path.join(place, name), self.root)
-            for place, _, names in os.walk(self.root / folder)
-            for name in names
-        ]
+    def _files_below(self, folder: str) -> tuple[list[str], set[str]]:
+        """All files under a folder, and of them those that are none: pipes, and links to folders or to nothing."""
+        found, odd = list[str](), set[str]()
+        for place, folders, names in os.walk(self.root / folder):
+            links = [name for name in folders if os.path.islink(os.path.join(place, name))]  # and are not followed
+            for path in (os.path.join(place, name) for name in (*links, *names)):
+                found.append(os.path.relpath(path, self.root))
+                if not os.path.isfile(path):
+                    odd.add(found[-1])
+        return found, odd
 
     def _refuse_outside(self, path: Path) -> None:
         real = path.resolve()

@@ -31,6 +31,14 @@ LEFT_OUT_REASONS = (
     REPEATED_QUESTION,
 )  # fmt: skip
 
+# How models begin and end what they think before they answer.
+THOUGHTS = (
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "reasoning", "seed:think")),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+)
+
 
 class LeftOut(NamedTuple):
     """A piece of a text that gave no pair."""
@@ -57,8 +65,7 @@ class PairParser:
         self._question, self._answer, self._end = marks
         self._delimiter = delimiter.strip()
         self._unique = unique_questions
-        # What a model that thinks puts before its answer; what it does not end holds no pair.
-        self._thinking_pattern = re.compile(r"\A\s*<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL)
+        self._thinking_pattern = _thought(self._question)
 
     def __call__(self, text: str) -> tuple[list[Pair], list[LeftOut]]:
         r"""The pairs of a text, in order, and what was left out, in order.
@@ -67,6 +74,7 @@ class PairParser:
         >>> parse("<QUE> Who? <ANS> Ada </END>\n\n<QUE> When? <ANS> 18")
         ([('Who?', 'Ada')], [LeftOut(piece=1, reason='unfinished', text='<QUE> When? <ANS> 18')])
         """
+        text = self._thinking_pattern.sub("", text, count=1)
         pairs: dict[Pair, None] = {}
         questions = set()
         left_out = []
@@ -87,7 +95,7 @@ class PairParser:
 
     def _pieces(self, text: str) -> Iterator[Pair | str]:
         """For each piece its pair, or the reason that it is none."""
-        *pieces, unfinished = self._thinking_pattern.sub("", text, count=1).split(self._end)
+        *pieces, unfinished = text.split(self._end)
         for piece in pieces:
             yield self._pair(piece.strip())
         if unfinished.strip():
@@ -108,7 +116,19 @@ class PairParser:
         return (question, answer) if find_visible(answer) else BLANK_ANSWER
 
     def _text_of(self, text: str, piece: int) -> str:
-        return self._thinking_pattern.sub("", text, count=1).split(self._end)[piece].strip()
+        return text.split(self._end)[piece].strip()
+
+
+def _thought(question: str) -> re.Pattern[str]:
+    """What a model that thinks puts before its answer; what it does not end holds no pair.
+
+    Where the prompt opened the thought, it ends before a question, or before any question was begun: an answer may
+    speak of such marks.
+    """
+    ends, begun = "|".join(re.escape(end) for _, end in THOUGHTS), re.escape(question)
+    whole = "|".join(f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in THOUGHTS)
+    opened = rf"(?:(?!{begun}).)*?(?:{ends})|.*?(?:{ends})(?=\s*{begun})"
+    return re.compile(rf"\A(?:\s*(?:{whole})|{opened})", re.DOTALL)
 
 
 def count_reasons(left_out: list[LeftOut]) -> Counter[str]:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import orjson
 
 from cook.core.errors import BadLines, InputError, Problem, SourceError, read_error
-from cook.read.lines import BOM, JSON_TYPE_NAMES, MAX_LINE_BYTES, ByteRange, Line, LineReader, open_shard, shard_name
+from cook.core.files import NO_FILE, is_no_file
+from cook.read.lines import BOM, JSON_TYPE_NAMES, MAX_LINE_BYTES, Line, LineReader, ByteRange, open_shard, shard_name
 from cook.read.source import SourceWarning
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz", ".txt.zst", ".parquet")
@@ -52,8 +53,14 @@ def find_files(places: Iterable[str | Path]) -> list[RawFile]:
         elif not path.name.endswith(SUFFIXES):
             raise SourceError(f"{path}: is of a kind that is not read; raw texts end in {', '.join(SUFFIXES)}")
         else:
-            found.append(RawFile(path.name, path))
+            found.append(_file(path.name, path))
     return found
+
+
+def _file(name: str, path: Path) -> RawFile:
+    if is_no_file(path):
+        raise SourceError(f"{path}: {NO_FILE}")
+    return RawFile(name, path)
 
 
 def _folder_files(folder: Path) -> list[RawFile]:
@@ -64,13 +71,15 @@ def _folder_files(folder: Path) -> list[RawFile]:
 
     for parent, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        linked = [name for name in folders if Path(parent, name).is_symlink()]  # and are not followed
+        unread += [f"{Path(parent, name).relative_to(folder).as_posix()}/" for name in linked]
         for name in names:
             path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
             if name.startswith("."):
                 continue
             if name.endswith(SUFFIXES):
-                found.append(RawFile(relative, path))
+                found.append(_file(relative, path))
             else:
                 unread.append(relative)
     if unread:

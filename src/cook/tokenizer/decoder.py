@@ -124,10 +124,14 @@ class Decoder:
         if self._keeps_spaces is None:
             return True
         texts = (decoded.decode(errors="surrogateescape"), *map(self._reference.normalize, (text, *around)))
-        found, whole, first, *others = ("".join(_with_spaces(each).split()) for each in texts)
-        heads = "(.*)" + r"\1".join(map(re.escape, others))
-        head = re.fullmatch(re.escape(first) + heads, found)
-        return head is not None and _matches_with_gaps(head[1] + UNKNOWN_CHAR, whole)
+        given = ["".join(_with_spaces(each).split()) for each in texts]
+        if _is_framed_head(*given):
+            return True
+        if self._tokenizer.covers_all_text:
+            return False
+        lost = "".join(self._reference.uncovered_chars([text, *around], self._tokenizer.unk_id))
+        gone = dict.fromkeys(map(ord, lost + self._reference.normalize(lost)))
+        return bool(lost) and _is_framed_head(*(each.translate(gone) for each in given))
 
     @cached_property
     def _reference(self) -> HfEngine:
@@ -153,6 +157,15 @@ class Decoder:
 
 def _with_spaces(text: str) -> str:
     return text.replace(SPACE, " ")
+
+
+def _is_framed_head(found: str, whole: str, first: str, *others: str) -> bool:
+    """Whether what was found is one head of the whole between each two of the others, where gaps may be."""
+    begin, *ends = (f"{UNKNOWN_CHAR}*".join(map(re.escape, each)) for each in (first, *others))
+    some = f"{UNKNOWN_CHAR}*?"  # lazy: the head has those at its borders
+    heads = f"{some}(.*){some}" + rf"{some}\1{some}".join(ends)
+    head = re.fullmatch(f"{some}{begin}{heads}{some}", found, re.DOTALL)
+    return head is not None and _matches_with_gaps(head[1] + UNKNOWN_CHAR, whole)
 
 
 def _matches_with_gaps(found: str, text: str) -> bool:

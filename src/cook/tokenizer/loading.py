@@ -26,6 +26,7 @@ import orjson
 
 from cook.core import cache
 from cook.core.errors import CookWarning, TokenizerError
+from cook.core.files import NO_FILE, is_no_file
 from cook.core.recipe import NO_BOS, Recipe
 from cook.tokenizer import control, growth
 from cook.tokenizer.engine import Engine, Ids, Offsets
@@ -409,10 +410,10 @@ def _from_file(
     except (TypeError, KeyError, ValueError, AttributeError) as exc:
         raise TokenizerError(f"{path}: is not a tokenizer.json: it has no model with a vocabulary") from exc
     growth.check_growth(path, document)
-    found = [_parse(each, _read_file(each)) for each in (tokens, config) if each and each.exists()]
+    found = [_parse(each, _read_file(each)) for each in (tokens, config) if each and os.path.lexists(each)]
     settings = {key: value for each in found for key, value in each.items() if value is not None}
     texts = [control.chat_templates(settings)]
-    if template and template.exists():
+    if template and os.path.lexists(template):
         texts.append(_read_file(template).decode(errors="replace"))
     return _TokenizerFiles(
         name, None, path.absolute(), hashlib.sha256(data).hexdigest(), ids, {}, max(ids.values()) + 1, unk,
@@ -450,6 +451,8 @@ def _single_token_id(source: _TokenizerFiles, found: control.SpecialTokens, whic
 
 
 def _read_file(path: Path) -> bytes:
+    if is_no_file(path):
+        raise TokenizerError(f"{path}: {NO_FILE}")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_TOKENIZER_JSON_BYTES + 1)

@@ -48,7 +48,7 @@ def _print_styles(ctx: click.Context, param: click.Parameter, value: bool) -> No
     type=click.Choice(PACKINGS),
     help="best-fit, best-fit-decreasing, in-order, wrap (one stream, cut at the length), none.  [best-fit]",
 )
-@click.option("--max-unknown", type=float, metavar="SHARE", help="Most characters that the tokenizer may lack.  [0.25]")
+@click.option("--max-unknown", type=float, metavar="SHARE", help="Most characters that the tokenizer may lack.  [0.1]")
 @click.option(
     "--added-tokens", metavar="HOW", type=click.Choice(["text", "tokens"]), help="As for cooking: text, tokens.  [text]"
 )

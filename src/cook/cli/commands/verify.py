@@ -60,6 +60,7 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
                 "examples": each.examples,
                 "tokens": each.tokens,
                 "holds": each.holds,
+                "unread": list(each.unread),
                 "found": each.found,
                 "findings": [{"file": f.file, "row": f.row, "what": f.what} for f in each.findings],
             }
@@ -79,7 +80,7 @@ def _print_verified(verified: Verified) -> None:
             echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
         made = ", ".join(pluralize(count, _singular(noun)) for noun, count in each.holds.items())
         done = "; equal to its shards" if each.compared else ""
-        done += f", but for {pluralize(each.unread, 'file')} that cook did not read" if done and each.unread else ""
+        done += f", but for {pluralize(len(each.unread), 'file')} that cook did not read" if done and each.unread else ""
         verdict = f"{pluralize(each.found, 'finding')}" if each.found else f"right: {made}{done}"
         echo(f"{each.folder}: {verdict}", err=True)
 
