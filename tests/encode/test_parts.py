@@ -75,7 +75,7 @@ def test_ids_of_texts_that_are_made_anew_are_checked(tmp_path, monkeypatch):
 
     write_shard(tmp_path, "set", [entry("A context.", *MANY)])
     monkeypatch.setattr(
-        parts, "load_engine", lambda tokenizer, quick=False: (Wrong if light else lambda e: e)(load_engine(tokenizer))
+        parts, "load_engine", lambda tokenizer, quick=False: (Wrong if quick else lambda e: e)(load_engine(tokenizer))
     )
     with pytest.raises(TokenizerError, match="wrong 1 gave the special token 128001 of llama3"):
         cooked(tmp_path)

@@ -18,8 +18,8 @@ import orjson
 
 from cook.core.errors import (
     ARCHIVE,
-    MULTILINE_JSON,
     COMPRESSED,
+    MULTILINE_JSON,
     PACKED_OTHERWISE,
     PAGE,
     POINTER,

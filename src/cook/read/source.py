@@ -43,7 +43,12 @@ AMONG = {
     ),
     **dict.fromkeys(("json", "json5", "geojson"), f"is JSON, not JSON lines: {ARRAY_TO_LINES_HINT}"),
 }
-METADATA_NAMES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # the Hub's own, of no data
+METADATA_NAMES = (
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+)  # the Hub's own, of no data
 MAX_NAMED = 5
 
 

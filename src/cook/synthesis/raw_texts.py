@@ -16,7 +16,7 @@ import orjson
 
 from cook.core.errors import BadLines, InputError, Problem, SourceError, read_error
 from cook.core.files import NO_FILE, is_no_file
-from cook.read.lines import BOM, JSON_TYPE_NAMES, MAX_LINE_BYTES, Line, LineReader, ByteRange, open_shard, shard_name
+from cook.read.lines import BOM, JSON_TYPE_NAMES, MAX_LINE_BYTES, ByteRange, Line, LineReader, open_shard, shard_name
 from cook.read.source import SourceWarning
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz", ".txt.zst", ".parquet")

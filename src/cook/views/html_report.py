@@ -22,7 +22,7 @@ from cook.core import owned
 from cook.core.errors import OutputError, OutputExists, RecipeError, refuse_empty
 from cook.core.progress import Progress, no_progress
 from cook.core.records import REASON_WORDS
-from cook.encode import losses
+from cook.encode import unknown_characters
 from cook.read.lines import SUFFIXES
 from cook.store import kinds, manifest
 from cook.store.dataset_card import is_own_card
@@ -120,7 +120,7 @@ class Section:
     samples: list[Sample]
     pairs_note: str
     """Why there is no plot of pairs per entry; empty where there is one."""
-    told_lost: str
+    unknown_note: str
     """The characters that the tokenizer lacks; empty where it lacks none."""
 
 
@@ -216,7 +216,7 @@ def _build_section(output: Output, tallied: OutputCounts, reader: SequenceDecode
         skipped=list(itertools.islice(_read_skipped(output), MAX_SKIPPED_ROWS)),
         samples=list(_samples(output, tallied.sample, reader, room)) if reader else [],
         pairs_note=_pairs_note(output, tallied, reader),
-        told_lost=losses.describe(counts["unknown"]) if counts.get("unknown") else "",
+        unknown_note=unknown_characters.describe(counts["unknown"]) if counts.get("unknown") else "",
     )
     made.figures.extend(_figures(made.counts))
     return made

@@ -80,7 +80,9 @@ def _print_verified(verified: Verified) -> None:
             echo(f"{each.folder}: … and {rest:,} more (--json lists them)")
         made = ", ".join(pluralize(count, _singular(noun)) for noun, count in each.holds.items())
         done = "; equal to its shards" if each.compared else ""
-        done += f", but for {pluralize(len(each.unread), 'file')} that cook did not read" if done and each.unread else ""
+        done += (
+            f", but for {pluralize(len(each.unread), 'file')} that cook did not read" if done and each.unread else ""
+        )
         verdict = f"{pluralize(each.found, 'finding')}" if each.found else f"right: {made}{done}"
         echo(f"{each.folder}: {verdict}", err=True)
 
