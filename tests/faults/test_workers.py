@@ -187,10 +187,10 @@ def work(sends):
     return bytes(64 << 20)  # far more than a pipe holds
 if __name__ == "__main__":
     if sys.argv[1:]:
-        cook.executors.process.settle()
-    size = cook.executors.local.POOL_BYTES * cook.executors.local.SPAWNED
+        cook.executors.process.configure_process()
+    size = cook.executors.local.POOL_BYTES * cook.executors.local.SPAWN_COST_FACTOR
     try:
-        with cook.executors.local.executor(2, size) as pool:
+        with cook.executors.local.local_executor(2, size) as pool:
             reader, read = pool._result_queue._reader, pool._result_queue._reader._recv
             def killing(count, *more):
                 if count > 1 << 20:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cook import Recipe, RecipeError
+from cook.core.escapes import find_visible
 from cook.shapes.formatter import Formatter
 from cook.synthesis.pair_parser import LEFT_OUT_REASONS, THOUGHTS, PairParser, count_reasons
 
@@ -92,7 +93,7 @@ def test_a_template_without_three_markers_cannot_be_parsed(template):
 
 
 TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from("<>/ \n{}QUEANSD"), min_size=1, max_size=20)
-SIDE = TEXT.filter(lambda text: text.strip() and not any(marker in text for marker in MARKERS))
+SIDE = TEXT.filter(lambda text: find_visible(text) and not any(marker in text for marker in MARKERS))
 
 
 @given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=5).flatmap(lambda p: st.permutations(p + p[:1])))
