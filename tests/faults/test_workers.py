@@ -199,7 +199,7 @@ if __name__ == "__main__":
                     print("killed", time.monotonic(), flush=True)
                 return read(count, *more)
             reader._recv = killing
-            for _ in cook.executors.local.results(pool, work, [(0, True), (1, False)]):
+            for _ in cook.executors.local.ordered_results(pool, work, [(0, True), (1, False)]):
                 print("a result")
     except CookError as exc:
         print(exc, time.monotonic(), flush=True)
