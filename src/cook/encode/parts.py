@@ -332,23 +332,24 @@ def read_records(job: EncodeJob, result: EncodedPart, marks: SpecialTextCounter)
     """The records of a part, a line each; see Reader."""
     batch: list[Record] = []
     skipped: list[tuple[int, int, int, int, int]] = []
-    size = 0
+    size, limit, path, parse, texts = 0, job.limit, job.part.path, job.shape.parse, job.shape.texts
     reader = LineReader(job.part)
     for line in reader:
-        if result.entries == job.limit:
+        if result.entries == limit:
             break
         result.entries += 1
-        record = [line] if isinstance(line, Problem) else parse_line(job.part.path, line, job.shape.parse)
+        record = [line] if isinstance(line, Problem) else parse_line(path, line, parse)
         if isinstance(record, list):
             record_bad_line(job.recipe, record, result)
             skipped.append((record[0].line, -1, BAD_LINE, 0, 0))
             continue
         assert isinstance(line, Line)
-        marks.count(job.shape.texts(record))
-        result.units += record.units + len(record.left_out)
+        marks.count(texts(record))
+        units = record.units
+        result.units += units + len(record.left_out)
         for unit, reason in record.left_out:
             skipped.append((record.line, unit, reason, 1, 0))
-        if record.units:
+        if units:
             batch.append(record)
             size += len(line.text)
         else:

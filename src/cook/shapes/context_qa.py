@@ -194,7 +194,9 @@ def entry_from_row(
         pairs = []
         for pair in rows:
             question, answer = pair[question_key], pair[answer_key]
-            asks, answers = find_visible(question), find_visible(answer)  # both, so that both must be text
+            # Most texts begin with a letter: a quick first look. Both sides are looked at, so that both must be text.
+            asks = "!" <= question[:1] <= "~" or find_visible(question)
+            answers = "!" <= answer[:1] <= "~" or find_visible(answer)
             if asks and answers:
                 pairs.append((question, answer))
     except (KeyError, TypeError, AttributeError):

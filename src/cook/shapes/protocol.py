@@ -96,15 +96,18 @@ def assemble(segments: Segments, ids: Ids, offsets: Offsets) -> Assembled:
         is_text, trained, sizes, fixed = (np.tile(each, examples) for each in (is_text, trained, sizes, fixed))
         counts = np.full(examples, len(segments.fixed_ids))
     sizes[is_text] = np.diff(offsets)
-    by_token = np.repeat(is_text.view(np.uint8) | trained.view(np.uint8) << np.uint8(1), sizes)
-    text = (by_token & 1).view(np.bool_)
-    out = np.empty(len(text), np.uint32)
-    out[text], out[~text] = ids, fixed
+    out = np.empty(int(sizes.sum()), np.uint32)
+    of_fixed = sizes[~is_text]
+    # Few tokens are fixed: their places are listed, and the texts' ids fill the rest.
+    places = np.repeat(np.cumsum(sizes)[~is_text] - np.cumsum(of_fixed), of_fixed) + np.arange(len(fixed))
+    text = np.ones(len(out), bool)
+    text[places] = False
+    out[text], out[places] = ids, fixed
     begins = np.cumsum(counts) - counts
     tokens, trained_tokens = (
         np.add.reduceat(each, begins) if len(begins) else each for each in (sizes, sizes * trained)
     )
-    return Assembled(mark_trained(out, by_token > 1), tokens, trained_tokens)
+    return Assembled(mark_trained(out, np.repeat(trained, sizes)), tokens, trained_tokens)
 
 
 class SplitExample(NamedTuple):
