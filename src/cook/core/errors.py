@@ -205,6 +205,14 @@ class SeveralFailed(CookError):
         )
 
 
+NO_FILE = "is a pipe or a device, and no file"
+
+
+def is_no_file(path: str | Path) -> bool:
+    """Whether what is there is neither a file nor a folder: a pipe, which waits for ever, or a device without end."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 def read_error(path: str | Path, exc: OSError) -> SourceError:
     """The SourceError for a shard that cannot be opened, read or (pyarrow raises OSError there too) decompressed."""
     why = str(exc.strerror or exc)

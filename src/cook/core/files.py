@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.core.errors import SourceError, read_error, write_error
+from cook.core.errors import NO_FILE, SourceError, is_no_file, read_error, write_error
 
 
 def json_line(row: Any) -> bytes:
@@ -60,14 +60,6 @@ def write_atomically(path: Path, rows: npt.NDArray[Any]) -> None:
         os.replace(temporary, path)
     except OSError as exc:
         raise write_error(path, exc, rows.nbytes) from exc
-
-
-NO_FILE = "is a pipe or a device, and no file"
-
-
-def is_no_file(path: str | Path) -> bool:
-    """Whether what is there is neither a file nor a folder: a pipe, which waits for ever, or a device without end."""
-    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def sha256_of(path: Path) -> str:

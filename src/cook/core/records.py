@@ -75,7 +75,8 @@ def total_tokens(examples: StructuredArray) -> int:
 def mark_trained(ids: npt.NDArray[np.integer], trained: npt.NDArray[np.bool_]) -> MarkedTokens:
     """Tokens as a spool holds them: each id, and whether it is trained, as one uint32. ids: 0 to 2^31 - 1."""
     raw: MarkedTokens = np.left_shift(trained, np.uint32(31), dtype=np.uint32)
-    return np.bitwise_or(raw, ids, out=raw, casting="unsafe")
+    np.bitwise_or(raw, ids, out=raw, casting="unsafe")
+    return raw
 
 
 def token_ids(raw: MarkedTokens) -> npt.NDArray[np.int32]:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cook.core.errors import RecipeError, refuse_empty, short_repr
-from cook.core.files import NO_FILE, is_no_file
+from cook.core.errors import NO_FILE, RecipeError, is_no_file, refuse_empty, short_repr
 
 if TYPE_CHECKING:
     import yaml

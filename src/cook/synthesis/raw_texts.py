@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import orjson
 
-from cook.core.errors import BadLines, InputError, Problem, SourceError, read_error
-from cook.core.files import NO_FILE, is_no_file
+from cook.core.errors import NO_FILE, BadLines, InputError, Problem, SourceError, is_no_file, read_error
 from cook.read.lines import BOM, JSON_TYPE_NAMES, MAX_LINE_BYTES, ByteRange, Line, LineReader, open_shard, shard_name
 from cook.read.source import SourceWarning
 

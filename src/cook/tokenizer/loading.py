@@ -25,8 +25,7 @@ import numpy as np
 import orjson
 
 from cook.core import cache
-from cook.core.errors import CookWarning, TokenizerError
-from cook.core.files import NO_FILE, is_no_file
+from cook.core.errors import NO_FILE, CookWarning, TokenizerError, is_no_file
 from cook.core.recipe import NO_BOS, Recipe
 from cook.tokenizer import control, growth
 from cook.tokenizer.engine import Engine, Ids, Offsets
