@@ -138,6 +138,7 @@ def _build_mix(
 ) -> tuple[dict[str, Any], bool]:
     """The mix's manifest, and whether it was there already."""
     sources = [opened for _, opened in ordered_results(pool, read_cooked, ((0, folder) for folder in folders))]
+    _require_one_tokenizer(sources)
     head = _identity_fields(sources, settings)
     old = existing_result(to, head, overwrite)
     if old is not None:
@@ -158,25 +159,28 @@ def _build_mix(
     return fields, False
 
 
-def _identity_fields(sources: list[Cooked], settings: MixSettings) -> dict[str, Any]:
-    """The manifest's fields that determine the bytes. Raises OutputError where the datasets are not of one kind."""
-    first = sources[0].manifest
+def _require_one_tokenizer(sources: list[Cooked]) -> None:
+    """Raise OutputError where datasets have different tokenizers."""
+    first = sources[0].manifest["tokenizer"]
     problems = []
     for source in sources[1:]:
-        first_tokenizer, source_tokenizer = first["tokenizer"], source.manifest["tokenizer"]
-        if differing := [field for field in TOKENIZER_IDENTITY if first_tokenizer[field] != source_tokenizer[field]]:
-            message = (
-                f"{source.folder}: is of tokenizer {source_tokenizer['name']}, {sources[0].folder} of "
-                f"{first_tokenizer['name']}: "
-            )
+        other = source.manifest["tokenizer"]
+        differing = [
+            f"{field} {other[field]!r} and {first[field]!r}"
+            for field in TOKENIZER_IDENTITY
+            if other[field] != first[field]
+        ]
+        if differing:
             problems.append(
-                message
-                + ", ".join(
-                    f"{field} {source_tokenizer[field]!r} and {first_tokenizer[field]!r}" for field in differing
-                )
+                f"{source.folder}: is of tokenizer {other['name']}, {sources[0].folder} of {first['name']}: "
+                + ", ".join(differing)
             )
     if problems:
         raise OutputError(*problems, "datasets of one mix must agree in these; weight 0 leaves one out")
+
+
+def _identity_fields(sources: list[Cooked], settings: MixSettings) -> dict[str, Any]:
+    """The manifest's fields that determine the bytes."""
     return {
         "format_version": manifest.FORMAT_VERSION,
         "kind": kinds.MIX,
@@ -186,7 +190,7 @@ def _identity_fields(sources: list[Cooked], settings: MixSettings) -> dict[str, 
             "split": settings.split,
             "weights": {name: float(weight) for name, weight in settings.weights.items() if weight != 1},
         },
-        "tokenizer": first["tokenizer"],
+        "tokenizer": sources[0].manifest["tokenizer"],
         "sources": [
             {
                 "name": source.manifest["dataset"],

@@ -10,10 +10,10 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cook.core import catalog
 from cook.core.errors import CookError, RecipeError, SeveralFailed, from_os_error
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from cook.tokenizer.loading import Tokenizer
 
     RunnerFactory = Callable[["RunResources"], contextlib.AbstractContextManager["DatasetRunner"]]
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,14 +130,8 @@ def run_datasets(
         recipe = _with_absolute_paths(recipe)
     source, names = _open_source(recipe)
     source.fetch(names, progress)
-    results: list[Result] = []
     failures: dict[str, CookError] = {}
-    shards: dict[str, list[Shard]] = {}
-    for name in names:
-        try:
-            shards[name] = source.shards(name)
-        except (CookError, OSError) as exc:
-            failures[name] = from_os_error(exc)
+    shards = _collect({name: functools.partial(source.shards, name) for name in names}, failures)
     size = sum(shard.size for found in shards.values() for shard in found)
     with (
         choice.open_executor(recipe, size, ("cook.pipeline.build",)) as (pool, jobs),
@@ -148,11 +144,7 @@ def run_datasets(
     ):
         largest_first = sorted(shards, key=lambda name: -sum(shard.size for shard in shards[name]))
         futures = {name: threads.submit(runner.run_one, name, shards[name]) for name in largest_first}
-        for name in shards:
-            try:
-                results.append(futures[name].result())
-            except (CookError, OSError) as exc:
-                failures[name] = from_os_error(exc)
+        results = [*_collect({name: futures[name].result for name in shards}, failures).values()]
     from cook.store import dataset_card
 
     named = dataset_card.write_card(runner.root) if results else False
@@ -163,6 +155,17 @@ def run_datasets(
     if failures:
         raise SeveralFailed(failures, summary)
     return summary
+
+
+def _collect(calls: Mapping[str, Callable[[], T]], failures: dict[str, CookError]) -> dict[str, T]:
+    """What each call returns, by the dataset's name; the error of one that fails goes to `failures`."""
+    done = {}
+    for name, call in calls.items():
+        try:
+            done[name] = call()
+        except (CookError, OSError) as exc:
+            failures[name] = from_os_error(exc)
+    return done
 
 
 @contextlib.contextmanager
