@@ -25,6 +25,22 @@ COLLECTION = SHARED / "data" / "collection"
 needs_collection = pytest.mark.skipif(not COLLECTION.is_dir(), reason="the real shards are not here")
 
 
+# What runs real clusters, browsers, trainers, servers of lies, kills, pages, or hundreds of commands.
+SLOW = (
+    "commands/test_bad_paths.py", "commands/test_matrix.py", "commands/test_report_in_browser.py",
+    "commands/test_writers.py", "docs/test_makefile.py", "docs/test_pages.py", "end_to_end/", "executors/test_dask.py",
+    "faults/", "hostile/",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, by its file; what is one of many cases is slow as well."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        if path.startswith(SLOW) or item.get_closest_marker("many"):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=60, help="points at which tests/faults kills a cook (60)")
     parser.addoption("--faults", type=int, default=72, help="faults that tests/faults puts into an output (72)")

@@ -16,7 +16,7 @@ from faults.ground import group, started, tree, wait_for, write_source
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
 END = 5.0 * max(1.0, os.getloadavg()[0] / usable_cores())  # seconds
-ROUNDS = [("few", 24), pytest.param("many", 300, marks=pytest.mark.slow)]
+ROUNDS = [("few", 24), pytest.param("many", 300, marks=pytest.mark.many)]
 
 
 def listens(pid: int) -> bool:

@@ -219,7 +219,7 @@ def test_a_worker_that_is_killed_while_it_sends_a_result(tmp_path, begin):
     assert ended - killed < 5 * IN_TIME / 2
 
 
-@pytest.mark.slow
+@pytest.mark.many
 @BEGIN
 def test_workers_that_are_killed_at_random_moments(tmp_path, arguments, figures, begin):
     arguments += ["--no-cache", "--overwrite"]

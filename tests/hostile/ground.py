@@ -24,10 +24,10 @@ SECONDS = 20.0
 
 
 def some(cases: Iterable[tuple[str, str, Any]]) -> pytest.MarkDecorator:
-    """All cases, those beyond every QUICK-th as slow ones."""
+    """All cases, those beyond every QUICK-th by `-m many`."""
     every = [
         pytest.param(
-            case, number, id=f"{number}-{case[0]}-{case[1].strip('/')}", marks=[pytest.mark.slow] * (number % QUICK > 0)
+            case, number, id=f"{number}-{case[0]}-{case[1].strip('/')}", marks=[pytest.mark.many] * (number % QUICK > 0)
         )
         for number, case in enumerate(cases)
     ]
