@@ -349,7 +349,7 @@ def test_what_cannot_be_reported(root, tmp_path, monkeypatch):
     folder = shutil.copytree(root / "plain", tmp_path / "plain")
     [path] = folder.glob("*.parquet")
     path.write_bytes(path.read_bytes()[:-9] + b"something")
-    with pytest.raises(OutputError, match="its sha256 is not the one in its manifest"):
+    with pytest.raises(OutputError, match="its sha256 is "):
         report(folder, tmp_path / "x.html", samples=0)
     assert not (tmp_path / "x.html").exists()
     with pytest.raises(OutputError, match="is no file"):

@@ -20,11 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.check import hashing
-from cook.check.folder import FolderCheck, entry_keys
 from cook.check.rows import MAX_FINDINGS
+from cook.check.sequences import SequenceCheck
 from cook.core import files, records
 from cook.core.errors import InputError
-from cook.core.records import SKIP_REASONS, MarkedTokens, StructuredArray, mark_trained, token_ids, trained_mask
+from cook.core.records import (
+    SKIP_REASONS,
+    MarkedTokens,
+    StructuredArray,
+    entry_key,
+    entry_keys,
+    mark_trained,
+    split_entry_key,
+    token_ids,
+    trained_mask,
+)
 from cook.encode import table as encode_table
 from cook.encode.left_out import MAX_INT
 from cook.encode.readback import cached_decoder, excerpt
@@ -54,15 +64,15 @@ SOURCE_COUNTS = (
 IntArray = npt.NDArray[np.int64]
 
 
-class DatasetCheck(FolderCheck):
+class DatasetCheck(SequenceCheck):
     """The check of a dataset."""
 
     def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
-        """See FolderCheck."""
+        """See SequenceCheck."""
         compare_with_source(self, shards, tokenizer, pool)
 
 
-def compare_with_source(check: FolderCheck, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
+def compare_with_source(check: SequenceCheck, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
     """Compare what is cooked with its shards; findings go to the check. Raises SourceError, TokenizerError."""
     if check.recipe is None or not shards:
         return
@@ -145,7 +155,7 @@ class _SourceComparison:
 
     def __init__(
         self,
-        check: FolderCheck,
+        check: SequenceCheck,
         placed: StructuredArray,
         hashes: hashing.Hashes,
         left: StructuredArray,
@@ -168,7 +178,7 @@ class _SourceComparison:
             of_placed[rows] = number
             planned = plan(self.placed["tokens"][rows], recipe.max_length, recipe.packing, recipe.seed)
             streams.append((np.flatnonzero(of_file == number), rows[planned.order], planned.starts))
-        places = entry_keys(check.examples), entry_keys(self.placed)
+        places = _keys_of(check.examples), _keys_of(self.placed)
 
         def same(there: IntArray, expected: IntArray) -> npt.NDArray[np.bool_]:
             there, expected = there[: len(expected)], expected[: len(there)]
@@ -195,14 +205,14 @@ class _SourceComparison:
         """Findings of examples that the shards do not make, and of those that they make and that are not there."""
         check = self.check
         made, gone, left = (
-            entry_keys(self.placed),
+            _keys_of(self.placed),
             defaultdict[int, list[int]](list),
-            {*entry_keys(self.skipped_records).tolist()},
+            {*_keys_of(self.skipped_records).tolist()},
         )
         for at in missing.tolist():
             gone[int(made[at])].append(at)
         wrong: list[tuple[int, int]] = []
-        for at, place in zip(more.tolist(), entry_keys(check.examples)[more].tolist(), strict=True):
+        for at, place in zip(more.tolist(), _keys_of(check.examples)[more].tolist(), strict=True):
             waiting = gone[place]
             moved = [each for each in waiting if self.hashes[each] == check.examples["hash"][at]]
             here = [each for each in waiting if of_placed[each] == of_file[at]]
@@ -228,7 +238,7 @@ class _SourceComparison:
             if rows:
                 what = "its example stands" if len(rows) == 1 else f"{len(rows)} of its examples stand"
                 check.manifest_finding(
-                    f"{check.entry_location(place >> 32, place & MAX_INT)}: {what} nowhere; expected once"
+                    f"{check.entry_location(*split_entry_key(place))}: {what} nowhere; expected once"
                 )
 
     def _compare_tokens(self, pairs: list[tuple[int, int]]) -> None:
@@ -277,13 +287,12 @@ class _SourceComparison:
         if np.array_equal(check.skipped, self.skipped_records):
             return
         rows = [Counter(map(tuple, table.tolist())) for table in (check.skipped, self.skipped_records)]
-        order = entry_keys(check.skipped)
+        order = _keys_of(check.skipped)
         for shard, line in sorted({row[:2] for row in (rows[0] - rows[1]) + (rows[1] - rows[0])}):
-            tables = (
-                table[entry_keys(table) == (shard << 32 | line)] for table in (check.skipped, self.skipped_records)
-            )
+            key = entry_key(shard, line)
+            tables = (table[_keys_of(table) == key] for table in (check.skipped, self.skipped_records))
             says, so = ("; ".join(sorted(map(_describe_skipped, table.tolist()))) or "nothing" for table in tables)
-            number = int(np.searchsorted(order, shard << 32 | line)) + 1
+            number = int(np.searchsorted(order, key)) + 1
             what = f"{check.entry_location(shard, line)}: leaves out {says}; expected {so}"
             check.findings.note(kinds.SKIPPED_NAME, number, what)
 
@@ -304,13 +313,17 @@ class _SourceComparison:
 
     def report_misread(self, dataset: TokenizedDataset) -> None:
         """Findings of what the encoder gives that does not decode to its text."""
-        places = entry_keys(self.check.examples)
+        places = _keys_of(self.check.examples)
         for shard, part in zip(dataset.shard_of, dataset.parts, strict=True):
             for line, what in part.decode_errors:
-                at = np.flatnonzero(places == (shard << 32 | line))[:1].tolist()
+                at = np.flatnonzero(places == entry_key(shard, line))[:1].tolist()
                 self.check.example_finding(at[0], what) if at else self.check.manifest_finding(
                     f"{self.check.entry_location(shard, line)}: {what}"
                 )
+
+
+def _keys_of(table: StructuredArray) -> IntArray:
+    return entry_keys(table["shard"], table["line"])
 
 
 class _MatchKeys(NamedTuple):

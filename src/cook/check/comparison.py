@@ -37,11 +37,11 @@ from cook.check.fingerprints import (
     ID_HASH_BITS,
     VERSION_KEY,
     Table,
-    dataset_name,
     fingerprint,
 )
 from cook.core.errors import CookError, OutputError, refuse_empty
 from cook.core.recipe import Recipe
+from cook.core.records import entry_key, entry_keys
 from cook.encode.readback import excerpt
 from cook.store import kinds, read
 from cook.store.outputs import cooked_folders, read_cooked
@@ -298,19 +298,17 @@ def _entry_texts(folder: Path, places: Places) -> Iterator[tuple[tuple[str, int]
     preset = find_preset(recorded["name"])
     if preset is None or preset.fingerprint != recorded["fingerprint"]:
         return
-    tokenizer = resolve_tokenizer(Recipe(datasets=(dataset_name(cooked),), tokenizer=preset.name))
+    tokenizer = resolve_tokenizer(Recipe(datasets=(cooked.name,), tokenizer=preset.name))
     decoder = Decoder(tokenizer, load_engine(tokenizer))
     shards = [row["name"] for row in cooked.manifest["inputs"]]
     wanted: dict[tuple[str, int], list[str]] = {place: [] for place in places}
-    keys = [shards.index(name) << 32 | line for name, line in places if name in shards]
-    for output in cooked.manifest["outputs"]:
-        if "split" not in output:
-            continue
+    keys = [entry_key(shards.index(name), line) for name, line in places if name in shards]
+    for output in cooked.files():
         for columns in read.read_columns(folder / output["name"]):
             ids = columns["input_ids"][0]
             ends = np.cumsum(columns["seq_lengths"][0], dtype=np.int64)
             shard, line = columns["source_shard"][0], columns["source_line"][0]
-            for at in np.flatnonzero(np.isin(shard.astype(np.int64) << 32 | line, keys)).tolist():
+            for at in np.flatnonzero(np.isin(entry_keys(shard, line), keys)).tolist():
                 text = decoder.decode(ids[ends[at] - columns["seq_lengths"][0][at] : ends[at]])[0].tobytes()
                 wanted[shards[shard[at]], int(line[at])].append(text.decode(errors="replace"))
     yield from ((place, "".join(sorted(texts))) for place, texts in wanted.items())

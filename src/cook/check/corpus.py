@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from cook.check.against_source import compare_with_source
-from cook.check.folder import FolderCheck, entry_keys
+from cook.check.folder import FolderCheck
+from cook.check.sequences import SequenceCheck
 from cook.core.errors import OutputError, RecipeError
 from cook.core.escapes import escape_controls
 from cook.core.recipe import Recipe
+from cook.core.records import entry_keys, split_entry_key
 from cook.corpora import documents, text_files
 from cook.corpora.documents import Document, PartInput, TextBatches, empty_part
 from cook.corpora.making import corpus_strategy
@@ -31,6 +32,7 @@ from cook.corpora.render import CONTEXT_MODE, Rendered, Renderer
 from cook.corpora.styles import MODES, Styles
 from cook.encode import left_out
 from cook.encode.parts import BATCH_BYTES, EncodedPart
+from cook.encode.readback import excerpt
 from cook.pack import planner, statistics
 from cook.pipeline.build import EncodingStrategy
 from cook.read.lines import ByteRange
@@ -38,7 +40,6 @@ from cook.read.source import Shard
 from cook.store.kinds import SKIPPED_NAME
 from cook.tokenizer.loading import Tokenizer
 
-EXCERPT_CHARS = 60  # letters of a text that a finding shows
 TEXT_POSITION_DTYPE = np.dtype(
     [("shard", "i4"), ("line", "i4"), ("entries", "i4"), ("file", "i4"), ("row", "i4")]
 )  # of a text
@@ -61,13 +62,7 @@ class CorpusCheck(FolderCheck):
         except (TypeError, RecipeError) as exc:
             self.manifest_finding(f"recipe: {exc}")
             return None
-        sealed = (
-            orjson.dumps(each, option=orjson.OPT_SORT_KEYS) for each in (recipe.determining(), self.fields["recipe"])
-        )
-        if len(set(sealed)) > 1:
-            self.manifest_finding(
-                "recipe: expected every setting that determines bytes, in the form that cook writes it"
-            )
+        self.check_settings_sealed(recipe)
         return recipe
 
     def check_counts(self, texts: int, entries: int | None) -> None:
@@ -85,7 +80,7 @@ class CorpusCheck(FolderCheck):
             "counts.chains: entries that go on with a text", more, continued_entries(entries, texts, more)
         )
         left = self.skipped[self.skipped["unit"] < 0]
-        whole = len(np.unique(entry_keys(left)))
+        whole = len(np.unique(entry_keys(left["shard"], left["line"])))
         self.expect_equal("counts.entries", counts["entries"], texts + more + whole)
         self.expect_equal(
             "counts.options: their sum",
@@ -123,10 +118,6 @@ class TextCheck(CorpusCheck):
         self.letters = 0
         self.texts = np.empty(0, TEXT_POSITION_DTYPE)
 
-    def file_names(self, count: int, split: str) -> list[str]:
-        """What its files are called."""
-        return [f"{split}-{index:05}-of-{count:05}.{self.fields['recipe']['format']}" for index in range(count)]
-
     def contents(self) -> dict[str, int]:
         """Texts and letters."""
         return {"texts": len(self.texts), "letters": self.letters}
@@ -134,6 +125,7 @@ class TextCheck(CorpusCheck):
     def run(self, tokenizer: str | None, pool: Executor) -> None:  # noqa: ARG002 - a text has no tokens
         """See Check."""
         self.check_files(pool)
+        self.check_file_names(self.fields["recipe"]["format"])
         self.recipe = self._recipe()
         counts = self.fields["counts"]
         modes: Counter[str] = Counter()
@@ -158,7 +150,7 @@ class TextCheck(CorpusCheck):
         self.texts = np.concatenate(places)
         if not self.readable or self.recipe is None:
             return
-        self._check_skipped(self.recipe)
+        self.check_skipped(self.recipe)
         self._check_order()
         self.expect_equal("counts.letters", counts["letters"], self.letters)
         self.expect_equal("counts.context_after", counts["context_after"], modes.pop("after", 0))
@@ -167,10 +159,8 @@ class TextCheck(CorpusCheck):
         self.expect_equal("counts.chains", {k: v for k, v in counts["chains"].items() if k != "broken"}, there)
         self.check_counts(len(self.texts), int(self.texts["entries"].sum()))
 
-    def _text_outputs(self) -> Iterator[dict[str, Any]]:
-        for output in self.fields["outputs"]:
-            if output["name"] != SKIPPED_NAME and output["name"] not in self.damaged:
-                yield output
+    def _text_outputs(self) -> list[dict[str, Any]]:
+        return [output for output in self.row_files() if output["name"] not in self.damaged]
 
     def _read_rows(self, name: str) -> Iterator[dict[str, Any]]:
         try:
@@ -203,7 +193,7 @@ class TextCheck(CorpusCheck):
                 yield f"{name} is {row[name]}; expected {low} to {high}"
 
     def _check_order(self) -> None:
-        keys = self.texts["shard"].astype(np.int64) << 32 | self.texts["line"]
+        keys = entry_keys(self.texts["shard"], self.texts["line"])
         for at in np.flatnonzero(np.diff(keys) <= 0)[:20].tolist():
             row = self.texts[at + 1]
             where = self.entry_location(int(row["shard"]), int(row["line"]))
@@ -283,16 +273,15 @@ class TextCheck(CorpusCheck):
 
 
 def describe_difference(name: str, there: Any, expected: Any) -> str:
-    """What differs; of texts from a little before the first letter that does."""
+    """The two values of a column; of texts, excerpts from a little before the first difference."""
+    shown = [repr(there), repr(expected)]
     if isinstance(there, str) and name == "text":
-        at = next((i for i, both in enumerate(zip(there, expected, strict=False)) if both[0] != both[1]), 0)
-        at = at or min(len(there), len(expected))
-        begin = max(0, at - EXCERPT_CHARS // 3)
-        there, expected = (text[begin : begin + EXCERPT_CHARS] for text in (there, expected))
-    return f"{name} is {there!r}; expected {expected!r}"
+        there, expected = there.encode(errors="replace"), expected.encode(errors="replace")
+        shown = [excerpt(there, expected), excerpt(expected, there)]
+    return f"{name} is {shown[0]}; expected {shown[1]}"
 
 
-class PackedCheck(CorpusCheck):
+class PackedCheck(CorpusCheck, SequenceCheck):
     """The check of a packed corpus. An example of the table is a piece of a text."""
 
     def contents(self) -> dict[str, int]:
@@ -307,7 +296,7 @@ class PackedCheck(CorpusCheck):
 
     @functools.cached_property
     def _places(self) -> npt.NDArray[np.int64]:
-        return entry_keys(self.examples)
+        return entry_keys(self.examples["shard"], self.examples["line"])
 
     @functools.cached_property
     def _tokens_by_text(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -323,8 +312,8 @@ class PackedCheck(CorpusCheck):
             self.expect_equal(f"counts.{key}", counts[key], 0)
         self.check_counts(len(places), None)
         left = self.skipped[self.skipped["unit"] < 0]
-        for place in np.intersect1d(places, entry_keys(left))[:20].tolist():
-            entry = self.entry_location(place >> 32, place & left_out.MAX_INT)
+        for place in np.intersect1d(places, entry_keys(left["shard"], left["line"]))[:20].tolist():
+            entry = self.entry_location(*split_entry_key(place))
             self.findings.note(SKIPPED_NAME, None, f"leaves out {entry}, which has a text")
         self._check_pieces(recipe)
 

@@ -38,8 +38,8 @@ def read_units(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
         from cook.corpora import text_files
 
         shards = [row["name"] for row in cooked.manifest["inputs"]]
-        for output in cooked.manifest["outputs"]:
-            for row in text_files.read_text_rows(cooked.folder / output["name"]) if "split" in output else ():
+        for output in cooked.files():
+            for row in text_files.read_text_rows(cooked.folder / output["name"]):
                 place = shards[row["source_shard"]], row["source_line"]
                 yield (
                     place,
@@ -95,13 +95,8 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
         cooked = read_cooked(folder)
         if cooked.kind.name not in FINGERPRINT_FUNCTIONS:
             raise wrong_kind_error(folder, cooked.kind, "whose sequences are those that it was made from")
-        found[dataset_name(cooked)] = FINGERPRINT_FUNCTIONS[cooked.kind.name](cooked)
+        found[cooked.name] = FINGERPRINT_FUNCTIONS[cooked.kind.name](cooked)
     return {VERSION_KEY: FINGERPRINT_VERSION, "datasets": found}
-
-
-def dataset_name(cooked: Cooked) -> str:
-    """The dataset that a result holds."""
-    return str(cooked.manifest.get("dataset", cooked.folder.resolve().name))
 
 
 def fingerprint_sequences(cooked: Cooked) -> dict[str, Any]:
@@ -110,9 +105,7 @@ def fingerprint_sequences(cooked: Cooked) -> dict[str, Any]:
     tables, ordered = [np.empty(0, HASHED_EXAMPLE_DTYPE)], dict[str, Any]()
     shards: list[str] = [] if cooked.mixed else [row["name"] for row in fields["inputs"]]
     number = {name: index for index, name in enumerate(shards)}
-    for output in fields["outputs"]:
-        if "split" not in output:
-            continue
+    for output in cooked.files():
         digest = ordered.setdefault(output["split"], hashlib.sha256())
         path = cooked.folder / output["name"]
         names = read.read_datasets(path) if cooked.mixed else iter(())

@@ -40,7 +40,7 @@ DEEP = ("cook.check.against_source",)  # imported before workers begin, which th
 CHECK_BY_KIND: Mapping[str, str] = {  # kind -> its class in cook.check, imported when it is needed
     kinds.DATASET: "against_source.DatasetCheck",
     kinds.PACKED: "corpus.PackedCheck",
-    kinds.MIX: "folder.FolderCheck",
+    kinds.MIX: "mix.MixCheck",
     kinds.CORPUS: "corpus.TextCheck",
     kinds.PROMPTS: "synthesis.PromptsCheck",
     kinds.PARSE: "synthesis.ParsedCheck",

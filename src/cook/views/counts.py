@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core.progress import Progress
+from cook.core.records import entry_keys
 from cook.shapes.context_qa import PLACEHOLDER
 from cook.store import columns as columns_module
 from cook.store import read
@@ -86,7 +87,7 @@ def count_output(
 ) -> OutputCounts:
     """Count an output's lengths, and draw `samples` of its sequences. Raises OutputError."""
     counts = OutputCounts()
-    progress("count", 0, sum(file["tokens"] for split in output.splits for file in output.files(split)))
+    progress("count", 0, sum(file["tokens"] for file in output.files()))
     pairs = _PairCounter(output, reader) if reader and _pair_separator(output) else None
     wanted = _draw_sample(output, samples, seed)
     for split in output.splits:
@@ -124,7 +125,7 @@ def _copy_sequence(sequence: Sequence) -> Sequence:
 
 def _draw_sample(output: Output, samples: int, seed: int) -> set[tuple[str, int]]:
     """The sequences of the sample: of all splits together, each as likely as any other."""
-    counts = {split: output.sequences(split) for split in output.splits}
+    counts = {split: output.count_rows(split) for split in output.splits}
     total = sum(counts.values())
     drawn = random.Random(seed).sample(range(total), min(samples, total))  # noqa: S311 - guards nothing
     found = set()
@@ -172,7 +173,7 @@ class _PairCounter:
     def count(self, columns: dict[str, read.ListColumn]) -> None:
         """Count those of a row group's examples whose entries are among the chosen."""
         shard, line = columns["source_shard"][0], columns["source_line"][0]
-        keys = shard.astype(np.uint64) << np.uint64(32) | line.astype(np.uint64)
+        keys = entry_keys(shard, line).view(np.uint64)
         chosen = (keys * SPLITMIX_INCREMENT) >> np.uint64(32) <= self.hash_limit
         if not chosen.any():
             return

@@ -9,10 +9,9 @@ from typing import IO, Any
 from rich.console import Console
 from rich.text import Text
 
-from cook.core.errors import OutputError, SourceError
-from cook.core.files import sha256_of
+from cook.core.errors import OutputError
 from cook.corpora.text_files import read_text_rows
-from cook.views.outputs import Output
+from cook.views.outputs import VERIFY_HINT, Output
 from cook.views.visible import abbreviated, one_line
 
 STYLES = {"rule": "bold", "mark": "magenta", "text": ""}
@@ -76,22 +75,11 @@ class ShownText:
 
 def read_text(output: Output, split: str, number: int, seed: int | None) -> ShownText:
     """A text by its number in its split. Raises OutputError."""
-    before = 0
-    for file in output.files(split):
-        path = output.folder / file["name"]
-        if number >= before + file["rows"]:
-            before += file["rows"]
-            continue
-        try:
-            if sha256_of(path) != file["sha256"]:
-                raise OutputError(f"{path}: is damaged: its sha256 is not the one in its manifest")
-        except (OSError, SourceError) as exc:
-            raise OutputError(f"{path}: cannot be read: {exc}") from exc
-        row = next(itertools.islice(read_text_rows(path), number - before, None), None)
-        try:
-            shown = ShownText(output, split, number, output.sequences(split), seed, row or {})
-            shown.as_dict()
-        except (KeyError, TypeError) as exc:
-            raise OutputError(f"{path}: holds rows that cook does not write; `cook verify` says what is wrong") from exc
-        return shown
-    raise OutputError(f"{output.folder}: {split} has no text {number:,}; it has {before:,}, from 0")
+    path, _, index = output.find_row(split, number)
+    row = next(itertools.islice(read_text_rows(path), index, None), None)
+    try:
+        shown = ShownText(output, split, number, output.count_rows(split), seed, row or {})
+        shown.as_dict()
+    except (KeyError, TypeError) as exc:
+        raise OutputError(f"{path}: holds rows that cook does not write; {VERIFY_HINT}") from exc
+    return shown
