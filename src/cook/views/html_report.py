@@ -150,27 +150,33 @@ def report(
         raise RecipeError(f"samples: must be 0 or more (it is {samples})")
     _refuse_existing(Path(to), overwrite)
     found = find_outputs(Path(path), "report")
-    shown = [each for each in found if not each.mixed] or found  # a ROOT's mixes are the same sequences once more
-    readers: dict[str, SequenceDecoder] = {}
-    sections = []
-    for output in shown:
-        read_cooked(output.folder)
-        recorded_tokenizer = output.manifest["tokenizer"]
-        key = repr(sorted((name, value) for name, value in recorded_tokenizer.items() if name != "special_ids"))
-        if samples and key not in readers:
-            readers[key] = SequenceDecoder(recorded_tokenizer, tokenizer)
-        reader = readers.get(key)
-        tallied = count_output(output, reader, samples, seed, progress or no_progress)
-        sections.append(_build_section(output, tallied, reader, SAMPLE_BYTES // len(shown)))
+    shown = [each for each in found if not each.mixed] or found  # a ROOT's mixes repeat the sequences of its datasets
+    sections = list(_sections(shown, samples, seed, tokenizer, progress or no_progress))
     also = [each.name for each in found if each not in shown]
     read = {each.folder for each in found}
     others = [folder.name for folder in cooked_folders(Path(path)) if folder not in read]
     document = _render_page(Path(path).resolve().name, sections, also, others).encode("utf-8", "xmlcharrefreplace")
-    _refuse_existing(Path(to), overwrite)  # the page took a while
+    _refuse_existing(Path(to), overwrite)  # again: counting takes a while
     owned.replace_atomically(Path(to), document)
     return Reported(
         Path(to), len(document), tuple(each.name for each in sections), sum(len(s.samples) for s in sections)
     )
+
+
+def _sections(
+    shown: list[Output], samples: int, seed: int, tokenizer: str | None, progress: Progress
+) -> Iterator[Section]:
+    """The section of each output. Outputs of one tokenizer share a decoder."""
+    readers: dict[str, SequenceDecoder] = {}
+    for output in shown:
+        read_cooked(output.folder)
+        recorded = output.manifest["tokenizer"]
+        key = repr(sorted((name, value) for name, value in recorded.items() if name != "special_ids"))
+        if samples and key not in readers:
+            readers[key] = SequenceDecoder(recorded, tokenizer)
+        reader = readers.get(key)
+        counts = count_output(output, reader, samples, seed, progress)
+        yield _build_section(output, counts, reader, SAMPLE_BYTES // len(shown))
 
 
 def _refuse_existing(to: Path, overwrite: bool) -> None:
@@ -298,8 +304,7 @@ def _plots(output: Output, tallied: OutputCounts) -> Iterator[Plot]:
             caption += f"; at most {output.max_length(name):,} are allowed"
         if what == "Pairs per entry" and tallied.entries < output.manifest["counts"]["entries"]:
             caption += f" (of {tallied.entries:,} entries)"
-        drawn = plots.histogram(lengths, f"{name}: {caption}", x, y, percent=x.startswith("%"))
-        yield Plot(_trusted_markup(drawn), caption)
+        yield Plot(plots.histogram(lengths, f"{name}: {caption}", x, y, percent=x.startswith("%")), caption)
 
 
 def _length_summary(lengths: LengthCounts, unit: str) -> str:
@@ -320,16 +325,14 @@ def _overview(sections: list[Section]) -> Iterator[Plot]:
     trained = [row["trained_tokens"] for row in counts]
     rest = [row["tokens"] - row["trained_tokens"] for row in counts]
     caption = "Tokens by dataset: trained, then the rest"
-    yield Plot(
-        _trusted_markup(plots.bar_chart(names, {"trained": trained, "context": rest}, caption, "tokens")), caption
-    )
+    yield Plot(plots.bar_chart(names, {"trained": trained, "context": rest}, caption, "tokens"), caption)
     caption = "Trained share of tokens"
     shares = [row["trained_tokens"] / max(1, row["tokens"]) for row in counts]
-    yield Plot(_trusted_markup(plots.bar_chart(names, {"trained": shares}, caption, "", "{x:.0%}")), caption)
+    yield Plot(plots.bar_chart(names, {"trained": shares}, caption, "", "{:.0%}"), caption)
     if "utilisation" in counts[0]:
         caption = "Utilisation: how full sequences are"
         used = [row["utilisation"] for row in counts]
-        yield Plot(_trusted_markup(plots.bar_chart(names, {"plain": used}, caption, "", "{x:.0%}")), caption)
+        yield Plot(plots.bar_chart(names, {"plain": used}, caption, "", "{:.0%}"), caption)
 
 
 def _left_out_plots(sections: list[Section]) -> Iterator[Plot]:
@@ -342,8 +345,7 @@ def _left_out_plots(sections: list[Section]) -> Iterator[Plot]:
                     sums[why] = sums.get(why, 0) + count
         if sums:
             caption = f"{kind.capitalize()} left out: {sum(sums.values()):,}"
-            drawn = plots.bar_chart(list(sums), {"plain": list(sums.values())}, caption, kind)
-            yield Plot(_trusted_markup(drawn), caption)
+            yield Plot(plots.bar_chart(list(sums), {"plain": list(sums.values())}, caption, kind), caption)
 
 
 def _samples(output: Output, sample: list[Sampled], reader: SequenceDecoder, room: int) -> Iterator[Sample]:
@@ -376,12 +378,6 @@ def _text_run(part: TextPart) -> TextRun:
     if part.kind == "special":
         return TextRun(True, [Piece(one_line(part.text), False)])
     return TextRun(False, list(abbreviated(part.text, HEAD_CHARS, TAIL_CHARS)))
-
-
-def _trusted_markup(svg: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(svg)  # noqa: S704 - drawn by plots, which serialises it as XML
 
 
 def _render_page(title: str, sections: list[Section], also: list[str], others: list[str]) -> str:
