@@ -166,7 +166,7 @@ def test_a_text_gone_is_missed_though_all_counts_agree(copied, made):
     counts["modes"][gone["mode"]] -= 1
     counts["context_after"] -= gone["context_after"]
     rewritten(bench, rows)
-    assert any("00001.jsonl:4: its text stands nowhere" in each
+    assert any("00001.jsonl:4: its text is missing" in each
                for each in told(bench.folder, deep=True, source=str(made / "in")))  # fmt: skip
 
 

@@ -361,7 +361,7 @@ def test_a_page_is_replaced_and_another_file_only_with_overwrite(root, tmp_path)
     report(root / "plain", page, samples=0)
     report(root / "plain", page, samples=0)
     page.write_text("mine")
-    with pytest.raises(OutputExists, match=r"page\.html: is there, and is no page of cook's"):
+    with pytest.raises(OutputExists, match=r"page\.html: exists, and is not a page of cook"):
         report(root / "plain", page, samples=0)
     assert page.read_text() == "mine"
     report(root / "plain", page, samples=0, overwrite=True)

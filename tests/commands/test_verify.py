@@ -570,7 +570,7 @@ def test_an_entry_left_out_as_a_repeat_that_repeats_none(bench):
     leave_out(bench, {"shard": name, "line": line, "pair": None, "reason": "repeat", "pairs": pairs, "tokens": None})
     bench.forge()
     found = findings(bench, deep=True)
-    assert f"cook.json: {name}:{line}: its example stands nowhere; expected once" in found
+    assert f"cook.json: {name}:{line}: its example is missing; expected once" in found
     what = f"{name}:{line}: leaves out the entry (repeat, {pairs} pairs); expected nothing"
     assert any(re.fullmatch(rf"skipped.jsonl: row \d: {re.escape(what)}", each) for each in found)
 
