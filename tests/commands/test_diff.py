@@ -189,8 +189,8 @@ def test_the_text_of_what_changed_is_shown_and_cannot_steer_a_terminal(cook, tmp
     rows = [*ROWS[:12], entry("Context 12", pair("Q12?", "Another \x1b[2J\x9b2J\u202e answer")), *ROWS[13:]]
     done = cook("diff", str(first), str(bake(tmp_path, "b", rows)))
     assert done.stdout.splitlines()[2] == (
-        r'set:   00000.jsonl:13: …"N>\n\n<QUE> Q12? <ANS> Answer 12 </END>" → '
-        r'…"N>\n\n<QUE> Q12? <ANS> Another \u001b[2J\x9b2J\u202e answer </END>"'
+        r'set:   00000.jsonl:13: …"\n<QUE> Q12? <ANS> Answer 12 </END>" → '
+        r'…"\n<QUE> Q12? <ANS> Another \u001b[2J\x9b2J\u202e answer </END>"'
     )
 
 

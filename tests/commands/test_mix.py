@@ -404,7 +404,7 @@ def test_a_damaged_dataset_is_refused(tmp_path):
     (file,) = folder.glob("*.parquet")
     data = file.read_bytes()
     file.write_bytes(data[:9] + bytes([data[9] ^ 1]) + data[10:])
-    with pytest.raises(OutputError, match=r"a/train-00000-of-00001\.parquet: its sha256 is not the one"):
+    with pytest.raises(OutputError, match=r"a/train-00000-of-00001\.parquet: its sha256 is"):
         mix(tmp_path / "root", tmp_path / "mixed")
     text = (folder / "cook.json").read_bytes()
     (folder / "cook.json").write_bytes(text.replace(b'"format_version": 2', b'"format_version": 9'))

@@ -34,7 +34,7 @@ from cook.views.parts import SequenceDecoder
 from cook.views.plots import bar_chart, histogram
 from tokenizer.test_control import wordpiece, write
 
-pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[report]'")
+pytest.importorskip("jinja2", reason="Jinja is not installed: pip install '.[report]'")
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} &lt;b&gt; \x1b[2J\u202e"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -249,16 +249,16 @@ def test_plots_follow_the_pages_colours():
     lengths = LengthCounts()
     lengths.add(np.array([1, 5, 5, 900]))
     drawn = [histogram(lengths, 'A "title" <b>', "tokens", "examples"),
-             bar_chart(["a$b$", "<x>"], {"trained": [1, 2], "context": [0, 4]}, "two", "tokens")]  # fmt: skip
+             bar_chart(["ab", "<x>"], {"trained": [1, 2], "context": [0, 4]}, "two", "tokens")]  # fmt: skip
     for svg in drawn:
         Page(svg)
         assert "var(--ink)" in svg
-        assert "#0a0b0" not in svg
         assert "style" not in svg
         assert len(svg) < 12_000
-    assert 'aria-label="A &quot;title&quot; &lt;b&gt;"' in drawn[0]
+    assert Page(drawn[0]).of("svg")[0]["aria-label"] == 'A "title" <b>'
+    assert "<b>" not in drawn[0]
+    assert "<x>" not in drawn[1]
     assert all(f"var(--{colour})" in drawn[1] for colour in ("trained", "context"))
-    assert "a$b$" in drawn[1], "no formula is made of a name"
 
 
 def test_a_number_stands_once_on_an_axis():
@@ -270,14 +270,11 @@ def test_a_number_stands_once_on_an_axis():
 
 
 def test_the_same_output_gives_the_same_bytes(root, page, tmp_path, monkeypatch):
-    """Wherever it lies, whatever is set for matplotlib; a bare `.` is the folder's name."""
+    """Wherever it lies; a bare `.` is the folder's name."""
     moved = tmp_path / "elsewhere" / root.name
     shutil.copytree(root, moved)
     monkeypatch.chdir(moved)
-    import matplotlib as mpl
-
-    with mpl.rc_context({"xtick.major.size": 20, "axes.linewidth": 9}):
-        done = report(".", tmp_path / "again.html")
+    done = report(".", tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text("utf-8") == page
     assert done.bytes == len(page.encode())
     assert str(root) not in page
@@ -349,12 +346,12 @@ def test_what_cannot_be_reported(root, tmp_path, monkeypatch):
     folder = shutil.copytree(root / "plain", tmp_path / "plain")
     [path] = folder.glob("*.parquet")
     path.write_bytes(path.read_bytes()[:-9] + b"something")
-    with pytest.raises(OutputError, match="its sha256 is not the one in its manifest"):
+    with pytest.raises(OutputError, match="its sha256 is "):
         report(folder, tmp_path / "x.html", samples=0)
     assert not (tmp_path / "x.html").exists()
     with pytest.raises(OutputError, match="is no file"):
         report(root / "plain", "/dev/null", samples=0)
-    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(CookError, match=r"pip install 'instruct-cook\[report\]'"):
         report(root, tmp_path / "x.html")
 
@@ -364,7 +361,7 @@ def test_a_page_is_replaced_and_another_file_only_with_overwrite(root, tmp_path)
     report(root / "plain", page, samples=0)
     report(root / "plain", page, samples=0)
     page.write_text("mine")
-    with pytest.raises(OutputExists, match=r"page\.html: is there, and is no page of cook's"):
+    with pytest.raises(OutputExists, match=r"page\.html: exists, and is not a page of cook"):
         report(root / "plain", page, samples=0)
     assert page.read_text() == "mine"
     report(root / "plain", page, samples=0, overwrite=True)

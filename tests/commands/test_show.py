@@ -345,11 +345,11 @@ def test_one_at_random_can_be_had_again(cook, root):
     ("arguments", "code", "told"),
     [
         (("nowhere",), 1, "nowhere: no such folder"),
-        (("odd", "--sequence", "3"), 2, "train has 3, from 0 to 2; 3 is none of them"),
-        (("odd", "--sequence", "-1"), 2, "-1 is none of them"),
+        (("odd", "--sequence", "3"), 2, "train has no number 3; it has 3, from 0"),
+        (("odd", "--sequence", "-1"), 2, "train has no number -1; it has 3, from 0"),
         (("odd", "--split", "test"), 2, "has no split 'test'; it has train"),
         (("plain", "--split", "validation", "--sequence", "999"), 2, "validation has"),
-        ((".", "--sequence", "1"), 2, "holds odd, plain, all: name the one"),
+        ((".", "--sequence", "1"), 2, "holds odd, plain, all; name the dataset"),
         ((".", "-d", "other"), 2, "holds no other; it holds odd, plain, all"),
         (("all", "-d", "other"), 2, "holds no other; it holds odd, plain"),
         (("odd", "--sequence", "1", "--random"), 2, "pass either"),
@@ -379,7 +379,7 @@ def test_a_damaged_file_is_not_shown(root, tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(OutputError, match="is damaged: its sha256"):
+    with pytest.raises(OutputError, match="its sha256 is"):
         show(folder)
     path.unlink()
     with pytest.raises(OutputError, match="is missing"):
@@ -411,7 +411,7 @@ def test_a_forged_file_is_an_error(root, tmp_path, column, change, told):
     fields = manifest.read_manifest(folder)
     fields["outputs"][0] |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     (folder / "cook.json").write_bytes(manifest.seal(fields))
-    with pytest.raises(OutputError, match=f"{told}; `cook verify` says"):
+    with pytest.raises(OutputError, match=f"{told}; run `cook verify`"):
         show(folder)
     fields["outputs"][0]["rows"] = "many"
     (folder / "cook.json").write_bytes(manifest.seal(fields))

@@ -318,16 +318,20 @@ def test_damaged_files_are_named_and_not_looked_into(bench):
     path = bench.folder / TRAIN
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    assert findings(bench, deep=True) == [f"{TRAIN}: has {len(whole) - 1:,} bytes; expected {len(whole):,}"]
+    assert findings(bench, deep=True) == [
+        f"{TRAIN}: has {len(whole) - 1:,} bytes; expected {len(whole):,} by its manifest"
+    ]
     path.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
     (found,) = findings(bench, deep=True)
-    assert re.fullmatch(rf"{TRAIN}: its sha256 is \w{{64}}; expected {bench.fields['outputs'][0]['sha256']}", found)
+    assert re.fullmatch(
+        rf"{TRAIN}: its sha256 is \w{{64}}; expected {bench.fields['outputs'][0]['sha256']} by its manifest", found
+    )
     path.write_bytes(b"PAR1")
     bench.seal()
     assert findings(bench)[0].startswith(f"{TRAIN}: cannot be read: ")
     path.unlink()
     path.mkdir()
-    assert findings(bench) == [f"{TRAIN}: cannot be read: {path}: cannot be read: Is a directory"]
+    assert findings(bench) == [f"{TRAIN}: is a folder; expected a file"]
 
 
 @pytest.mark.parametrize(
@@ -566,7 +570,7 @@ def test_an_entry_left_out_as_a_repeat_that_repeats_none(bench):
     leave_out(bench, {"shard": name, "line": line, "pair": None, "reason": "repeat", "pairs": pairs, "tokens": None})
     bench.forge()
     found = findings(bench, deep=True)
-    assert f"cook.json: {name}:{line}: its example stands nowhere; expected once" in found
+    assert f"cook.json: {name}:{line}: its example is missing; expected once" in found
     what = f"{name}:{line}: leaves out the entry (repeat, {pairs} pairs); expected nothing"
     assert any(re.fullmatch(rf"skipped.jsonl: row \d: {re.escape(what)}", each) for each in found)
 

@@ -15,7 +15,7 @@ from cook import Recipe
 from cook.cli.app import main
 from cook.store.dataset_card import CardWarning
 
-pytest.importorskip("matplotlib", reason="the extra report is not installed")
+pytest.importorskip("jinja2", reason="the extra report is not installed")
 
 # What a command writes, as arguments; {to} is the target. A folder (of a dataset: ROOT's) or a file.
 WRITERS = {

@@ -37,7 +37,7 @@ def test_a_limit_has_no_end_that_is_known(tmp_path):
 
 
 def test_what_is_made_of_the_cooked(tmp_path):
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[report]'")
+    pytest.importorskip("jinja2", reason="Jinja is not installed: pip install '.[report]'")
     made = run(recipe(tmp_path))
     tokens = {result.name: result.manifest["counts"]["tokens"] for result in made.results}
     told = Told()

@@ -87,7 +87,7 @@ class Reader:
         return self.run("bash", "-euo", "pipefail", "-c", text, place=place, **more).stdout
 
     def follow(self, block: Block) -> None:
-        if "cook report" in block.text and importlib.util.find_spec("matplotlib") is None:
+        if "cook report" in block.text and importlib.util.find_spec("jinja2") is None:
             return
         if block.language == "sh":
             token = {"HF_TOKEN": "hf_dummy"} if block.text.startswith("hf upload ") else {}
@@ -160,7 +160,7 @@ def test_the_readme_runs_as_it_stands(reader):
     for name, target in (("trl", "trl"), ("hf", "hf"), ("text", "jsonl")):
         exported = orjson.loads((reader.folder / "exports" / name / "cook.json").read_bytes())
         assert exported["export"]["target"] == target
-    if importlib.util.find_spec("matplotlib"):
+    if importlib.util.find_spec("jinja2"):
         assert "<title>recipe: what was cooked</title>" in (reader.folder / "report.html").read_text("utf-8")
     assert len(CONFIGS) == 2, "the README says that configs/ has two"
 

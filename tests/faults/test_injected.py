@@ -45,7 +45,7 @@ def test_every_number_of_a_manifest_is_checked(odd_set, tmp_path):
         ("max_length", 149, "figures.utilisation is "),
         ("packing", "in-order", "expected another example here by --packing in-order and the seed"),
         ("seed", 1, "expected another example here by --packing best-fit and the seed"),
-        ("overlong", "drop", "stands here; expected to be left out"),
+        ("overlong", "drop", "is here; expected to be left out"),
         ("max_dropped", 0.01, "expected every setting that determines bytes"),
         ("limit", 5, "counts.entries is 25; expected at most the recipe's limit, 5"),
         ("validation", 0.9, "expected in the split validation, by the hash of its context"),

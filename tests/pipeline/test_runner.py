@@ -327,8 +327,8 @@ def test_up_to_date_or_another_result(tmp_path):
     written = out / "set" / "train-00000-of-00001.parquet"
     data = written.read_bytes()
     for damaged, message in (
-        (b"", "has 0 bytes, its manifest says"),
-        (data[:99] + b"x" + data[100:], "its sha256 is not"),
+        (b"", "has 0 bytes; expected "),
+        (data[:99] + b"x" + data[100:], "its sha256 is"),
     ):
         written.write_bytes(damaged)
         with pytest.raises(OutputExists, match=message):

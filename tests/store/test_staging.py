@@ -174,9 +174,9 @@ def test_the_reader_refuses_what_is_not_whole(cooked):
     parquet_file = cooked / "train-00000-of-00001.parquet"
     data = parquet_file.read_bytes()
     parquet_file.write_bytes(data[:-1])
-    assert "its manifest says" in refused(cooked)
+    assert "by its manifest" in refused(cooked)
     parquet_file.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
-    assert "its sha256 is not the one in its manifest" in refused(cooked)
+    assert "its sha256 is " in refused(cooked)
     parquet_file.unlink()
     assert "is missing" in refused(cooked)
     text = (cooked / "cook.json").read_bytes()

@@ -1,11 +1,14 @@
-"""What is cooked, held against its manifest, its shards, or another output.
+"""Outputs compared with their manifests, their shards, or each other.
 
-verifier        which check an output needs; matching of shards; findings -> `Verified`
-folder          an output against its manifest: files, sums, the plan that the recipe makes
+verifier        the check for each output; matching of shards; findings -> `Verified`
+folder          the part that all checks share: files against the manifest
 rows            columns, lengths, special ids, mask and labels of every row
-against_source  a dataset against its shards                                   (`cook verify --deep`)
-corpus          corpora, likewise
-synthesis       prompts and parsed answers, likewise
-fingerprints    what an output is, in a few numbers
-comparison      two outputs or fingerprints -> what changed, in words           (`cook diff`)
+sequences       datasets: settings, rows, sums, and the plan that the recipe gives
+against_source  datasets against their shards                                   (`cook verify --deep`)
+mix             mixes
+corpus          corpora, against manifest and shards
+synthesis       prompts and parsed datasets
+fingerprints    an output -> its fingerprint                                    (`cook fingerprint`)
+comparison      two outputs or fingerprints -> their differences, as sentences  (`cook diff`)
+hashing         a hash of 64 bits for each of many examples
 """

@@ -1,9 +1,9 @@
-"""What is cooked against the shards it was made of: these are encoded again, by the stages of a cook, and compared.
+"""Outputs of sequences against their shards, which are encoded again as by a cook.
 
-Each example of the files is matched by split, shard, line and a hash of its tokens (see `hashing`) with one that the
-shards make; then the order of each split is held against the plan, and counts and skipped.jsonl against what came of
-the shards. What the encoder gives must decode to its texts, which does not use the encoder (`readback`). Where examples
-differ, their tokens are read, and decoded for the finding.
+Each example of the output is matched with one from the shards by split, shard, line, and a hash of its tokens (see
+`hashing`). Then the order of each split is compared with the plan, and counts and skipped.jsonl with the result of
+encoding. What the encoder gives must also decode to its texts; that check does not use the encoder (`readback`). If
+examples differ, their tokens are read and decoded for the finding.
 """
 
 from __future__ import annotations
@@ -20,11 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.check import hashing
-from cook.check.folder import FolderCheck, entry_keys
 from cook.check.rows import MAX_FINDINGS
+from cook.check.sequences import SequenceCheck
 from cook.core import files, records
 from cook.core.errors import InputError
-from cook.core.records import SKIP_REASONS, MarkedTokens, StructuredArray, mark_trained, token_ids, trained_mask
+from cook.core.records import (
+    SKIP_REASONS,
+    MarkedTokens,
+    StructuredArray,
+    entry_key,
+    entry_keys,
+    mark_trained,
+    split_entry_key,
+    token_ids,
+    trained_mask,
+)
 from cook.encode import table as encode_table
 from cook.encode.left_out import MAX_INT
 from cook.encode.readback import cached_decoder, excerpt
@@ -42,8 +52,8 @@ from cook.store import kinds
 from cook.store import read as store_read
 from cook.tokenizer.loading import Tokenizer
 
-HASH_JOB_TOKENS = 1 << 22  # tokens that are hashed by one job
-HASH_BATCH_TOKENS = 1 << 20  # and at once
+HASH_JOB_TOKENS = 1 << 22  # tokens for each job
+HASH_BATCH_TOKENS = 1 << 20  # tokens that are hashed at once
 SOURCE_COUNTS = (
     "entries",
     "pairs",
@@ -55,16 +65,16 @@ SOURCE_COUNTS = (
 IntArray = npt.NDArray[np.int64]
 
 
-class DatasetCheck(FolderCheck):
-    """The check of a dataset."""
+class DatasetCheck(SequenceCheck):
+    """The check of a cooked dataset."""
 
     def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
-        """See FolderCheck."""
+        """Encode the shards again, and compare every example."""
         compare_with_source(self, shards, tokenizer, pool)
 
 
-def compare_with_source(check: FolderCheck, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
-    """Compare what is cooked with its shards; findings go to the check. Raises SourceError, TokenizerError."""
+def compare_with_source(check: SequenceCheck, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
+    """Compare an output with its shards; differences become findings. Raises SourceError, TokenizerError."""
     if check.recipe is None or not shards:
         return
     assert tokenizer is not None
@@ -79,7 +89,7 @@ def compare_with_source(check: FolderCheck, shards: list[Shard], tokenizer: Toke
         try:
             with encode_table.ExampleTable(folder, folder, recipe.hashes) as table:
                 dataset = encode_parts(jobs, pool, table)
-        except InputError as exc:  # by the recipe that the manifest has
+        except InputError as exc:  # the recipe of the manifest rejects the shards
             check.manifest_finding(str(exc))
             return
         strategy.split_examples(recipe, folder)
@@ -97,7 +107,7 @@ def compare_with_source(check: FolderCheck, shards: list[Shard], tokenizer: Toke
 
 
 def _skipped_records(dataset: TokenizedDataset) -> StructuredArray:
-    """What came of the shards as the rows of skipped.jsonl."""
+    """What the shards leave out, as the rows of skipped.jsonl."""
     tables = [np.empty(0, records.SKIPPED_RECORD_DTYPE)]
     for shard, part in zip(dataset.shard_of, dataset.parts, strict=True):
         tables.append(np.zeros(len(part.skipped), records.SKIPPED_RECORD_DTYPE))
@@ -108,7 +118,7 @@ def _skipped_records(dataset: TokenizedDataset) -> StructuredArray:
 
 
 class HashJob(NamedTuple):
-    """The work of hashing the examples [begin, end) of the table of all."""
+    """The work of hashing the examples [begin, end) of the table. Picklable."""
 
     folder: str
     begin: int
@@ -125,7 +135,7 @@ def _hash_jobs(folder: Path, placed: StructuredArray, seed: int) -> Iterator[Has
 
 
 def run_hash_job(job: HashJob) -> hashing.Hashes:
-    """The hash of each example, from its spool."""
+    """The hash of each example of a job, from its spool."""
     examples = files.memory_mapped(Path(job.folder) / "placed", records.PLACED_EXAMPLE_DTYPE)[job.begin : job.end]
     found = [np.empty(0, np.uint64)]
     for begin, end in records.split_rows(examples["tokens"].astype(np.int64), HASH_BATCH_TOKENS):
@@ -139,14 +149,14 @@ def run_hash_job(job: HashJob) -> hashing.Hashes:
 
 
 class _SourceComparison:
-    """The comparison.
+    """The comparison of an output with its shards.
 
-    `placed`, `hashes` and `skipped_records` are of what the shards make, in the order of the shards.
+    `placed`, `hashes` and `skipped_records` are the examples and rows that the shards give, in their order.
     """
 
     def __init__(
         self,
-        check: FolderCheck,
+        check: SequenceCheck,
         placed: StructuredArray,
         hashes: hashing.Hashes,
         left: StructuredArray,
@@ -157,7 +167,7 @@ class _SourceComparison:
         self.folder, self.tokenizer = folder, tokenizer
 
     def compare_examples(self, splits: dict[str, windows.RowSelection]) -> None:
-        """Hold each split's examples against those of the shards, in the order of the plan."""
+        """Compare the examples of each split with those of the shards, in the order of the plan."""
         check, recipe = self.check, self.check.recipe
         assert recipe is not None
         names = [*dict.fromkeys([*check.split_of, *splits])]
@@ -169,7 +179,7 @@ class _SourceComparison:
             of_placed[rows] = number
             planned = plan(self.placed["tokens"][rows], recipe.max_length, recipe.packing, recipe.seed)
             streams.append((np.flatnonzero(of_file == number), rows[planned.order], planned.starts))
-        places = entry_keys(check.examples), entry_keys(self.placed)
+        places = _keys_of(check.examples), _keys_of(self.placed)
 
         def same(there: IntArray, expected: IntArray) -> npt.NDArray[np.bool_]:
             there, expected = there[: len(expected)], expected[: len(there)]
@@ -193,17 +203,17 @@ class _SourceComparison:
     def _report_differences(
         self, names: list[str], of_file: Any, of_placed: Any, more: IntArray, missing: IntArray
     ) -> None:
-        """Findings of examples that the shards do not make, and of those that they make and that are not there."""
+        """Add findings on examples that the shards do not give (`more`) and on those that are `missing`."""
         check = self.check
         made, gone, left = (
-            entry_keys(self.placed),
+            _keys_of(self.placed),
             defaultdict[int, list[int]](list),
-            {*entry_keys(self.skipped_records).tolist()},
+            {*_keys_of(self.skipped_records).tolist()},
         )
         for at in missing.tolist():
             gone[int(made[at])].append(at)
         wrong: list[tuple[int, int]] = []
-        for at, place in zip(more.tolist(), entry_keys(check.examples)[more].tolist(), strict=True):
+        for at, place in zip(more.tolist(), _keys_of(check.examples)[more].tolist(), strict=True):
             waiting = gone[place]
             moved = [each for each in waiting if self.hashes[each] == check.examples["hash"][at]]
             here = [each for each in waiting if of_placed[each] == of_file[at]]
@@ -219,21 +229,21 @@ class _SourceComparison:
                 first = int(np.searchsorted(made, place))
                 known = first < len(made) and made[first] == place
                 if known and of_placed[first] >= 0:
-                    check.example_finding(at, "is there once more than its entry makes it")
+                    check.example_finding(at, "is one more than its entry gives")
                 elif known or place in left:
-                    check.example_finding(at, "stands here; expected to be left out")
+                    check.example_finding(at, "is here; expected to be left out")
                 else:
-                    check.example_finding(at, "is no entry of the shards; expected those alone")
+                    check.example_finding(at, "is not an entry of the shards; expected only their entries")
         self._compare_tokens(wrong)
         for place, rows in gone.items():
             if rows:
-                what = "its example stands" if len(rows) == 1 else f"{len(rows)} of its examples stand"
+                what = "its example is" if len(rows) == 1 else f"{len(rows)} of its examples are"
                 check.manifest_finding(
-                    f"{check.entry_location(place >> 32, place & MAX_INT)}: {what} nowhere; expected once"
+                    f"{check.entry_location(*split_entry_key(place))}: {what} missing; expected once"
                 )
 
     def _compare_tokens(self, pairs: list[tuple[int, int]]) -> None:
-        """Findings of examples that are not those of the shards beside them: what each reads, and should."""
+        """Add findings on pairs of examples that differ: the text of each, and the text that was expected."""
         expected, read, decode = dict(pairs), Counter[int](), cached_decoder(self.tokenizer).decode
         for at, there in self._read_examples(np.array([*expected], np.int64)):
             made = pack_files.read_raw_tokens(
@@ -250,10 +260,10 @@ class _SourceComparison:
                 self.check.example_finding(at, what)
             read[at] += 1
         for at in expected.keys() - read.keys():
-            self.check.example_finding(at, "is not what its entry makes")
+            self.check.example_finding(at, "is not what its entry gives")
 
     def _read_examples(self, examples: IntArray) -> Iterator[tuple[int, MarkedTokens]]:
-        """Examples with their tokens, read from the files; of each file the first, as many as findings are kept."""
+        """Examples with their tokens, read from the files; at most MAX_FINDINGS of each file."""
         check, table = self.check, self.check.examples
         for file in np.unique(table["file"][examples]).tolist():
             chosen = np.sort(examples[table["file"][examples] == file])[:MAX_FINDINGS]
@@ -273,23 +283,22 @@ class _SourceComparison:
                     yield at, mark_trained(ids[part] & MAX_INT, mask[part] == 1)
 
     def compare_skipped(self) -> None:
-        """Hold skipped.jsonl against what the shards leave out."""
+        """Compare skipped.jsonl with what the shards leave out."""
         check = self.check
         if np.array_equal(check.skipped, self.skipped_records):
             return
         rows = [Counter(map(tuple, table.tolist())) for table in (check.skipped, self.skipped_records)]
-        order = entry_keys(check.skipped)
+        order = _keys_of(check.skipped)
         for shard, line in sorted({row[:2] for row in (rows[0] - rows[1]) + (rows[1] - rows[0])}):
-            tables = (
-                table[entry_keys(table) == (shard << 32 | line)] for table in (check.skipped, self.skipped_records)
-            )
+            key = entry_key(shard, line)
+            tables = (table[_keys_of(table) == key] for table in (check.skipped, self.skipped_records))
             says, so = ("; ".join(sorted(map(_describe_skipped, table.tolist()))) or "nothing" for table in tables)
-            number = int(np.searchsorted(order, shard << 32 | line)) + 1
+            number = int(np.searchsorted(order, key)) + 1
             what = f"{check.entry_location(shard, line)}: leaves out {says}; expected {so}"
             check.findings.note(kinds.SKIPPED_NAME, number, what)
 
     def compare_counts(self, dataset: TokenizedDataset, extra: dict[str, Any]) -> None:
-        """Hold the manifest's counts that the rows do not tell against those of the shards."""
+        """Compare the counts of the manifest that rows do not tell with those of the shards."""
         check, recipe = self.check, self.check.recipe
         assert recipe is not None
         account = figures.summarize(recipe, dataset, check.packing_stats())
@@ -304,18 +313,22 @@ class _SourceComparison:
                 check.manifest_finding(f"{place}: has {part.longest:,} tokens, and overlong is error")
 
     def report_misread(self, dataset: TokenizedDataset) -> None:
-        """Findings of what the encoder gives that does not decode to its text."""
-        places = entry_keys(self.check.examples)
+        """Add findings on ids that do not decode to their text."""
+        places = _keys_of(self.check.examples)
         for shard, part in zip(dataset.shard_of, dataset.parts, strict=True):
             for line, what in part.decode_errors:
-                at = np.flatnonzero(places == (shard << 32 | line))[:1].tolist()
+                at = np.flatnonzero(places == entry_key(shard, line))[:1].tolist()
                 self.check.example_finding(at[0], what) if at else self.check.manifest_finding(
                     f"{self.check.entry_location(shard, line)}: {what}"
                 )
 
 
+def _keys_of(table: StructuredArray) -> IntArray:
+    return entry_keys(table["shard"], table["line"])
+
+
 class _MatchKeys(NamedTuple):
-    """What examples are matched by, a value each."""
+    """The keys that examples are matched by: three arrays with a value for each example."""
 
     split: npt.NDArray[np.int8]
     place: IntArray
@@ -323,7 +336,7 @@ class _MatchKeys(NamedTuple):
 
 
 def unmatched(one: _MatchKeys, other: _MatchKeys) -> tuple[IntArray, IntArray]:
-    """Those of each that have no fellow in the other, by number; of several alike the last."""
+    """The numbers of the examples on each side without a partner on the other; of equal ones, the last."""
     side = np.repeat(np.array([0, 1], np.int8), [len(one.place), len(other.place)])
     keys = [np.concatenate([getattr(each, name) for each in (one, other)]) for name in _MatchKeys._fields]
     order = np.lexsort((side, *keys))
@@ -338,7 +351,7 @@ def unmatched(one: _MatchKeys, other: _MatchKeys) -> tuple[IntArray, IntArray]:
 
 
 def _describe_skipped(row: tuple[int, ...]) -> str:
-    """A row of what is left out, in words."""
+    """A row of skipped.jsonl in words."""
     _, _, unit, reason, units, tokens = row
     what = "the entry" if unit < 0 else f"pair {unit}"
     more = f", {units} pairs" if unit < 0 and units else ""

@@ -1,18 +1,18 @@
-"""Two outputs, or an output and a fingerprint that was committed: what changed, in words.
+"""Two outputs or fingerprints -> the changes between them, as sentences.
 
-A fingerprint is a small JSON object. It has each dataset's recipe, tokenizer, counts and inputs as the manifest has
-them, and of its examples
+A fingerprint is a small JSON object, made to be committed. It holds the recipe, tokenizer, counts and inputs of each
+dataset, as in its manifest, and these fields on its examples:
 
-    ordered    sha256 over the sequences of each split, in order: ids, masks, lengths, and where each came from
-    sum        by shard: how many examples, and the sum of their hashes (mod 2^64, in hexadecimal), free of order
-    hashes     8 bytes an example, base64, in the order of shards, lines and hashes: 6 of its ids, 2 of its mask
-    lines      the line of each, as differences from the one before (int32), zlib, base64
+    ordered    sha256 by split of its sequences in order: ids, masks, lengths, shards and lines
+    sum        by shard: the number of examples, and the sum of their hashes (mod 2^64, hexadecimal), in any order
+    hashes     8 bytes an example, base64, sorted by shard, line and hash: 6 bytes hash its ids, 2 its mask
+    lines      the line of each example, as differences (int32), zlib, base64
 
-A corpus as text has these of its texts, by the lines that they begin on (a hash of all columns, and no tokenizer); what
-the loop wrote, prompts and parsed datasets, has them of the lines of its files. A packed corpus has them of pieces.
+The unit is a text for a corpus as text (keyed by its first line; the hash covers all columns; no tokenizer), a piece
+for a packed corpus, and a line for prompts and parsed datasets.
 
-so that a comparison can say which examples changed; `by_frequency` alone decides whether all is the same. Versions and
-the bytes of Parquet files are not compared: a library's new version may write the same rows in other bytes.
+Two datasets are the same if `ordered` is the same; the other fields tell which examples changed. Versions and the bytes
+of Parquet files are not compared: a new version of a library may write the same rows in other bytes.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from cook.check.fingerprints import (
     ID_HASH_BITS,
     VERSION_KEY,
     Table,
-    dataset_name,
     fingerprint,
 )
 from cook.core.errors import CookError, OutputError, refuse_empty
 from cook.core.recipe import Recipe
+from cook.core.records import entry_key, entry_keys
+from cook.encode.readback import excerpt
 from cook.store import kinds, read
 from cook.store.outputs import cooked_folders, read_cooked
 from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.presets import find_preset
 
 MAX_EXCERPTS = 3  # changed examples of a dataset that are shown as text
-EXCERPT_CHARS = 70  # letters of each
 MAX_FINGERPRINT_BYTES = 1 << 30
-TOKEN_UNITS = ("example", "piece")  # whose hashes are of ids
-UNIT_NAMES = {"text": "texts", "line": "lines"}  # what changes as a whole; sequences otherwise
-UNIT_COUNT_KEYS = {"text": "texts", "line": ""}  # where the manifest counts that; "": nowhere
+TOKEN_UNITS = ("example", "piece")  # units whose hashes are of ids
+UNIT_NAMES = {"text": "texts", "line": "lines"}  # what an output consists of, by unit; default: sequences
+UNIT_COUNT_KEYS = {"text": "texts", "line": ""}  # its key in the manifest's counts; "": not counted there
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """What a comparison came to: of each dataset that differs, sentences."""
+    """The result of a comparison: for each dataset that differs, sentences on its changes."""
 
     datasets: dict[str, list[str]]
 
@@ -68,9 +68,9 @@ class Difference:
 
 
 def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
-    """What changed from A to B, each an output (a dataset, a mix, a ROOT) or a fingerprint's file. Raises OutputError.
+    """The changes from A to B, each an output (a dataset, a mix, a ROOT) or the file of a fingerprint.
 
-    Of two outputs the first examples that changed are shown as text, where the tokenizer is a preset.
+    For two outputs, the first examples that changed are shown as text if the tokenizer is a preset. Raises OutputError.
     """
     refuse_empty(a=a, b=b)
     fingerprints_of_both = [
@@ -78,7 +78,7 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
     ]
     mine, theirs = (each["datasets"] for each in fingerprints_of_both)
     if len(mine) == len(theirs) == 1 and not _is_fingerprint_file(a) and not _is_fingerprint_file(b):
-        theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever they are called
+        theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever their names
     changes = {}
     for name in sorted(mine.keys() | theirs.keys()):
         if name not in theirs:
@@ -98,7 +98,7 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
 
 
 def _is_fingerprint_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a fingerprint's, and no file of prompts."""
+    """Whether a path is the file of a fingerprint, not a file of prompts."""
     return Path(path).is_file() and not Path(f"{os.fspath(path)}{kinds.SIDECAR_SUFFIX}").is_dir()
 
 
@@ -121,7 +121,7 @@ def _read_fingerprint(path: Path) -> dict[str, Any]:
 
 
 def _decode_examples(found: dict[str, Any], names: dict[str, int]) -> Table:
-    """The examples of a fingerprint, its shards numbered by `names`."""
+    """The examples of a fingerprint, sorted. `names` gives the number of each shard."""
     counts = [row["examples"] for row in found["sum"].values()]
     hashes = np.frombuffer(base64.b64decode(found["hashes"]), "<u8")
     lines = np.cumsum(np.frombuffer(zlib.decompress(base64.b64decode(found["lines"])), "<i4"))
@@ -131,58 +131,66 @@ def _decode_examples(found: dict[str, Any], names: dict[str, int]) -> Table:
     return table[np.lexsort((table["hash"], table["line"], table["shard"]))]
 
 
-Places = list[tuple[str, int]]  # shards and lines
+Places = list[tuple[str, int]]  # shard and line of entries
 
 
 def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
-    """What changed in a dataset, in sentences; and where the first examples are that changed."""
-    changes = []
-    noun = a["of"]
-    if noun != b["of"]:
-        return [f"another kind: of {_plural(noun)} → of {_plural(b['of'])}"], []
-    whole = UNIT_NAMES.get(noun, "sequences")
-    was, now = a.get("tokenizer") or {}, b.get("tokenizer") or {}
-    if was != now:
-        keys = sorted(was.keys() | now.keys(), key=lambda key: (key != "name", key))
-        what = ", ".join(f"{key} {was.get(key)} → {now.get(key)}" for key in keys if was.get(key) != now.get(key))
-        changes.append(f"another tokenizer: {what}")
-    settings = a["recipe"].keys() | b["recipe"].keys()
-    for key in sorted(settings):
-        mine, theirs = a["recipe"].get(key), b["recipe"].get(key)
-        if mine != theirs:
-            changes.append(f"another {key.replace('_', ' ')}: {json.dumps(mine)} → {json.dumps(theirs)}")
-    for name in sorted(a["inputs"].keys() | b["inputs"].keys()):
-        mine, theirs = a["inputs"].get(name), b["inputs"].get(name)
-        if mine != theirs:
-            what = "more" if mine is None else "less" if theirs is None else "changed"
-            changes.append(f"a shard {what}: {name}")
+    """Sentences on what changed in a dataset, and the places of the first examples that changed."""
+    if a["of"] != b["of"]:
+        return [f"another kind: of {_plural(a['of'])} → of {_plural(b['of'])}"], []
+    changes = [*_tokenizer_changes(a, b), *_setting_changes(a, b), *_shard_changes(a, b)]
     if a["ordered"] == b["ordered"]:
+        same = f"the {UNIT_NAMES.get(a['of'], 'sequences')} are the same"
         if changes:
-            changes.append(f"the {whole} are the same")
+            changes.append(same)
         elif a["counts"] != b["counts"]:
-            changes.append(f"the {whole} are the same; the counts differ: {a['counts']} → {b['counts']}")
+            changes.append(f"{same}; the counts differ: {a['counts']} → {b['counts']}")
         return changes, []
+    sentences, places = _example_changes(a, b)
+    return [*changes, *sentences], places
+
+
+def _tokenizer_changes(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
+    was, now = a.get("tokenizer") or {}, b.get("tokenizer") or {}
+    keys = sorted(was.keys() | now.keys(), key=lambda key: (key != "name", key))
+    if changed := [f"{key} {was.get(key)} → {now.get(key)}" for key in keys if was.get(key) != now.get(key)]:
+        yield f"another tokenizer: {', '.join(changed)}"
+
+
+def _setting_changes(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
+    for key in sorted(a["recipe"].keys() | b["recipe"].keys()):
+        was, now = a["recipe"].get(key), b["recipe"].get(key)
+        if was != now:
+            yield f"another {key.replace('_', ' ')}: {json.dumps(was)} → {json.dumps(now)}"
+
+
+def _shard_changes(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
+    for name in sorted(a["inputs"].keys() | b["inputs"].keys()):
+        was, now = a["inputs"].get(name), b["inputs"].get(name)
+        if was != now:
+            yield f"a shard {'more' if was is None else 'less' if now is None else 'changed'}: {name}"
+
+
+def _example_changes(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
+    """Sentences on examples of two fingerprints of one kind whose order differs, and the first that changed."""
+    noun = a["of"]
     names = {name: index for index, name in enumerate(sorted(a["sum"].keys() | b["sum"].keys()))}
     mine, theirs = _decode_examples(a, names), _decode_examples(b, names)
-    key = UNIT_COUNT_KEYS.get(noun, "sequences")
+    whole, key = UNIT_NAMES.get(noun, "sequences"), UNIT_COUNT_KEYS.get(noun, "sequences")
     amounts = (each["counts"][key] if key else len(rows) for each, rows in ((a, mine), (b, theirs)))
     counts = f"{whole} → ".join(f"{amount:,} " for amount in amounts).rstrip()
     if a["sum"] == b["sum"] and np.array_equal(mine, theirs):
         if a["ordered"].keys() != b["ordered"].keys() or a["counts"].get("splits") != b["counts"].get("splits"):
-            return [*changes, f"the same {_plural(noun)}, in other splits or sequences ({counts})"], []
+            return [f"the same {_plural(noun)}, in other splits or sequences ({counts})"], []
         how = "the order or the packing" if whole == "sequences" else "the order"
-        return [*changes, f"only {how} changed: the same {_plural(noun)} ({counts})"], []
-    other_ids = noun in TOKEN_UNITS and was.get("fingerprint") != now.get("fingerprint")
-    if other_ids:
-        mine["hash"] = theirs["hash"] = 0  # ids of two tokenizers have nothing in common
-    sentences, places = _match_examples(mine, theirs, list(names), noun)
-    if other_ids:
-        sentences = [
-            f"{len(mine):,} {_plural(noun)} → {len(theirs):,}, whose ids cannot be compared ({counts})",
-            *sentences,
-        ]
-        places = []
-    return [*changes, *sentences], places
+        return [f"only {how} changed: the same {_plural(noun)} ({counts})"], []
+    was, now = ((each.get("tokenizer") or {}).get("fingerprint") for each in (a, b))
+    if noun not in TOKEN_UNITS or was == now:
+        return _match_examples(mine, theirs, list(names), noun)
+    mine["hash"] = theirs["hash"] = 0  # ids of two tokenizers have nothing in common
+    sentences, _ = _match_examples(mine, theirs, list(names), noun)
+    first = f"{len(mine):,} {_plural(noun)} → {len(theirs):,}, whose ids cannot be compared ({counts})"
+    return [first, *sentences], []
 
 
 def _plural(noun: str) -> str:
@@ -190,7 +198,10 @@ def _plural(noun: str) -> str:
 
 
 def _match_examples(mine: Table, theirs: Table, names: list[str], noun: str = "example") -> tuple[list[str], Places]:
-    """Which examples changed, moved, are gone or new: what is alike is taken away in turns."""
+    """Sentences on the examples that changed, moved, are gone or new, and the places of the first that changed.
+
+    Equal examples are removed in turns: by place and hash, by hash, by place and ids, by place.
+    """
     mine, theirs = _remove_matched(mine, theirs, ("shard", "line", "hash"))
     before = len(mine)
     mine, theirs = _remove_matched(mine, theirs, ("hash",))
@@ -223,7 +234,7 @@ def _match_examples(mine: Table, theirs: Table, names: list[str], noun: str = "e
 
 
 def _unmatched(mine: Table, theirs: Table, fields: tuple[str, ...], matched: bool = False) -> npt.NDArray[np.int64]:
-    """Which of mine are in theirs by these fields, or are not; each of theirs matches one of mine."""
+    """The indices of rows of `mine` without a partner in `theirs` with equal fields; if `matched`, those with one."""
     keys = [_with_occurrence(table, fields) for table in (mine, theirs)]
     numbers = _row_ids(*keys)
     found: npt.NDArray[np.bool_] = np.isin(numbers[: len(mine)], numbers[len(mine) :])
@@ -235,7 +246,7 @@ def _remove_matched(mine: Table, theirs: Table, fields: tuple[str, ...]) -> tupl
 
 
 def _with_occurrence(table: Table, fields: tuple[str, ...]) -> Table:
-    """The fields of each row, and how many rows of the same fields stand before it."""
+    """The fields of each row, and the number of rows before it that have the same fields."""
     keys = np.empty(len(table), [*((field, HASHED_EXAMPLE_DTYPE[field]) for field in fields), ("times", "i8")])
     for field in fields:
         keys[field] = table[field]
@@ -250,7 +261,7 @@ def _with_occurrence(table: Table, fields: tuple[str, ...]) -> Table:
 
 
 def _row_ids(one: Table, other: Table) -> npt.NDArray[np.int64]:
-    """A number for each row, the same for equal rows."""
+    """A number for each row of both tables; equal rows have equal numbers."""
     number: npt.NDArray[np.int64] = np.unique(np.concatenate([one, other]), return_inverse=True)[1].ravel()
     return number
 
@@ -261,22 +272,20 @@ def _dataset_folder(path: str | os.PathLike[str], name: str) -> Path:
 
 
 def _excerpts(places: Places, a: Path, b: Path) -> list[str]:
-    """The text of examples that changed, around the first letter that did; nothing where it cannot be decoded."""
+    """Lines that show the changed examples, around the first difference; none if they cannot be decoded."""
     try:
         mine, theirs = (dict(_entry_texts(folder, places)) for folder in (a, b))
     except CookError:
         return []
     lines = []
     for place in places:
-        one, other = mine.get(place, ""), theirs.get(place, "")
-        begin = max(0, len(os.path.commonprefix([one, other])) - EXCERPT_CHARS // 3)  # noqa: RUF071 - by character is meant
-        was, now = (json.dumps(text[begin : begin + EXCERPT_CHARS], ensure_ascii=False) for text in (one, other))
-        lines.append(f"  {place[0]}:{place[1]}: {'…' if begin else ''}{was} → {'…' if begin else ''}{now}")
+        was, now = (texts.get(place, "").encode() for texts in (mine, theirs))
+        lines.append(f"  {place[0]}:{place[1]}: {excerpt(was, now)} → {excerpt(now, was)}")
     return lines
 
 
 def _entry_texts(folder: Path, places: Places) -> Iterator[tuple[tuple[str, int], str]]:
-    """The text of all examples of entries. Raises CookError."""
+    """The text of all examples of the entries at some places. Raises CookError."""
     from cook.tokenizer.loading import load_engine, resolve_tokenizer
 
     cooked = read_cooked(folder, hashes=False)
@@ -289,19 +298,17 @@ def _entry_texts(folder: Path, places: Places) -> Iterator[tuple[tuple[str, int]
     preset = find_preset(recorded["name"])
     if preset is None or preset.fingerprint != recorded["fingerprint"]:
         return
-    tokenizer = resolve_tokenizer(Recipe(datasets=(dataset_name(cooked),), tokenizer=preset.name))
+    tokenizer = resolve_tokenizer(Recipe(datasets=(cooked.name,), tokenizer=preset.name))
     decoder = Decoder(tokenizer, load_engine(tokenizer))
     shards = [row["name"] for row in cooked.manifest["inputs"]]
     wanted: dict[tuple[str, int], list[str]] = {place: [] for place in places}
-    keys = [shards.index(name) << 32 | line for name, line in places if name in shards]
-    for output in cooked.manifest["outputs"]:
-        if "split" not in output:
-            continue
+    keys = [entry_key(shards.index(name), line) for name, line in places if name in shards]
+    for output in cooked.files():
         for columns in read.read_columns(folder / output["name"]):
             ids = columns["input_ids"][0]
             ends = np.cumsum(columns["seq_lengths"][0], dtype=np.int64)
             shard, line = columns["source_shard"][0], columns["source_line"][0]
-            for at in np.flatnonzero(np.isin(shard.astype(np.int64) << 32 | line, keys)).tolist():
+            for at in np.flatnonzero(np.isin(entry_keys(shard, line), keys)).tolist():
                 text = decoder.decode(ids[ends[at] - columns["seq_lengths"][0][at] : ends[at]])[0].tobytes()
                 wanted[shards[shard[at]], int(line[at])].append(text.decode(errors="replace"))
     yield from ((place, "".join(sorted(texts))) for place, texts in wanted.items())

@@ -1,7 +1,7 @@
-"""Corpora held against their manifests: as text, row by row, with `--deep` text by text; packed, piece by piece.
+"""Corpora against their manifests and shards.
 
-A corpus is a function of its shards, styles and seed, so with the shards each text is made again and compared: of a
-packed one its tokens, by `cook.check.against_source`.
+A corpus is a function of its shards, styles and seed. So `verify --deep` makes each text again and compares it; for a
+packed corpus, `against_source` compares the tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from cook.check.against_source import compare_with_source
-from cook.check.folder import FolderCheck, entry_keys
+from cook.check.folder import FolderCheck
+from cook.check.sequences import SequenceCheck
 from cook.core.errors import OutputError, RecipeError
 from cook.core.escapes import escape_controls
 from cook.core.recipe import Recipe
+from cook.core.records import entry_keys, split_entry_key
 from cook.corpora import documents, text_files
 from cook.corpora.documents import Document, PartInput, TextBatches, empty_part
 from cook.corpora.making import corpus_strategy
@@ -31,6 +32,7 @@ from cook.corpora.render import CONTEXT_MODE, Rendered, Renderer
 from cook.corpora.styles import MODES, Styles
 from cook.encode import left_out
 from cook.encode.parts import BATCH_BYTES, EncodedPart
+from cook.encode.readback import excerpt
 from cook.pack import planner, statistics
 from cook.pipeline.context import EncodingStrategy
 from cook.read.lines import ByteRange
@@ -38,7 +40,6 @@ from cook.read.source import Shard
 from cook.store.kinds import SKIPPED_NAME
 from cook.tokenizer.loading import Tokenizer
 
-EXCERPT_CHARS = 60  # letters of a text that a finding shows
 TEXT_POSITION_DTYPE = np.dtype(
     [("shard", "i4"), ("line", "i4"), ("entries", "i4"), ("file", "i4"), ("row", "i4")]
 )  # of a text
@@ -46,7 +47,7 @@ RemadeText = tuple[int, Document, Rendered]  # the index of its shard, what it i
 
 
 class CorpusCheck(FolderCheck):
-    """What checks of corpora have in common."""
+    """The part that checks of corpora share: recipe, counts, styles."""
 
     def _recipe(self, tokenizer: str = "none") -> CorpusRecipe | None:
         settings = dict(self.fields["recipe"])
@@ -61,17 +62,11 @@ class CorpusCheck(FolderCheck):
         except (TypeError, RecipeError) as exc:
             self.manifest_finding(f"recipe: {exc}")
             return None
-        sealed = (
-            orjson.dumps(each, option=orjson.OPT_SORT_KEYS) for each in (recipe.determining(), self.fields["recipe"])
-        )
-        if len(set(sealed)) > 1:
-            self.manifest_finding(
-                "recipe: expected every setting that determines bytes, in the form that cook writes it"
-            )
+        self.check_settings_sealed(recipe)
         return recipe
 
     def check_counts(self, texts: int, entries: int | None) -> None:
-        """Hold the counts of texts, modes, kinds, entries and pairs against each other; these are what was found."""
+        """Compare the counts of the manifest with each other and with the texts and entries (None: unknown) found."""
         counts = self.fields["counts"]
         self.expect_equal("counts.texts", counts["texts"], texts)
         self.expect_equal("counts.modes: their sum", sum(counts["modes"].values()), texts)
@@ -85,7 +80,7 @@ class CorpusCheck(FolderCheck):
             "counts.chains: entries that go on with a text", more, continued_entries(entries, texts, more)
         )
         left = self.skipped[self.skipped["unit"] < 0]
-        whole = len(np.unique(entry_keys(left)))
+        whole = len(np.unique(entry_keys(left["shard"], left["line"])))
         self.expect_equal("counts.entries", counts["entries"], texts + more + whole)
         self.expect_equal(
             "counts.options: their sum",
@@ -101,7 +96,7 @@ class CorpusCheck(FolderCheck):
             self.manifest_finding(f"counts.context_after is {counts['context_after']:,}; expected at most {texts:,}")
 
     def make_renderer(self) -> Renderer | None:
-        """What makes its texts; None, and a finding, where the styles are not such."""
+        """The renderer of its texts; None, and a finding, if the styles of the manifest are wrong."""
         assert isinstance(self.recipe, CorpusRecipe)
         try:
             return Renderer(self.recipe.styles, self.recipe.seed)
@@ -111,7 +106,7 @@ class CorpusCheck(FolderCheck):
 
 
 def continued_entries(entries: int | None, texts: int, default: int) -> int:
-    """Entries that go on with a text; as told where only the shards would say."""
+    """The number of entries that continue a text; `default` if `entries` is not known."""
     return default if entries is None else entries - texts
 
 
@@ -123,17 +118,14 @@ class TextCheck(CorpusCheck):
         self.letters = 0
         self.texts = np.empty(0, TEXT_POSITION_DTYPE)
 
-    def file_names(self, count: int, split: str) -> list[str]:
-        """What its files are called."""
-        return [f"{split}-{index:05}-of-{count:05}.{self.fields['recipe']['format']}" for index in range(count)]
-
     def contents(self) -> dict[str, int]:
         """Texts and letters."""
         return {"texts": len(self.texts), "letters": self.letters}
 
     def run(self, tokenizer: str | None, pool: Executor) -> None:  # noqa: ARG002 - a text has no tokens
-        """See Check."""
+        """Check files, rows, their order, and sums."""
         self.check_files(pool)
+        self.check_file_names(self.fields["recipe"]["format"])
         self.recipe = self._recipe()
         counts = self.fields["counts"]
         modes: Counter[str] = Counter()
@@ -158,7 +150,7 @@ class TextCheck(CorpusCheck):
         self.texts = np.concatenate(places)
         if not self.readable or self.recipe is None:
             return
-        self._check_skipped(self.recipe)
+        self.check_skipped(self.recipe)
         self._check_order()
         self.expect_equal("counts.letters", counts["letters"], self.letters)
         self.expect_equal("counts.context_after", counts["context_after"], modes.pop("after", 0))
@@ -167,10 +159,8 @@ class TextCheck(CorpusCheck):
         self.expect_equal("counts.chains", {k: v for k, v in counts["chains"].items() if k != "broken"}, there)
         self.check_counts(len(self.texts), int(self.texts["entries"].sum()))
 
-    def _text_outputs(self) -> Iterator[dict[str, Any]]:
-        for output in self.fields["outputs"]:
-            if output["name"] != SKIPPED_NAME and output["name"] not in self.damaged:
-                yield output
+    def _text_outputs(self) -> list[dict[str, Any]]:
+        return [output for output in self.row_files() if output["name"] not in self.damaged]
 
     def _read_rows(self, name: str) -> Iterator[dict[str, Any]]:
         try:
@@ -180,7 +170,7 @@ class TextCheck(CorpusCheck):
             self.readable = False
 
     def _row_faults(self, row: Any) -> Iterator[str]:
-        """What of a row is not as it must be."""
+        """What is wrong with a row."""
         if not isinstance(row, dict) or [*row] != [*text_files.TEXT_COLUMNS]:
             yield f"its columns are {', '.join(map(str, row))}; expected {', '.join(text_files.TEXT_COLUMNS)}"
             return
@@ -189,7 +179,7 @@ class TextCheck(CorpusCheck):
                 yield f"{name} is {row[name]!r}; expected {text_files.TYPE_NAMES[kind]}"
                 return
         if not row["text"]:
-            yield "text is empty; expected a letter at least"
+            yield "text is empty; expected at least one letter"
         if row["mode"] not in (*MODES, CONTEXT_MODE):
             yield f"mode is {row['mode']!r}; expected one of {', '.join((*MODES, CONTEXT_MODE))}"
         if row["mode"] == CONTEXT_MODE and row["context_after"]:
@@ -203,7 +193,7 @@ class TextCheck(CorpusCheck):
                 yield f"{name} is {row[name]}; expected {low} to {high}"
 
     def _check_order(self) -> None:
-        keys = self.texts["shard"].astype(np.int64) << 32 | self.texts["line"]
+        keys = entry_keys(self.texts["shard"], self.texts["line"])
         for at in np.flatnonzero(np.diff(keys) <= 0)[:20].tolist():
             row = self.texts[at + 1]
             where = self.entry_location(int(row["shard"]), int(row["line"]))
@@ -213,11 +203,8 @@ class TextCheck(CorpusCheck):
             )
             self.findings.note(self.names[row["file"]], int(row["row"]), f"{what}; expected the order of the shards")
 
-    def check_plan(self, recipe: Recipe) -> None:
-        """Texts have no plan: their order is that of their lines."""
-
     def render_again(self, shards: list[Shard]) -> Iterator[list[RemadeText]]:
-        """The texts that the shards make, in batches; then what was read and left out is held against the manifest."""
+        """The texts that the shards give, in batches; then compare the counts and what was left out."""
         assert isinstance(self.recipe, CorpusRecipe)
         recipe = dataclasses.replace(self.recipe, on_error="skip")
         if (renderer := self.make_renderer()) is None:
@@ -253,7 +240,7 @@ class TextCheck(CorpusCheck):
             self.findings.note(SKIPPED_NAME, None, f"{self.entry_location(index, row[0])}: {what} {here}")
 
     def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:  # noqa: ARG002
-        """Make each text again, and compare."""
+        """Make each text again, and compare it with its row."""
         there = (
             (output["name"], *each)
             for output in self._text_outputs()
@@ -264,10 +251,10 @@ class TextCheck(CorpusCheck):
             for shard, document, made in batch:
                 place = shard, document.line
                 while row and (row[2]["source_shard"], row[2]["source_line"]) < place:
-                    self.findings.note(row[0], row[1], "no text begins on its line of its shard; expected none here")
+                    self.findings.note(row[0], row[1], "is not a text of the shards; expected only their texts")
                     row = next(there, None)
                 if not row or (row[2]["source_shard"], row[2]["source_line"]) != place:
-                    self.manifest_finding(f"{self.entry_location(*place)}: its text stands nowhere; expected it once")
+                    self.manifest_finding(f"{self.entry_location(*place)}: its text is missing; expected once")
                     continue
                 expected = text_files.text_row(shard, document.line, document, made)
                 for name in text_files.TEXT_COLUMNS:
@@ -279,21 +266,20 @@ class TextCheck(CorpusCheck):
                         )
                 row = next(there, None)
         for name, number, _ in (row, *there) if row else ():
-            self.findings.note(name, number, "no text begins on its line of its shard; expected none here")
+            self.findings.note(name, number, "is not a text of the shards; expected only their texts")
 
 
 def describe_difference(name: str, there: Any, expected: Any) -> str:
-    """What differs; of texts from a little before the first letter that does."""
+    """The two values of a column; of texts, excerpts from a little before the first difference."""
+    shown = [repr(there), repr(expected)]
     if isinstance(there, str) and name == "text":
-        at = next((i for i, both in enumerate(zip(there, expected, strict=False)) if both[0] != both[1]), 0)
-        at = at or min(len(there), len(expected))
-        begin = max(0, at - EXCERPT_CHARS // 3)
-        there, expected = (text[begin : begin + EXCERPT_CHARS] for text in (there, expected))
-    return f"{name} is {there!r}; expected {expected!r}"
+        there, expected = there.encode(errors="replace"), expected.encode(errors="replace")
+        shown = [excerpt(there, expected), excerpt(expected, there)]
+    return f"{name} is {shown[0]}; expected {shown[1]}"
 
 
-class PackedCheck(CorpusCheck):
-    """The check of a packed corpus. An example of the table is a piece of a text."""
+class PackedCheck(CorpusCheck, SequenceCheck):
+    """The check of a packed corpus. Each example is a piece of a text."""
 
     def contents(self) -> dict[str, int]:
         """Sequences, texts, pieces and tokens."""
@@ -307,11 +293,11 @@ class PackedCheck(CorpusCheck):
 
     @functools.cached_property
     def _places(self) -> npt.NDArray[np.int64]:
-        return entry_keys(self.examples)
+        return entry_keys(self.examples["shard"], self.examples["line"])
 
     @functools.cached_property
     def _tokens_by_text(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Texts by their places, in order, and the tokens of each."""
+        """The keys of texts, sorted, and the tokens of each."""
         places, of = np.unique(self._places, return_inverse=True)
         return places, np.bincount(of.ravel(), self.examples["tokens"], len(places)).astype(np.int64)
 
@@ -323,13 +309,13 @@ class PackedCheck(CorpusCheck):
             self.expect_equal(f"counts.{key}", counts[key], 0)
         self.check_counts(len(places), None)
         left = self.skipped[self.skipped["unit"] < 0]
-        for place in np.intersect1d(places, entry_keys(left))[:20].tolist():
-            entry = self.entry_location(place >> 32, place & left_out.MAX_INT)
+        for place in np.intersect1d(places, entry_keys(left["shard"], left["line"]))[:20].tolist():
+            entry = self.entry_location(*split_entry_key(place))
             self.findings.note(SKIPPED_NAME, None, f"leaves out {entry}, which has a text")
         self._check_pieces(recipe)
 
     def _check_pieces(self, recipe: Recipe) -> None:
-        """That each text has one piece that begins it and one that ends it, and full sequences under wrap."""
+        """Check that each text has one first and one last piece, and that sequences are full under wrap."""
         has_bos = self.fields["tokenizer"]["bos_id"] is not None
         begins, ends = self.examples["trained"] < self.examples["tokens"], self.examples["ends"]
         of = np.searchsorted(self._tokens_by_text[0], self._places)
@@ -348,13 +334,13 @@ class PackedCheck(CorpusCheck):
                     self.findings.note(name, row, what)
 
     def check_plan(self, recipe: Recipe) -> None:
-        """Hold the sequences against the plan that the recipe makes of these texts, cut into pieces."""
+        """Compare the sequences with the plan that the recipe gives for these texts, cut into pieces."""
         places, tokens = self._tokens_by_text
         pieces = planner.cut_at_length(tokens, recipe.max_length, 0 if recipe.packing == WRAP else None)
         made = planner.plan(pieces.length, recipe.max_length, recipe.packing, recipe.seed)
         if len(made.order) != len(self.examples):
             what = f"expected {len(made.order):,} pieces by --packing {recipe.packing}"
-            self.manifest_finding(f"outputs: have {len(self.examples):,} pieces of their texts; {what}")
+            self.manifest_finding(f"outputs: hold {len(self.examples):,} pieces of texts; {what}")
             return
         text, begin, size = (each[made.order] for each in pieces)
         same = (places[text] == self._places) & (size == self.examples["tokens"])
@@ -365,11 +351,11 @@ class PackedCheck(CorpusCheck):
 
     @property
     def strategy(self) -> EncodingStrategy:
-        """See Check."""
+        """How entries became pieces, for `compare_with_source`."""
         assert self.recipe is not None
         return corpus_strategy(self.recipe)
 
     def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:
-        """See Check."""
+        """Encode the texts again, and compare every piece."""
         if self.make_renderer() is not None:
             compare_with_source(self, shards, tokenizer, pool)

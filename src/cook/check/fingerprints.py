@@ -1,4 +1,4 @@
-"""Fingerprints of what holds no tokens: corpora as text by texts, what the loop wrote by the lines of its files."""
+"""Outputs -> fingerprints, by examples, texts or lines; `comparison` describes their fields."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cook.store.kinds import wrong_kind_error
 from cook.store.outputs import Cooked, cooked_folders, read_cooked
 
 BATCH_ROWS = 1 << 16  # rows
-Place = tuple[str, int]  # of a text: the shard and the line that it begins on; of a line: its file and number
+Place = tuple[str, int]  # shard and first line of a text; file and number of a line
 FINGERPRINT_VERSION = 2
 VERSION_KEY = "cook_fingerprint"
 # One row an example: index of its shard, line, hash.
@@ -33,13 +33,13 @@ Table = npt.NDArray[np.void]
 
 
 def read_units(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
-    """Each text or line, with its place. Raises OutputError."""
+    """Each text or line as bytes, with its place. Raises OutputError."""
     if cooked.kind.content == "texts":
         from cook.corpora import text_files
 
         shards = [row["name"] for row in cooked.manifest["inputs"]]
-        for output in cooked.manifest["outputs"]:
-            for row in text_files.read_text_rows(cooked.folder / output["name"]) if "split" in output else ():
+        for output in cooked.files():
+            for row in text_files.read_text_rows(cooked.folder / output["name"]):
                 place = shards[row["source_shard"]], row["source_line"]
                 yield (
                     place,
@@ -55,7 +55,7 @@ def read_units(cooked: Cooked) -> Iterator[tuple[Place, bytes]]:
 
 
 def fingerprint_lines(cooked: Cooked) -> dict[str, Any]:
-    """See `fingerprint`. Raises OutputError."""
+    """The fingerprint of an output of texts or lines. Raises OutputError."""
     fields = cooked.manifest
     number: dict[str, int] = {}
     tables, table = [np.empty(0, HASHED_EXAMPLE_DTYPE)], list[tuple[int, int, int]]()
@@ -79,7 +79,7 @@ def fingerprint_lines(cooked: Cooked) -> dict[str, Any]:
 
 
 def texts_at(cooked: Cooked, places: list[Place]) -> Iterator[tuple[Place, str]]:
-    """The texts or lines at some places. Raises OutputError."""
+    """The texts or lines at these places. Raises OutputError."""
     wanted = {*places}
     for place, content in read_units(cooked):
         if place in wanted:
@@ -88,31 +88,24 @@ def texts_at(cooked: Cooked, places: list[Place]) -> Iterator[tuple[Place, str]]
 
 
 def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The fingerprint of a dataset, a mix, or all that is cooked in a ROOT. Raises OutputError."""
+    """The fingerprint of an output, or of all outputs in a ROOT, as JSON values. Raises OutputError."""
     refuse_empty(path=path)
     found = {}
     for folder in cooked_folders(Path(path)):
         cooked = read_cooked(folder)
         if cooked.kind.name not in FINGERPRINT_FUNCTIONS:
             raise wrong_kind_error(folder, cooked.kind, "whose sequences are those that it was made from")
-        found[dataset_name(cooked)] = FINGERPRINT_FUNCTIONS[cooked.kind.name](cooked)
+        found[cooked.name] = FINGERPRINT_FUNCTIONS[cooked.kind.name](cooked)
     return {VERSION_KEY: FINGERPRINT_VERSION, "datasets": found}
 
 
-def dataset_name(cooked: Cooked) -> str:
-    """The dataset that a result holds."""
-    return str(cooked.manifest.get("dataset", cooked.folder.resolve().name))
-
-
 def fingerprint_sequences(cooked: Cooked) -> dict[str, Any]:
-    """The fingerprint of one result of sequences."""
+    """The fingerprint of an output of sequences. Raises OutputError."""
     fields = cooked.manifest
     tables, ordered = [np.empty(0, HASHED_EXAMPLE_DTYPE)], dict[str, Any]()
     shards: list[str] = [] if cooked.mixed else [row["name"] for row in fields["inputs"]]
     number = {name: index for index, name in enumerate(shards)}
-    for output in fields["outputs"]:
-        if "split" not in output:
-            continue
+    for output in cooked.files():
         digest = ordered.setdefault(output["split"], hashlib.sha256())
         path = cooked.folder / output["name"]
         names = read.read_datasets(path) if cooked.mixed else iter(())
@@ -121,7 +114,7 @@ def fingerprint_sequences(cooked: Cooked) -> dict[str, Any]:
                 digest.update(np.diff(offsets).astype("<i4").tobytes() + values.astype("<i4").tobytes())
             shard, by_example = columns["source_shard"]
             table = np.empty(len(shard), HASHED_EXAMPLE_DTYPE)
-            if cooked.mixed:  # shards count in each dataset's own inputs
+            if cooked.mixed:  # the number of a shard is that in its own dataset's inputs
                 rows = next(names)
                 digest.update(json.dumps(rows).encode())
                 row_datasets = np.repeat(np.array(rows, object), np.diff(by_example)) if rows else np.empty(0, object)
@@ -147,7 +140,7 @@ def fingerprint_sequences(cooked: Cooked) -> dict[str, Any]:
 
 
 def encode_examples(examples: Table, number: dict[str, int]) -> dict[str, Any]:
-    """The fields sum, hashes and lines of these examples, by the numbers of their shards."""
+    """The fields sum, hashes and lines. `number` gives the number of each shard in `examples`."""
     examples = examples[np.lexsort((examples["hash"], examples["line"], examples["shard"]))]
     by_shard = {}
     for name, index in number.items():
@@ -161,7 +154,7 @@ def encode_examples(examples: Table, number: dict[str, int]) -> dict[str, Any]:
 
 
 def _example_hashes(columns: dict[str, read.ListColumn]) -> Hashes:
-    """64 bits an example: 48 of its ids, 16 of its mask and labels. A hash of each token and its place, summed."""
+    """64 bits for each example: 48 from its ids, 16 from its mask and labels. Each sums a hash of token and place."""
     ids, _ = columns["input_ids"]
     lengths = columns["seq_lengths"][0].astype(np.int64)
     starts = np.cumsum(lengths) - lengths

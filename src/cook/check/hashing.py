@@ -1,4 +1,4 @@
-"""64 bits of each of many examples, from its tokens and which of them are trained: alike where examples are alike."""
+"""A hash of 64 bits for each of many examples, over its tokens and which of them are trained."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy.typing as npt
 from cook.core.records import MarkedTokens
 
 Hashes = npt.NDArray[np.uint64]
-MIN_FACTORS = 1 << 12  # places that factors are made for
-BLOCK_TOKENS = 1 << 16  # tokens: as many as stay near the processor
+MIN_FACTORS = 1 << 12  # places in an example that factors are made for at least
+BLOCK_TOKENS = 1 << 16  # tokens that are hashed together, so that they stay in the processor's cache
 
 
 def splitmix64(x: Hashes) -> Hashes:
@@ -23,10 +23,10 @@ def splitmix64(x: Hashes) -> Hashes:
 
 
 def hash_examples(raw: MarkedTokens, tokens: npt.NDArray[np.integer], seed: int) -> Hashes:
-    """The hash of each example; `raw` has the tokens of all, as a spool holds them (see `spool.join`).
+    """The hash of each example. `raw` holds the tokens of all (see `records.mark_trained`), `tokens` their numbers.
 
-    The sum of each token times a random factor of its place. Two examples that differ have one hash for one seed in
-    2^32 (multilinear hashing, arXiv 1202.4961): draw a seed, and compare hashes of that seed alone.
+    A hash is the sum of each token times a random factor for its place (multilinear hashing, arXiv 1202.4961). Two
+    different examples have equal hashes for one seed in 2^32, so draw a random seed, and compare only hashes of it.
     """
     found, begin, first = [np.empty(0, np.uint64)], 0, 0
     ends = np.cumsum(tokens, dtype=np.int64)

@@ -1,6 +1,6 @@
-"""The rows of cooked files held against what a row must be: vectorised, one row group in memory, a share a job.
+"""Files of sequences -> findings on their rows, and a table of their examples.
 
-What comes back is a table of the examples: their lengths and hashes, where each lies, and where it came from.
+Checks are vectorised. A job checks a share of a file's row groups, and holds one row group in memory.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from cook.shapes.protocol import MaskRule
 from cook.store import read
 from cook.store.columns import DATASET_COLUMN, parquet_schema
 
-# One row an example: its tokens, how many are trained; shard, line, file, row in it; its hash; whether its last token
-# is EOS.
+# One row an example: its tokens, and how many of them are trained; its shard and line; its file, and the row there;
+# its hash (see `hashing`); whether its last token is EOS.
 CHECKED_EXAMPLE_DTYPE = np.dtype(
     [("tokens", "i4"), ("trained", "i4"), ("shard", "i4"), ("line", "i4"), ("file", "i4"), ("row", "i4"),
      ("hash", "u8"), ("ends", "?")]
 )  # fmt: skip
-JOB_BYTES = 8 << 20  # bytes of a file that are one job
-BLOCK_BYTES = 1 << 20  # bytes of rows that are looked at together: as much as stays near the processor
-MAX_FINDINGS = 10_000  # findings kept of a file; the rest are counted
+JOB_BYTES = 8 << 20  # bytes of a file for each job
+BLOCK_BYTES = 1 << 20  # bytes of rows that are checked together, so that they stay in the processor's cache
+MAX_FINDINGS = 10_000  # findings that are kept for a file; the rest are only counted
 
 Table = npt.NDArray[np.void]
 IntArray = npt.NDArray[np.integer]
@@ -38,36 +38,36 @@ IntArray = npt.NDArray[np.integer]
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that is not as it must be."""
+    """Something that is wrong in an output."""
 
     file: str
     row: int | None
-    """Of a Parquet file, from 0; of skipped.jsonl, the line, from 1; None: the file as a whole."""
+    """The row of a Parquet file, from 0; the line of skipped.jsonl, from 1; None: the file as a whole."""
     what: str
-    """In words: what is there, and what was expected."""
+    """What is there, and what was expected."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}" if self.row is None else f"{self.file}: row {self.row:,}: {self.what}"
 
 
 class Findings:
-    """What was found; of each file MAX_FINDINGS are kept."""
+    """A list of findings, at most MAX_FINDINGS for each file, and their counts."""
 
     def __init__(self) -> None:
         self.listed: list[Finding] = []
         self.counts: dict[str, int] = {}
-        """How many there are of each file."""
+        """The number of findings on each file, kept or not."""
 
     def note(self, file: str, row: int | None, what: str) -> None:
-        """Add one."""
+        """Add a finding."""
         self.counts[file] = self.counts.get(file, 0) + 1
         if self.counts[file] <= MAX_FINDINGS:
             self.listed.append(Finding(file, row, what))
 
     def add(self, other: Findings) -> None:
-        """Add those of a job, which saw more of some files than it kept."""
+        """Add the findings of a job, and its counts of those that it did not keep."""
         for finding in other.listed:
-            if finding.row is not None or finding not in self.listed:  # of a file as a whole each share tells
+            if finding.row is not None or finding not in self.listed:  # each share reports the file as a whole
                 self.note(finding.file, finding.row, finding.what)
         for file, count in other.counts.items():
             self.counts[file] = self.counts.get(file, 0) + max(0, count - MAX_FINDINGS)
@@ -78,30 +78,30 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class RowRules:
-    """What the manifest says of every row."""
+    """The rules for every row, from the manifest."""
 
     vocab_size: int
     bos_id: int | None
     eos_id: int
     specials: npt.NDArray[np.bool_]
-    """A flag an id: whether it may only be a BOS or EOS."""
+    """A flag for each id: whether it may occur only as BOS or EOS."""
     max_length: dict[str | None, int]
-    """By dataset for a mix, else under None."""
+    """The longest sequence by dataset for a mix, else under None; in tokens."""
     shard_count: int | None
-    """How many shards there are; None: the manifest does not say."""
+    """The number of shards; None if the manifest does not say it."""
     mask_rules: dict[str | None, MaskRule]
-    """Which tokens are trained, by dataset as in max_length."""
+    """Which tokens are trained; keys as in max_length."""
     seed: int
-    """Of the hashes of examples; see `hashing`."""
+    """The seed of the hashes of examples; see `hashing`."""
 
 
 class RowsJob(NamedTuple):
-    """The work on a share of a file's row groups; picklable."""
+    """The work on a share of a file's row groups. Picklable."""
 
     path: Path
     row_rules: RowRules
     share: int
-    """Which of the shares."""
+    """The number of this share, from 0."""
     shares: int
 
     def __str__(self) -> str:
@@ -110,20 +110,20 @@ class RowsJob(NamedTuple):
 
 @dataclasses.dataclass
 class FileContents:
-    """What a file holds, or a share of it."""
+    """The contents of a file, or of a share of it."""
 
     examples: Table
     sizes: npt.NDArray[np.int64]
-    """Tokens of each row."""
+    """The tokens of each row."""
     datasets: list[str]
-    """Of each row; of a mix only."""
+    """The dataset of each row; only for a mix."""
     readable: bool
-    """Whether every row could be taken apart into examples."""
+    """Whether every row could be split into examples."""
     findings: Findings
 
     @classmethod
     def from_shares(cls, shares: list[FileContents]) -> FileContents:
-        """What a file holds, from its shares in order."""
+        """The contents of a file from its shares, in order."""
         findings = Findings()
         for share in shares:
             findings.add(share.findings)
@@ -133,13 +133,13 @@ class FileContents:
 
 
 def split_into_jobs(path: Path, size: int, row_rules: RowRules) -> list[RowsJob]:
-    """The work on a file of so many bytes."""
+    """The jobs for a file of `size` bytes."""
     shares = 1 + size // JOB_BYTES
     return [RowsJob(path, row_rules, share, shares) for share in range(shares)]
 
 
 def check_rows(job: RowsJob) -> FileContents:
-    """Check the columns and rows of a share of a file."""
+    """Check the columns and rows of a share of a file; what is wrong is in the findings."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -184,16 +184,16 @@ def _refuse_nulls(group: Any) -> None:
 
 
 class _RowGroupCheck:
-    """Some rows of a row group, checked."""
+    """The check of some rows of a row group. `first` is the number of the first of them in its file."""
 
-    def __init__(self, name: str, group: Any, first: int, terms: RowRules, findings: Findings) -> None:
-        self.name, self.group, self.first, self.row_rules, self.findings = name, group, first, terms, findings
+    def __init__(self, name: str, group: Any, first: int, rules: RowRules, findings: Findings) -> None:
+        self.name, self.group, self.first, self.row_rules, self.findings = name, group, first, rules, findings
         self.sizes = np.empty(0, np.int64)
         self.ids = np.empty(0, np.int32)
         self.names: list[str] = []
 
     def run(self) -> Table | None:
-        """The group's examples, counted from its first token; None where rows cannot be taken apart."""
+        """The table of examples (CHECKED_EXAMPLE_DTYPE); None if the rows cannot be split into examples."""
         columns = read.columns_of(self.group)
         if DATASET_COLUMN in self.group.column_names:
             self.names = self.group.column(DATASET_COLUMN).to_pylist()
@@ -203,7 +203,7 @@ class _RowGroupCheck:
         lengths, self.by_example = columns["seq_lengths"]
         names = self.names if DATASET_COLUMN in self.group.column_names else [None] * len(self.sizes)
         rules = np.array([self.row_rules.mask_rules.get(name, "prefix") for name in names], object)
-        # Of each example: whether it is a piece of a text; and whether any of its tokens may be trained.
+        # By example: whether it is a piece of a text, and whether runs of its tokens are trained.
         self.pieces, self.runs = (
             np.repeat((rules == rule).astype(bool), np.diff(self.by_example)) for rule in ("all-but-bos", "runs")
         )
@@ -231,7 +231,7 @@ class _RowGroupCheck:
         self._note_rows(wrong, lambda row: f"has {self.sizes[row]:,} tokens; expected 1 to {most[row]:,}")
 
     def _check_lengths(self, columns: dict[str, read.ListColumn], lengths: npt.NDArray[Any]) -> bool:
-        """Whether the columns agree on how many tokens and examples each row has."""
+        """Whether the columns agree on the number of tokens and examples of each row."""
         sound = True
         for others, like, counts in (
             (("labels", "loss_mask"), "input_ids", self.sizes),
@@ -254,22 +254,22 @@ class _RowGroupCheck:
         )
 
     def _check_ids(self) -> None:
-        terms = self.row_rules
-        out = self.ids.view(np.uint32) >= terms.vocab_size  # below 0 is far above
-        self._note_tokens(out, lambda at: f"input_ids is {self.ids[at]}; expected 0 to {terms.vocab_size - 1:,}")
-        special = terms.specials.take(self.ids, mode="clip")
+        rules = self.row_rules
+        out = self.ids.view(np.uint32) >= rules.vocab_size  # below 0 is far above
+        self._note_tokens(out, lambda at: f"input_ids is {self.ids[at]}; expected 0 to {rules.vocab_size - 1:,}")
+        special = rules.specials.take(self.ids, mode="clip")
         special[out] = False
         ends = self.ends - 1
-        if terms.bos_id is not None:
+        if rules.bos_id is not None:
             wrong = np.zeros(len(self.ids), bool)
-            without = self.ids[self.starts] != terms.bos_id
+            without = self.ids[self.starts] != rules.bos_id
             wrong[self.starts] = without & ~self.pieces
-            self._note_tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected BOS, {terms.bos_id}")
+            self._note_tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected BOS, {rules.bos_id}")
             special[self.starts[~(without & self.pieces)]] = False
         wrong = np.zeros(len(self.ids), bool)
-        without = self.ids[ends] != terms.eos_id
+        without = self.ids[ends] != rules.eos_id
         wrong[ends] = without & ~self.pieces
-        self._note_tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected EOS, {terms.eos_id}")
+        self._note_tokens(wrong, lambda at: f"input_ids is {self.ids[at]}; expected EOS, {rules.eos_id}")
         special[ends[~(without & self.pieces)]] = False
         self._note_tokens(special, lambda at: f"input_ids is the special id {self.ids[at]}; expected text")
 
@@ -287,7 +287,7 @@ class _RowGroupCheck:
         self._note_examples(empty, lambda at: (
             f"loss_mask is 1 on {trained[at]} of {lengths[at]} tokens; expected an input and then an output"
         ))  # fmt: skip
-        if self.pieces.any():  # BOS alone is not trained; of a lone token that could be EOS as well the mask decides
+        if self.pieces.any():  # only BOS is not trained; if BOS is EOS, the mask tells which one a lone token is
             begins = self.ids[self.starts] == self.row_rules.bos_id
             if self.row_rules.bos_id == self.row_rules.eos_id:
                 begins &= (lengths > 1) | (mask[self.starts] == 0)
@@ -307,7 +307,7 @@ class _RowGroupCheck:
     def _expected_mask(
         self, lengths: npt.NDArray[Any], trained: npt.NDArray[Any], mask: npt.NDArray[Any]
     ) -> npt.NDArray[np.int8]:
-        """The mask with so many trained tokens at the end of each example; of runs, those that are but the first."""
+        """The mask with `trained` ones at the end of an example; for runs, the mask itself, 0 on the first token."""
         parts = np.column_stack([lengths - trained, trained]).ravel()
         wanted = np.repeat(np.tile(np.array([0, 1], np.int8), len(lengths)), parts)
         if self.runs.any():
@@ -324,7 +324,7 @@ class _RowGroupCheck:
         self._note_examples(table["line"] < 1, lambda at: f"source_line is {table['line'][at]}; expected at least 1")
 
     def _note_rows(self, wrong: npt.NDArray[np.bool_], describe: Callable[[int], str]) -> bool:
-        """Note each row that is wrong; whether none is."""
+        """Add a finding on each row that is flagged; return whether there is none."""
         for row in np.flatnonzero(wrong).tolist():
             self.findings.note(self.name, self.first + row, describe(row))
         return not wrong.any()
@@ -338,7 +338,7 @@ class _RowGroupCheck:
     def _note_by_row(
         self, wrong: npt.NDArray[np.bool_], offsets: npt.NDArray[Any], noun: str, describe: Callable[[int], str]
     ) -> bool:
-        """Note each row that holds what is wrong, by the first of it; whether none is."""
+        """Add a finding on each row that holds flagged values, by the first of them; return whether there is none."""
         if not wrong.any():
             return True
         places = np.flatnonzero(wrong)
@@ -352,7 +352,7 @@ class _RowGroupCheck:
 
 
 def _output_start(mask: npt.NDArray[Any]) -> int:
-    """Where an output begins, by a mask that is not zeros and then ones: so that the fewest values are wrong."""
+    """The start of an output in a mask that is not zeros, then ones: the one that makes the fewest values wrong."""
     score = np.cumsum(np.where(mask == 1, -1, 1)[:-1])
     return int(np.argmax(score)) + 1
 

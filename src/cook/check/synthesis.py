@@ -1,4 +1,4 @@
-"""What the loop wrote held against its manifests: a file of prompts and what is beside it; a parsed dataset."""
+"""Prompts and parsed datasets against their manifests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from cook.check.folder import FolderCheck, file_damage
+from cook.check.folder import FolderCheck
 from cook.core.errors import OutputError, Problem
 from cook.core.escapes import escape_controls
 from cook.core.recipe import DEFAULT_FIELDS
@@ -20,43 +20,34 @@ from cook.read.lines import ByteRange, LineReader
 from cook.shapes.context_qa import parse_entry
 from cook.store import kinds, manifest
 from cook.store.kinds import SIDECAR_SUFFIX
+from cook.store.outputs import file_fault
 from cook.synthesis.answer_files import FAILED, LEFT_OUT, RERUN, SKIPPED
 from cook.synthesis.prompt_files import ENTRIES
 from cook.synthesis.rounds import read_round_rows
 
 
 class SynthesisCheck(FolderCheck):
-    """What both have in common: files of lines."""
+    """The part that prompts and parsed datasets share: files of lines."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.amounts: dict[str, int] = {}
 
     def contents(self) -> dict[str, int]:
-        """See Check."""
+        """The amounts that were read: prompts and tokens, or entries and pairs."""
         return self.amounts
 
-    def run(self, tokenizer: str | None, pool: Executor) -> None:  # noqa: ARG002 - see Check
-        """See Check."""
-        named = {output["name"] for output in self.fields["outputs"]}
-        for output in self.fields["outputs"]:
-            self.check_file(self.folder / output["name"], output["name"], output)
-        for path in sorted(self.folder.rglob("*")):
-            name = path.relative_to(self.folder).as_posix()
-            if path.is_file() and name != manifest.MANIFEST_NAME and name not in named:
-                self.findings.note(name, None, "is here; expected only the files that the manifest names")
+    def run(self, tokenizer: str | None, pool: Executor) -> None:  # noqa: ARG002 - its lines need no tokenizer
+        """Check files, lines, and the counts of lines."""
+        self.check_files(pool)
         self.check_lines()
 
     def check_lines(self) -> None:
-        """Rows, and the counts that they give."""
-
-    def check_file(self, path: Path, name: str, recorded: dict[str, Any]) -> None:
-        """Size and hash of a file."""
-        if what := file_damage((path, recorded["bytes"], recorded["sha256"])):
-            self._note_damage(name, what)
+        """Check the lines of the files, and the counts in the manifest."""
+        raise NotImplementedError
 
     def read_entry_rows(self, name: str) -> Iterator[dict[str, Any]]:
-        """The rows of a file of entries; what is none is a finding, and the last that is looked at."""
+        """The rows of a file of entries. A row that is not an entry is a finding and ends the reading."""
         try:
             yield from read_round_rows(self.folder / name)
         except OutputError as exc:
@@ -65,7 +56,7 @@ class SynthesisCheck(FolderCheck):
 
 
 class PromptsCheck(SynthesisCheck):
-    """A file of prompts, and the folder beside it."""
+    """The check of a file of prompts and of the folder beside it."""
 
     @property
     def prompts(self) -> Path:
@@ -73,9 +64,9 @@ class PromptsCheck(SynthesisCheck):
         return self.folder.with_name(self.folder.name.removesuffix(SIDECAR_SUFFIX))
 
     def check_lines(self) -> None:
-        """See LoopCheck."""
-        name, requests = self.prompts.name, self.fields["requests"]
-        self.check_file(self.prompts, name, requests)
+        """Check the file of prompts against the entries beside it."""
+        requests = self.fields["requests"]
+        self.note_damage(self.prompts.name, file_fault(self.prompts, requests))
         head = {key: self.fields.get(key) for key in kinds.KINDS[kinds.PROMPTS].identity}
         self.expect_equal("requests.id", requests["id"], manifest.digest(head)[:8])
         prompt_ids: list[str] = []
@@ -116,7 +107,7 @@ class PromptsCheck(SynthesisCheck):
             ids = row.get("prompt_token_ids", body.get("prompt"))
             text = body["messages"][0]["content"] if "messages" in body else row.get("prompt", "")
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as exc:
-            note(f"is no prompt that cook writes: {type(exc).__name__}: {exc}")
+            note(f"is not a prompt as cook writes it: {type(exc).__name__}: {exc}")
             return
         found["prompts"] += 1
         if custom_id != expected:
@@ -139,10 +130,10 @@ class PromptsCheck(SynthesisCheck):
 
 
 class ParsedCheck(SynthesisCheck):
-    """A dataset that `cook parse` wrote."""
+    """The check of a dataset that `cook parse` wrote."""
 
     def check_lines(self) -> None:
-        """See LoopCheck."""
+        """Check shards, chains, and the rows of what was left out."""
         counts = self.fields["counts"]
         found: Counter[str] = Counter()
         in_rounds = bool(self.fields.get("prompts"))
@@ -162,7 +153,7 @@ class ParsedCheck(SynthesisCheck):
             return
         self.expect_equal("counts.entries", counts["entries"], found["entries"])
         rounds = self.fields["prompts"]["prompts"]["round"] if in_rounds else 1
-        for key in ("pairs", "with_pairs"):  # counted of the answers: entries of earlier rounds have theirs beside them
+        for key in ("pairs", "with_pairs"):  # of this round's answers; shards also hold those of earlier rounds
             if rounds == 1:
                 self.expect_equal(f"counts.{key}", counts[key], found[key])
             elif counts[key] > found[key]:
@@ -185,16 +176,21 @@ class ParsedCheck(SynthesisCheck):
             found["with_pairs"] += bool(entry.pairs)
             for pair, reason in entry.left_out:
                 what = "question" if reason == BLANK_QUESTION else "answer"
-                self.findings.note(name, entry.line, f"pair {pair}: its {what} is blank; cook parse writes none")
+                self.findings.note(
+                    name, entry.line, f"pair {pair}: its {what} is blank; cook parse writes no such pair"
+                )
 
     def _check_chains(self, name: str) -> None:
-        """That entries agree with those before them on whether they go on."""
+        """Check that `inherit_from_prev` of each entry agrees with `followed_by_next` of the one before."""
         note: Callable[[int, str], None] = functools.partial(self.findings.note, name)
         before: dict[str, Any] | None = None
         for number, row in enumerate(self.read_entry_rows(name), 1):
             after = before if before and before["chain"] == row["chain"] else None
             if row["inherit_from_prev"] and not (after and after.get("followed_by_next")):
-                note(number, "inherit_from_prev is true; expected false, as the entry before is not followed by it")
+                note(
+                    number,
+                    "inherit_from_prev is true; expected false: followed_by_next before it is not true",
+                )
             if row["inherit_from_prev"] and not row[DEFAULT_FIELDS.pairs]:
-                note(number, "inherit_from_prev is true; expected false, as it has no pairs")
+                note(number, "inherit_from_prev is true; expected false, since the entry has no pairs")
             before = row

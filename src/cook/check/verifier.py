@@ -1,9 +1,9 @@
-"""What is cooked, held against its manifest; and, with `deep`, against the shards that it was made of.
+"""Outputs are checked against their manifests, and with `deep` against the shards that they were made from.
 
-manifest   its syntax and sha256, the files it names and their sizes and hashes           (folder)
+manifest   its syntax and sha256; sizes and hashes of the files that it names             (folder)
 rows       columns, lengths, BOS, EOS and special ids, mask and labels of every row       (rows)
-sums       counts and figures, skipped.jsonl, and the plan that the recipe makes          (folder)
-shards     encoded again by the stages of a cook: the same examples in the same places      (against_source, readback)
+sums       counts, figures, skipped.jsonl, and the packing plan of the recipe             (folder)
+shards     encoded again as by a cook: the same examples in the same places               (against_source, readback)
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from cook.store import dataset_card, kinds, manifest
 from cook.store.outputs import cooked_folders
 from cook.tokenizer.loading import Tokenizer, resolve_tokenizer
 
-_OPENING = threading.Lock()  # of a source on the Hub one dataset at a time is fetched
+_OPENING = threading.Lock()  # one thread at a time fetches from the Hub
 DEEP = ("cook.check.against_source",)  # imported before workers begin, which then share it
-CHECK_BY_KIND: Mapping[str, str] = {  # kind -> its class in cook.check, imported when one is met
+CHECK_BY_KIND: Mapping[str, str] = {  # kind -> its class in cook.check, imported when it is needed
     kinds.DATASET: "against_source.DatasetCheck",
     kinds.PACKED: "corpus.PackedCheck",
-    kinds.MIX: "folder.FolderCheck",
+    kinds.MIX: "mix.MixCheck",
     kinds.CORPUS: "corpus.TextCheck",
     kinds.PROMPTS: "synthesis.PromptsCheck",
     kinds.PARSE: "synthesis.ParsedCheck",
@@ -50,45 +50,45 @@ CHECK_BY_KIND: Mapping[str, str] = {  # kind -> its class in cook.check, importe
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A dataset or a mix, checked."""
+    """The result of checking one output."""
 
     name: str
     folder: Path
     compared: bool
-    """Whether it was compared with its shards."""
+    """Whether the output was compared with its shards."""
     findings: list[Finding]
     found: int
-    """How many findings there are; of each file the first 10,000 are in the list."""
+    """The number of findings. `findings` lists the first 10,000 of each file."""
     holds: dict[str, int]
-    """What could be read of it: sequences, examples and tokens; of a corpus as text texts and letters, and so on."""
+    """Amounts that could be read, by noun: sequences, examples, tokens; for a corpus as text, texts and letters."""
     unread: tuple[str, ...] = ()
-    """The files among its shards that cook did not read, by its manifest."""
+    """Files among the shards that cook did not read, from the manifest."""
 
     @property
     def sequences(self) -> int:
-        """Sequences that could be read."""
+        """The number of sequences that could be read."""
         return self.holds.get("sequences", 0)
 
     @property
     def examples(self) -> int:
-        """Their examples."""
+        """The number of examples that could be read."""
         return self.holds.get("examples", 0)
 
     @property
     def tokens(self) -> int:
-        """Their tokens; of prompts theirs."""
+        """The number of tokens that could be read; for prompts, tokens of prompts."""
         return self.holds.get("tokens", 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verified:
-    """What a check of a path came to."""
+    """The results of checking a path."""
 
     datasets: list[Checked]
 
     @property
     def found(self) -> int:
-        """How many findings there are; 0: all is right."""
+        """The number of findings; 0 if nothing is wrong."""
         return sum(checked.found for checked in self.datasets)
 
 
@@ -97,13 +97,13 @@ def verify(
 ) -> Verified:
     """Check a dataset, a mix, or all that is cooked in a ROOT: all that `cook verify` does from a shell.
 
-    With `deep` the shards of `source` are encoded again, and every example compared; it takes four bytes a token of
-    room for temporary files. All cores are used, for large outputs by spawned processes: a script that calls this does
-    so under `if __name__ == "__main__":`. Raises CookError for what cannot be checked; what is wrong is a finding.
+    With `deep`, the shards of `source` are encoded again and every example is compared; temporary files take four bytes
+    a token. Large outputs are checked on all cores by spawned processes, so a script calls this under
+    `if __name__ == "__main__":`. What is wrong becomes a finding; raises CookError for what cannot be checked.
     """
     refuse_empty(path=path, source=source, tokenizer=tokenizer)
     if deep != (source is not None):
-        raise RecipeError("source: names the shards that deep compares with; give both, or neither")
+        raise RecipeError("source: deep compares with the shards of a source; give both, or neither")
     folders = cooked_folders(Path(path))
     checks = [_open_check(folder) for folder in folders]
     for name in {check.fields["tokenizer"]["name"] for check in checks if deep and "tokenizer" in check.fields}:
@@ -115,7 +115,7 @@ def verify(
 
 
 def _each(checks: list[FolderCheck], source: str | None, tokenizer: str | None) -> list[Checked]:
-    """FolderCheck several folders at once, on all cores, the largest first. Raises what the first of them raises."""
+    """Check several folders at once on all cores, the largest first. Raises the error of the first that fails."""
     deep = source is not None
     sizes = [_size(check, deep) for check in checks]
     jobs, checking = usable_cores(), dict[int, Future[Checked]]()
@@ -190,7 +190,7 @@ def _verify_folder(check: FolderCheck, source: str | None, tokenizer: str | None
 
 
 def _check_for_kind(plain: FolderCheck) -> FolderCheck:
-    """The check that goes with the manifest that was read."""
+    """The check for the kind of the manifest that was read."""
     module, _, name = CHECK_BY_KIND[plain.fields["kind"]].partition(".")
     made: FolderCheck = getattr(import_module(f"cook.check.{module}"), name)(plain.folder)
     made.fields = plain.fields
@@ -198,7 +198,7 @@ def _check_for_kind(plain: FolderCheck) -> FolderCheck:
 
 
 def _read_manifest(check: FolderCheck) -> bool:
-    """Read the manifest. What is damaged is a finding; one of another cook an OutputError."""
+    """Read the manifest; return whether it could be read. Damage is a finding; another version raises OutputError."""
     try:
         check.fields = manifest.read_manifest(check.folder)
     except OutputError as exc:
@@ -212,7 +212,7 @@ def _read_manifest(check: FolderCheck) -> bool:
 
 
 def _from_other_version(folder: Path) -> bool:
-    """Whether a manifest that is refused is whole all the same, and of another version or kind."""
+    """Whether a refused manifest is undamaged, and of another version or kind."""
     try:
         found = orjson.loads((folder / manifest.MANIFEST_NAME).read_bytes())
         whole = found.pop("sha256", None) == manifest.digest(found)
@@ -223,12 +223,12 @@ def _from_other_version(folder: Path) -> bool:
 
 
 def _run_check(check: FolderCheck, source: str | None, tokenizer: str | None, pool: Executor) -> bool:
-    """All that there is to check; whether the output was compared with its shards."""
+    """Run all checks; return whether the output was compared with its shards."""
     if source is not None and check.why_not_comparable:
         raise OutputError(f"{check.folder}: {check.why_not_comparable}: check it without --deep")
     try:
         check.run(tokenizer, pool)
-    # Of a manifest whose fields are of other types than cook writes.
+    # Raised where fields of the manifest have other types than cook writes.
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, ZeroDivisionError) as exc:
         check.manifest_finding(f"its fields are not those that cook writes: {type(exc).__name__}: {exc}")
         return False
@@ -247,7 +247,7 @@ def _run_check(check: FolderCheck, source: str | None, tokenizer: str | None, po
 
 
 def _recorded_tokenizer(check: FolderCheck, recipe: Recipe, name: str | None) -> Tokenizer:
-    """The tokenizer that a dataset was cooked with. Raises TokenizerError for another."""
+    """The tokenizer that a dataset was cooked with. Raises TokenizerError if it is another one."""
     recorded = check.fields["tokenizer"]
     where = f"{check.folder} was cooked with {recorded['name']}, of fingerprint {recorded['fingerprint']}; --tokenizer"
     try:
@@ -264,7 +264,7 @@ def _recorded_tokenizer(check: FolderCheck, recipe: Recipe, name: str | None) ->
 
 
 def _recorded_shards(check: FolderCheck, source: str, pool: Executor) -> list[Shard]:
-    """The shards that a dataset was cooked from, matched by names and sha256. Raises SourceError."""
+    """The shards that a dataset was cooked from, matched by name and sha256. Raises SourceError."""
     name, unread = check.fields["dataset"], check.fields.get("unread", [])
     with _OPENING:
         opened = _open_recorded_source(source, check.fields["source"] if check.recipe else {}, bool(unread))
@@ -294,14 +294,14 @@ def _with_sha256(shard: Shard) -> tuple[Shard, str]:
 
 
 def _open_recorded_source(source: str, recorded: dict[str, Any], skip: bool) -> Source:
-    """The source; one on the Hub at the commit that the manifest names, unless it names one itself."""
+    """Open the source; on the Hub, at the commit in the manifest unless `source` names a revision."""
     address = hub_address(source)
     commit = recorded.get("commit") if address and address[1] is None else None
     return open_source(source, follow_links=True, revision=commit, skip=skip)
 
 
 def first_findings_per_file(findings: list[Finding], most: int) -> Iterator[Finding]:
-    """The first findings of each file."""
+    """At most `most` findings of each file, in order."""
     seen: Counter[str] = Counter()
     for finding in findings:
         seen[finding.file] += 1

@@ -52,6 +52,22 @@ PLACED_EXAMPLE_DTYPE = np.dtype(
 )
 
 
+def entry_key(shard: int, line: int) -> int:
+    """The shard and line of an entry as one number that sorts like both; `split_entry_key` is the inverse."""
+    return shard << 32 | line
+
+
+def split_entry_key(key: int) -> tuple[int, int]:
+    """The shard and line of an entry, from its key."""
+    return key >> 32, key & 0xFFFF_FFFF
+
+
+def entry_keys(shards: npt.NDArray[np.integer], lines: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """The key of each entry; see `entry_key`."""
+    keys: npt.NDArray[np.int64] = shards.astype(np.int64) << 32 | lines
+    return keys
+
+
 def count_skipped(skipped: StructuredArray) -> tuple[ReasonCounts, ReasonCounts]:
     """How many entries, and how many pairs, these rows say were left out for each of SKIP_REASONS."""
     entries = np.bincount(skipped["reason"][skipped["unit"] < 0], minlength=len(SKIP_REASONS))

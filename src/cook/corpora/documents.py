@@ -28,14 +28,14 @@ CHAIN_KEYS = INHERITS.encode(), FOLLOWED.encode()
 
 
 class Document(NamedTuple):
-    """What one text is made of."""
+    """The passages of one text."""
 
     line: int  # of its first entry, counted from the start of the part
     passages: list[Passage]
 
 
 def count_text(counter: Counter[tuple[str, str]], rendered: Rendered, passages: int) -> None:
-    """Count how a text came about: ("modes", "classic") and so on."""
+    """Add a text to the counts; keys are (group, name), as ("modes", "classic")."""
     counter["texts", ""] += 1
     counter["after", ""] += rendered.context_after
     counter["modes", rendered.mode] += 1
@@ -49,7 +49,7 @@ def count_text(counter: Counter[tuple[str, str]], rendered: Rendered, passages: 
 
 
 def empty_part() -> EncodedPart:
-    """What comes back from a part of a corpus, before it is read."""
+    """The result for a part of a corpus before it is read."""
     nothing = np.empty(0, EXAMPLE_POSITION_DTYPE)
     return EncodedPart(nothing, nothing, np.empty(0, SKIPPED_ROW_DTYPE))
 
@@ -66,7 +66,7 @@ def corpus_counts(parts: Iterable[Any]) -> dict[str, Any]:
 
 
 class PartInput(NamedTuple):
-    """What is read: a part of a shard, the most entries of it, and what is called with the texts of each entry."""
+    """A part of a shard, the most entries to read, and a function that is called with the texts of each entry."""
 
     recipe: Recipe
     part: ByteRange
@@ -75,7 +75,7 @@ class PartInput(NamedTuple):
 
 
 def read_documents(part_input: PartInput, result: EncodedPart) -> Iterator[Document]:
-    """The texts that begin in a part; what is read and left out goes into the result."""
+    """The texts that begin in a part. Counts and what is left out are added to `result`."""
     reading = _ChainReader(part_input, result)
     reader = LineReader(part_input.part)
     yield from reading.read_part(reader)
@@ -97,7 +97,7 @@ class _ChainReader:
         self.part_input, self.result = source, result
         self.skipped: list[tuple[int, int, int, int, int]] = []
         self.open_document: Document | None = None
-        """The text that the next line may go on with."""
+        """The text that the next line may continue."""
         self.started = source.part.start == 0
         """Whether a text may begin: until one does, lines are of a chain that the part before has."""
         self.at_shard_start = source.part.start == 0
@@ -106,7 +106,7 @@ class _ChainReader:
         """Whether the line before says that it is not followed."""
 
     def read_part(self, reader: LineReader) -> Iterator[Document]:
-        """Lines of the part itself."""
+        """Read the lines of the part itself."""
         result = self.result
         for line in reader:
             if result.entries == self.part_input.limit:
@@ -126,7 +126,7 @@ class _ChainReader:
                 yield from self._add_entry(entry, inherits, followed)
 
     def read_continuation(self, reader: LineReader, lines: int) -> Iterator[Document]:
-        """Lines of the next parts, as long as they go on with a chain; the part itself has so many lines."""
+        """Read lines after the part while they continue a chain; `lines` is the number of lines of the part."""
         count = self.result.entries
         for line in reader:
             entry, inherits, followed = _read_entry(self.part_input, line)
@@ -136,7 +136,7 @@ class _ChainReader:
             yield from self._add_entry(entry._replace(line=lines + entry.line), inherits, followed)
 
     def _add_entry(self, entry: Entry, inherits: bool, followed: bool | None) -> Iterator[Document]:
-        """Go on with the text that is open, or begin another."""
+        """Add an entry to the open text, or begin another text."""
         wrong = self._chain_problem(entry, inherits)
         if wrong is not None or not (entry.pairs or entry.context.strip()):
             if wrong is not None:
@@ -157,7 +157,7 @@ class _ChainReader:
         self.open_document = Document(entry.line, [passage])
 
     def _chain_problem(self, entry: Entry, inherits: bool) -> Problem | None:
-        """What contradicts itself in how a line goes with the one before it."""
+        """The contradiction between a line and the one before it, if there is one."""
         place = self.part_input.part.path, entry.line, INHERITS
         if inherits and self.at_shard_start:
             return Problem(*place, "is true on the first line of a shard, which has none before it")
@@ -170,7 +170,7 @@ class _ChainReader:
         self.skipped.append((problems[0].line, -1, BAD_LINE, 0, 0))
 
     def _close_document(self) -> Iterator[Document]:
-        """After a line that is left out."""
+        """End the open text after a line that is left out."""
         if self.open_document is not None:
             yield self.open_document
         self.open_document, self.started, self.at_shard_start, self.chain_ended = None, True, False, False

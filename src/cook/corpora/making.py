@@ -28,7 +28,7 @@ from cook.pipeline.identity import input_rows, unread_field, warn_of_named_shard
 from cook.pipeline.runner import DatasetRunner, RunResources
 from cook.read import source
 from cook.read.source import Shard
-from cook.store import dataset_card, kinds, manifest, staging
+from cook.store import columns, dataset_card, kinds, manifest, staging
 from cook.store.manifest import versions
 from cook.store.replace import existing_result
 
@@ -101,10 +101,10 @@ def _make_text(resources: RunResources, root: Path, name: str, shards: list[Shar
         if not written:
             raise limits.nothing_left_error(name, "text", dataset)
         outputs = []
-        for index, (job, file) in enumerate(written):
-            path = out / f"train-{index:05}-of-{len(written):05}.{recipe.format}"
-            Path(job.path).rename(path)
-            row = {"name": path.name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
+        file_names = columns.file_names(len(written), suffix=recipe.format)
+        for file_name, (job, file) in zip(file_names, written, strict=True):
+            Path(job.path).rename(out / file_name)
+            row = {"name": file_name, "rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
             outputs.append({"split": "train", **row})
         fields = identity | versions() | {"styles": recipe.styles.data, "counts": _manifest_counts(dataset, done)}
         fields["outputs"] = outputs + tokenized.write_skipped(out, shards, dataset)

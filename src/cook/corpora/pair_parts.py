@@ -33,9 +33,9 @@ class Options(NamedTuple):
     texts: tuple[str, ...]
     """Without the names of their own that they may have."""
     names: tuple[str, ...]
-    """The names of their own, A or 1; none: ()."""
+    """Their own names, as A or 1; () if they have none."""
     answer_index: int | None
-    """The one that the answer is; None: it is not certain."""
+    """The index of the option that the answer is; None if that is not certain."""
     answer: str
     """The answer's words for it: the option's text, or the answer as it is where it differs from that in case alone."""
 
@@ -52,14 +52,14 @@ class PairParts(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """One of styles.KINDS."""
+        """One of styles.PAIR_KINDS."""
         if self.options is None:
             return "plain" if self.thought is None else "thought"
         return "options" if self.thought is None else "options_thought"
 
 
 def split_pair(pair: Pair) -> PairParts:
-    """A pair's parts; what is not clearly one of the forms above is plain, as it stands."""
+    """The parts of a pair; a pair that clearly has none of the forms above is plain."""
     question, answer = pair
     thought = None
     if question.endswith(THINK_PROMPT) and answer.count(THEREFORE) == 1:

@@ -13,7 +13,7 @@ WRAP = "wrap"
 CORPUS_PACKINGS = (*PACKINGS, WRAP)
 TEXT_FORMATS = ("jsonl", "parquet")
 NO_TOKENIZER = "none"  # the tokenizer of a corpus that is text
-# Settings of a Recipe that say nothing here.
+# Settings of a Recipe that a corpus does not use.
 PAIR_SETTINGS = ("context_template", "pair_template", "delimiter", "overlong", "validation", "dedup")
 
 
@@ -28,9 +28,9 @@ class CorpusRecipe(Recipe):
     datasets: tuple[str, ...] = ("all",)
     tokenizer: str = NO_TOKENIZER
     styles: Styles = dataclasses.field(default_factory=read_styles)
-    """What texts may look like; `cook.read_styles(FILE)` for those of a file."""
+    """The styles of texts; `cook.read_styles(FILE)` reads those of a file."""
     format: Literal["jsonl", "parquet"] = "jsonl"
-    """Of text; packed sequences are always Parquet."""
+    """The format of text; packed sequences are always Parquet."""
 
     checks: ClassVar[Mapping[str, Callable[[Any], str | None]]] = SETTING_CHECKS | {
         "packing": lambda value: None if value in CORPUS_PACKINGS else f"must be one of {', '.join(CORPUS_PACKINGS)}",
@@ -45,7 +45,7 @@ class CorpusRecipe(Recipe):
         return self.tokenizer == NO_TOKENIZER
 
     def determining(self) -> dict[str, Any]:
-        """See Recipe; styles are those of their hash."""
+        """The settings that determine bytes; styles are given by their hash."""
         settings = super().determining()
         left_out = {*PAIR_SETTINGS, *(("max_length", "packing") if self.is_text else ("format",))}
         return {name: value for name, value in settings.items() if name not in left_out} | {

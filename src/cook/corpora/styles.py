@@ -1,4 +1,4 @@
-"""What a text may look like: YAML -> Styles, every wrong value told with its line.
+"""The styles of texts: YAML -> Styles. Every wrong value is reported with its line.
 
 STYLES_SCHEMA is the form of a file: lists of texts with placeholders, or of mappings of such texts. A placeholder that
 a text needs stands in it once; one that it does not know is an error, so that a slip is not printed into every text.

@@ -58,7 +58,7 @@ class ShardPart:
 
 
 class TextJob(NamedTuple):
-    """The work on one output file; picklable."""
+    """The work on one output file. Picklable."""
 
     recipe: CorpusRecipe
     shard_parts: tuple[ShardPart, ...]
@@ -80,7 +80,7 @@ class TextDone(NamedTuple):
 
     @property
     def entries(self) -> int:
-        """What counts towards a limit."""
+        """The number of entries that count towards a limit."""
         return sum(part.entries for part in self.parts)
 
 
@@ -160,7 +160,7 @@ def text_row(shard: int, line: int, document: Document, made: Rendered) -> dict[
 
 
 def read_text_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file, as they stand there. Raises OutputError for what is no such file."""
+    """The rows of a file, unchecked. Raises OutputError if it cannot be read as such a file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -43,6 +43,6 @@ def token_columns(
     return columns | {"input_ids": coded, "labels": labels}
 
 
-def file_names(count: int, split: str = "train") -> list[str]:
+def file_names(count: int, split: str = "train", suffix: str = "parquet") -> list[str]:
     """The names of a split's output files."""
-    return [f"{split}-{index:05}-of-{count:05}.parquet" for index in range(count)]
+    return [f"{split}-{index:05}-of-{count:05}.{suffix}" for index in range(count)]

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,20 +53,33 @@ class Cooked:
         """Whether it is a mix."""
         return self.kind.name == kinds.MIX
 
+    @property
+    def name(self) -> str:
+        """The dataset's name; for a mix or an export, the name of its folder."""
+        return str(self.manifest.get("dataset", self.folder.resolve().name))
+
+    @property
+    def splits(self) -> list[str]:
+        """Its splits, in the order of its files."""
+        return list(dict.fromkeys(str(row["split"]) for row in self.files()))
+
+    def files(self, split: str | None = None) -> list[dict[str, Any]]:
+        """The manifest's rows of the files of a split, or of all splits."""
+        return [row for row in self.manifest["outputs"] if "split" in row and split in (None, row["split"])]
+
     def sequences(self, split: str = "train") -> Iterator[Sequence]:
         """Its sequences, in order; memory holds one row group. Raises OutputError."""
         if self.kind.content != "sequences":
             raise wrong_kind_error(self.folder, self.kind)
-        for output in self.manifest["outputs"]:
-            if output.get("split") == split:
-                path = self.folder / output["name"]
-                names = read_datasets(path) if self.mixed else itertools.repeat([])
-                for columns, named in zip(read_columns(path), names, strict=False):
-                    flat = [columns[name] for name in SEQUENCE_COLUMNS]
-                    for row in range(len(flat[0][1]) - 1):
-                        fields: list[Any] = [values[offsets[row] : offsets[row + 1]] for values, offsets in flat]
-                        fields.append(named[row] if self.mixed else self.manifest["dataset"])
-                        yield Sequence(*fields)
+        for output in self.files(split):
+            path = self.folder / output["name"]
+            names = read_datasets(path) if self.mixed else itertools.repeat([])
+            for columns, named in zip(read_columns(path), names, strict=False):
+                flat = [columns[name] for name in SEQUENCE_COLUMNS]
+                for row in range(len(flat[0][1]) - 1):
+                    fields: list[Any] = [values[offsets[row] : offsets[row + 1]] for values, offsets in flat]
+                    fields.append(named[row] if self.mixed else self.manifest["dataset"])
+                    yield Sequence(*fields)
 
 
 def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
@@ -79,22 +92,28 @@ def read_cooked(folder: str | os.PathLike[str], hashes: bool = True) -> Cooked:
     if not folder.exists() and backup_path(folder.parent, folder.name).exists():
         folder = backup_path(folder.parent, folder.name)  # a kill between two renames left the older result there
     found = manifest.read_manifest(folder)
-    wrong = []
-    for output in found["outputs"]:
-        path = folder / output["name"]
-        try:
-            size = path.stat().st_size
-            if size != output["bytes"]:
-                wrong.append(f"{path}: has {size:,} bytes, its manifest says {output['bytes']:,}")
-            elif hashes and sha256_of(path) != output["sha256"]:
-                wrong.append(f"{path}: its sha256 is not the one in its manifest")
-        except FileNotFoundError:
-            wrong.append(f"{path}: is missing")
-        except (OSError, SourceError) as exc:
-            wrong.append(f"{path}: cannot be read: {exc}")
-    if wrong:
-        raise OutputError(*wrong)
+    paths = [folder / row["name"] for row in found["outputs"]]
+    faults = [file_fault(path, row, hashes) for path, row in zip(paths, found["outputs"], strict=True)]
+    if any(faults):
+        raise OutputError(*(f"{path}: {fault}" for path, fault in zip(paths, faults, strict=True) if fault))
     return Cooked(folder, found)
+
+
+def file_fault(path: Path, row: Mapping[str, Any], hashes: bool = True) -> str:
+    """What is wrong with a file by its row in the manifest: its size, and its sha256 if `hashes`; "" if nothing is."""
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            return "is a folder; expected a file"
+        if size != row["bytes"]:
+            return f"has {size:,} bytes; expected {row['bytes']:,} by its manifest"
+        if not hashes or (digest := sha256_of(path)) == row["sha256"]:
+            return ""
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, SourceError) as exc:
+        return f"cannot be read: {exc}"
+    return f"its sha256 is {digest}; expected {row['sha256']} by its manifest"
 
 
 class DepthWarning(CookWarning):

@@ -1,11 +1,12 @@
-"""What is cooked, to look at: in a terminal, as JSON, and as a page.
+"""Outputs shown in a terminal, as JSON, and as a page.
 
-outputs      a path -> the datasets and mixes that are there; one sequence of them; the shards' names
-parts        a sequence -> its examples, and their context, trained text and special tokens, decoded
-visible      text -> text in which nothing is invisible and nothing commands a terminal
-showing      which sequence is asked for -> Shown; as JSON                        (`cook show`)
+outputs      a path -> its outputs; single rows of them; names of shards
+parts        a sequence -> its examples, decoded: context, trained text, special tokens
+visible      text -> text with marks for invisible characters and terminal controls
+showing      the sequence that was asked for -> Shown; as JSON                    (`cook show`)
+texts        the text of a corpus that was asked for -> ShownText
 terminal     Shown -> lines, by rich
 counts       all sequences -> counts of lengths, and a sample; in one pass        (`cook report`)
 plots        counts -> SVG
-html_report  all that -> one HTML file
+html_report  counts, plots, samples -> one HTML file
 """

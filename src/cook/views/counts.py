@@ -1,8 +1,9 @@
-"""All sequences of an output in one pass: how often each length occurs, and a seeded sample of sequences.
+"""All sequences of an output, read once -> how often each length occurs, and a seeded sample of sequences.
 
-Memory holds one row group, the counts of lengths, the sampled sequences, and some bytes for each of at most
-MAX_COUNTED_ENTRIES entries: those whose pairs are counted. Only their outputs are decoded, since how many pairs an
-example has stands in no column: between two of them is what the recipe's templates put there.
+No column says how many pairs an example has. To count them, trained tokens are decoded, and the text that the recipe's
+templates put between two pairs is counted. This is done for about MAX_COUNTED_ENTRIES entries.
+
+Memory holds one row group, the counts of lengths, the sample, and some bytes for each entry whose pairs are counted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core.progress import Progress
+from cook.core.records import entry_keys
 from cook.shapes.context_qa import PLACEHOLDER
 from cook.store import columns as columns_module
 from cook.store import read
@@ -22,14 +24,14 @@ from cook.store.outputs import Sequence
 from cook.views.outputs import Output, sequence_at
 from cook.views.parts import SequenceDecoder
 
-MAX_COUNTED_ENTRIES = 20_000  # of a dataset, whose pairs are counted
+MAX_COUNTED_ENTRIES = 20_000  # entries of a dataset whose pairs are counted, about
 READ_COLUMNS = tuple(name for name in columns_module.SEQUENCE_COLUMNS if name != "labels")
-SPLITMIX_INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # multiplied by it, numbers that follow one another lie far apart
+SPLITMIX_INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # multiplying by it spreads successive numbers
 Ints = npt.NDArray[np.int64]
 
 
 class Sampled(NamedTuple):
-    """A sequence of the sample."""
+    """A sequence that was sampled."""
 
     split: str
     number: int
@@ -38,55 +40,55 @@ class Sampled(NamedTuple):
 
 
 class LengthCounts:
-    """How often each number occurs, of numbers from 0."""
+    """How often each number from 0 occurs: `counts[number]`."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(1, np.int64)
 
     def add(self, numbers: npt.NDArray[np.integer]) -> None:
-        """Count some more."""
+        """Count more numbers."""
         more = np.bincount(numbers, minlength=len(self.counts))
         more[: len(self.counts)] += self.counts
         self.counts = more
 
     @property
     def total(self) -> int:
-        """How many numbers were counted."""
+        """How many numbers were counted, repeats included."""
         return int(self.counts.sum())
 
     def quantile(self, share: float) -> int:
-        """The number that so large a share is at most: `np.quantile(…, method="inverted_cdf")`."""
+        """The smallest number that a share of all are at most: `np.quantile(…, method="inverted_cdf")`."""
         ends = np.cumsum(self.counts)
         return int(np.searchsorted(ends, max(1, np.ceil(share * ends[-1]))))
 
     @property
     def mean(self) -> float:
-        """The mean."""
+        """The mean of the numbers."""
         return float(self.counts @ np.arange(len(self.counts)) / self.counts.sum())
 
 
 @dataclasses.dataclass
 class OutputCounts:
-    """What one pass found."""
+    """The counts of an output, and its sample."""
 
     example_tokens: LengthCounts = dataclasses.field(default_factory=LengthCounts)
     sequence_tokens: LengthCounts = dataclasses.field(default_factory=LengthCounts)
     examples_per_sequence: LengthCounts = dataclasses.field(default_factory=LengthCounts)
     trained_percent: LengthCounts = dataclasses.field(default_factory=LengthCounts)
-    """Of each sequence, rounded down."""
+    """The trained share of each sequence, rounded down."""
     pairs_per_entry: LengthCounts | None = None
-    """None where the templates put nothing between pairs that could be told from text, or nothing decodes."""
+    """None if the templates put only white space between pairs, or if there is no decoder."""
     entries: int = 0
-    """Those whose pairs are counted."""
+    """How many entries had their pairs counted."""
     sample: list[Sampled] = dataclasses.field(default_factory=list)
 
 
 def count_output(
     output: Output, reader: SequenceDecoder | None, samples: int, seed: int, progress: Progress
 ) -> OutputCounts:
-    """Count an output's lengths, and draw `samples` of its sequences. Raises OutputError."""
+    """Count the lengths of an output, and sample some of its sequences. Raises OutputError."""
     counts = OutputCounts()
-    progress("count", 0, sum(file["tokens"] for split in output.splits for file in output.files(split)))
+    progress("count", 0, sum(file["tokens"] for file in output.files()))
     pairs = _PairCounter(output, reader) if reader and _pair_separator(output) else None
     wanted = _draw_sample(output, samples, seed)
     for split in output.splits:
@@ -105,7 +107,7 @@ def count_output(
                 for row in range(rows):
                     if (split, number + row) in wanted:
                         kept = {name: (values, offsets) for name, (values, offsets) in columns.items()}
-                        kept["labels"] = columns["input_ids"]  # not read, and not looked at
+                        kept["labels"] = columns["input_ids"]  # labels are not read; nothing uses them
                         counts.sample.append(
                             Sampled(split, number + row, _copy_sequence(sequence_at(kept, row, names[row])))
                         )
@@ -117,14 +119,14 @@ def count_output(
 
 
 def _copy_sequence(sequence: Sequence) -> Sequence:
-    """A sequence that does not keep its row group in memory."""
+    """A copy of a sequence; it does not keep the row group in memory."""
     fields = sequence._asdict()
     return Sequence(**{name: field if name == "dataset" else field.copy() for name, field in fields.items()})
 
 
 def _draw_sample(output: Output, samples: int, seed: int) -> set[tuple[str, int]]:
-    """The sequences of the sample: of all splits together, each as likely as any other."""
-    counts = {split: output.sequences(split) for split in output.splits}
+    """The split and number of each sampled sequence. Each of all splits together is equally likely."""
+    counts = {split: output.count_rows(split) for split in output.splits}
     total = sum(counts.values())
     drawn = random.Random(seed).sample(range(total), min(samples, total))  # noqa: S311 - guards nothing
     found = set()
@@ -151,7 +153,7 @@ def _count_row_group(counts: OutputCounts, columns: dict[str, read.ListColumn]) 
 
 
 def _pair_separator(output: Output) -> bytes:
-    """What stands between two pairs of an example, by the recipe; empty where it is no more than white space."""
+    """The text between two pairs of an example, by the recipe's templates; empty if it is only white space."""
     recipe: dict[str, Any] = output.manifest.get("recipe") or {}
     template, delimiter = str(recipe.get("pair_template", "")), str(recipe.get("delimiter", ""))
     literal = PLACEHOLDER.split(template)
@@ -160,7 +162,7 @@ def _pair_separator(output: Output) -> bytes:
 
 
 class _PairCounter:
-    """Counts the pairs of entries; those of an entry that was made into several examples are added up."""
+    """Counts the pairs of entries; pairs of all examples of an entry are added up."""
 
     def __init__(self, output: Output, reader: SequenceDecoder) -> None:
         self.reader, self.separator = reader, _pair_separator(output)
@@ -170,9 +172,9 @@ class _PairCounter:
         self.counts = [np.empty(0, np.int64)]
 
     def count(self, columns: dict[str, read.ListColumn]) -> None:
-        """Count those of a row group's examples whose entries are among the chosen."""
+        """Count the pairs of a row group's examples whose entries were chosen."""
         shard, line = columns["source_shard"][0], columns["source_line"][0]
-        keys = shard.astype(np.uint64) << np.uint64(32) | line.astype(np.uint64)
+        keys = entry_keys(shard, line).view(np.uint64)
         chosen = (keys * SPLITMIX_INCREMENT) >> np.uint64(32) <= self.hash_limit
         if not chosen.any():
             return
@@ -184,7 +186,7 @@ class _PairCounter:
         self.keys.append(keys[chosen])
 
     def lengths(self) -> tuple[LengthCounts, int]:
-        """Pairs per entry, and of how many entries."""
+        """Pairs per entry, and the number of entries that were counted."""
         keys, counts = np.concatenate(self.keys), np.concatenate(self.counts)
         entries, of = np.unique(keys, return_inverse=True)
         made = LengthCounts()

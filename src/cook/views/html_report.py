@@ -1,8 +1,8 @@
-"""What is cooked as one HTML file: numbers, plots, what was left out, and sequences to look at; nothing is fetched.
+"""Outputs -> one HTML file: numbers, plots, what was left out, and sample sequences.
 
-Text of the data goes through Jinja's escaping and `visible`; the page's policy (Content-Security-Policy) lets run
-and apply only the one script and the one style sheet whose hashes it names, and load nothing. The same output gives
-the same bytes: no clock, host or path of the machine is in it, only the name of the folder.
+Text of the data is escaped by Jinja, and `visible` marks what is invisible. The page's Content-Security-Policy allows
+one script and one style sheet, by their hashes, and loads nothing. The same output gives the same bytes: the page
+holds the folder's name, but no time, host or path.
 """
 
 from __future__ import annotations
@@ -35,39 +35,39 @@ from cook.views.outputs import Output, find_outputs
 from cook.views.parts import Example, SequenceDecoder, TextPart
 from cook.views.visible import Piece, abbreviated, one_line, visible_pieces
 
-SAMPLE_BYTES = 1_200_000  # of the text of all samples of a page, about
-GENERATOR = "cook report"  # in the page's <meta name="generator">: by it a page is known, and may be replaced
-HEAD_CHARS, TAIL_CHARS = 4_500, 1_000  # letters that stay of a part that has more
-MAX_SKIPPED_ROWS = 10  # of skipped.jsonl that are shown
+SAMPLE_BYTES = 1_200_000  # about, of the text of all samples of a page
+GENERATOR = "cook report"  # in <meta name="generator">; cook replaces only files that have it
+HEAD_CHARS, TAIL_CHARS = 4_500, 1_000  # letters that are kept of a longer part
+MAX_SKIPPED_ROWS = 10  # rows of skipped.jsonl that are shown
 
 
 @dataclasses.dataclass(frozen=True)
 class Reported:
-    """A page that is written."""
+    """A page that was written."""
 
     page: Path
     bytes: int
     datasets: tuple[str, ...]
     samples: int
-    """Sequences that can be looked at in it."""
+    """The number of sample sequences in it."""
 
 
 class Plot(NamedTuple):
-    """A figure of the page."""
+    """A plot with its caption. `svg` is Markup."""
 
     svg: Any
     caption: str
 
 
 class TextRun(NamedTuple):
-    """A part of an example as the page shows it."""
+    """A stretch of an example's text, with its marks."""
 
     special: bool
     pieces: list[Piece]
 
 
 class Block(NamedTuple):
-    """Parts of an example that are alike in whether they are trained."""
+    """Successive runs of an example that are all trained, or all context."""
 
     trained: bool
     runs: list[TextRun]
@@ -85,7 +85,7 @@ class ExampleView(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes of its text, about."""
+        """The bytes that its text takes on the page, about."""
         return sum(len(p.text.encode(errors="replace")) + 16 for b in self.blocks for r in b.runs for p in r.pieces)
 
 
@@ -100,12 +100,12 @@ class Sample:
     trained: int
     examples: list[ExampleView]
     left: int
-    """Examples at its end that are not shown, since they are too long for a page."""
+    """The number of examples at its end that are not shown because the page would be too long."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A dataset or a mix of the page."""
+    """The part of the page on one dataset or mix."""
 
     output: Output
     name: str
@@ -114,14 +114,14 @@ class Section:
     settings: list[tuple[str, str]]
     plots: list[Plot]
     left: list[tuple[str, str, int]]
-    """What was left out: entries or pairs, why, how many."""
+    """What was left out: (entries, lines or pairs; the reason; how many)."""
     skipped: list[dict[str, Any]]
-    """The first rows of what was left out."""
+    """The first rows of skipped.jsonl."""
     samples: list[Sample]
     pairs_note: str
-    """Why there is no plot of pairs per entry; empty where there is one."""
+    """Why there is no plot of pairs per entry; empty if there is one."""
     unknown_note: str
-    """The characters that the tokenizer lacks; empty where it lacks none."""
+    """The characters that the tokenizer lacks; empty if it lacks none."""
 
 
 def report(
@@ -134,15 +134,14 @@ def report(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Reported:
-    """Write a page on a dataset, a mix, or the datasets of a ROOT; a page that is there is replaced.
+    """Write a page on a dataset, a mix, or the datasets of a ROOT.
 
-    Any other file is with `overwrite`, but none of a source or of an output, and no link.
-
-    `samples` sequences of each are drawn by `seed` to be looked at. With none, no tokenizer is needed, and pairs per
-    entry are not counted. All files are checked by their sha256.
+    The page replaces an older page at `to`, and with `overwrite` another file, but never a link, or a file of a source
+    or of an output. `seed` draws `samples` sequences of each dataset. If `samples` is 0, no tokenizer is needed and
+    pairs per entry are not counted. All files are checked by their sha256.
 
     Raises RecipeError for settings, OutputError for what cannot be read or written, OutputExists, TokenizerError, and
-    CookError where the libraries of the extra `report` are missing.
+    CookError if Jinja is not installed (the extra `report`).
     """
     refuse_empty(path=path, to=to, tokenizer=tokenizer)
     plots.require_libraries()
@@ -150,42 +149,48 @@ def report(
         raise RecipeError(f"samples: must be 0 or more (it is {samples})")
     _refuse_existing(Path(to), overwrite)
     found = find_outputs(Path(path), "report")
-    shown = [each for each in found if not each.mixed] or found  # a ROOT's mixes are the same sequences once more
-    readers: dict[str, SequenceDecoder] = {}
-    sections = []
-    for output in shown:
-        read_cooked(output.folder)
-        recorded_tokenizer = output.manifest["tokenizer"]
-        key = repr(sorted((name, value) for name, value in recorded_tokenizer.items() if name != "special_ids"))
-        if samples and key not in readers:
-            readers[key] = SequenceDecoder(recorded_tokenizer, tokenizer)
-        reader = readers.get(key)
-        tallied = count_output(output, reader, samples, seed, progress or no_progress)
-        sections.append(_build_section(output, tallied, reader, SAMPLE_BYTES // len(shown)))
+    shown = [each for each in found if not each.mixed] or found  # a ROOT's mixes repeat the sequences of its datasets
+    sections = list(_sections(shown, samples, seed, tokenizer, progress or no_progress))
     also = [each.name for each in found if each not in shown]
     read = {each.folder for each in found}
     others = [folder.name for folder in cooked_folders(Path(path)) if folder not in read]
     document = _render_page(Path(path).resolve().name, sections, also, others).encode("utf-8", "xmlcharrefreplace")
-    _refuse_existing(Path(to), overwrite)  # the page took a while
+    _refuse_existing(Path(to), overwrite)  # again: counting takes a while
     owned.replace_atomically(Path(to), document)
     return Reported(
         Path(to), len(document), tuple(each.name for each in sections), sum(len(s.samples) for s in sections)
     )
 
 
+def _sections(
+    shown: list[Output], samples: int, seed: int, tokenizer: str | None, progress: Progress
+) -> Iterator[Section]:
+    """The section of each output. Outputs of one tokenizer share a decoder."""
+    readers: dict[str, SequenceDecoder] = {}
+    for output in shown:
+        read_cooked(output.folder)
+        recorded = output.manifest["tokenizer"]
+        key = repr(sorted((name, value) for name, value in recorded.items() if name != "special_ids"))
+        if samples and key not in readers:
+            readers[key] = SequenceDecoder(recorded, tokenizer)
+        reader = readers.get(key)
+        counts = count_output(output, reader, samples, seed, progress)
+        yield _build_section(output, counts, reader, SAMPLE_BYTES // len(shown))
+
+
 def _refuse_existing(to: Path, overwrite: bool) -> None:
-    """Raise OutputExists for what is there and is not replaced by a page."""
+    """Raise OutputExists if `to` is there and a page may not replace it."""
     if not check_output_file(to, "a page") or _is_page(to):
         return
     if (
         to.name.endswith((*SUFFIXES, ".parquet"))
         or manifest.read_sealed(Path(f"{to}{kinds.SIDECAR_SUFFIX}")) is not None
     ):
-        raise OutputExists(f"{to}: is data, which no page replaces: name another file")
+        raise OutputExists(f"{to}: is a file of data, which a page does not replace; name another file")
     if is_own_card(to):
-        raise OutputExists(f"{to}: is the card of an output, which no page replaces: name another file")
+        raise OutputExists(f"{to}: is the card of an output, which a page does not replace; name another file")
     if not overwrite:
-        raise OutputExists(f"{to}: is there, and is no page of cook's: name another file, or pass --overwrite")
+        raise OutputExists(f"{to}: exists, and is not a page of cook; name another file, or pass --overwrite")
 
 
 def _is_page(to: Path) -> bool:
@@ -226,11 +231,11 @@ def _pairs_note(output: Output, tallied: OutputCounts, reader: SequenceDecoder |
     if tallied.pairs_per_entry is not None:
         return ""
     if output.mixed:
-        return "Pairs per entry are on the pages of the datasets that this is mixed from."
+        return "The pages of the datasets of this mix show pairs per entry."
     if reader is None:
-        return "Pairs per entry were not counted: that takes the tokenizer, which no samples, no need."
+        return "Pairs per entry were not counted: counting them needs the tokenizer, which --samples 0 does not load."
     if output.is_corpus(output.name):
-        return "Pairs per entry are not counted: in a corpus nothing marks them."
+        return "Pairs per entry are not counted: the texts of a corpus do not mark them."
     return "Pairs per entry cannot be counted: the templates put only white space between pairs."
 
 
@@ -243,7 +248,7 @@ def _figures(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _corpus_rows(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """How the texts of a corpus came about."""
+    """The counts of a corpus: texts, modes, kinds of pairs, options, chains."""
     for name in ("texts", "context_after"):
         if name in counts:
             yield name.replace("_", " "), f"{counts[name]:,}"
@@ -253,7 +258,7 @@ def _corpus_rows(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _settings(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What it was made by, in the words of the manifest."""
+    """Source, tokenizer, recipe and versions, as in the manifest."""
     tokenizer = fields["tokenizer"]
     source = fields.get("source") or {}
     if source:
@@ -298,8 +303,7 @@ def _plots(output: Output, tallied: OutputCounts) -> Iterator[Plot]:
             caption += f"; at most {output.max_length(name):,} are allowed"
         if what == "Pairs per entry" and tallied.entries < output.manifest["counts"]["entries"]:
             caption += f" (of {tallied.entries:,} entries)"
-        drawn = plots.histogram(lengths, f"{name}: {caption}", x, y, percent=x.startswith("%"))
-        yield Plot(_trusted_markup(drawn), caption)
+        yield Plot(plots.histogram(lengths, f"{name}: {caption}", x, y, percent=x.startswith("%")), caption)
 
 
 def _length_summary(lengths: LengthCounts, unit: str) -> str:
@@ -308,7 +312,7 @@ def _length_summary(lengths: LengthCounts, unit: str) -> str:
 
 
 def _overview(sections: list[Section]) -> Iterator[Plot]:
-    """Plots that compare; of a mix, its datasets."""
+    """Plots that compare datasets: of a ROOT, or of a mix."""
     if len(sections) > 1:
         names = [each.name for each in sections]
         counts = [each.counts for each in sections]
@@ -320,20 +324,18 @@ def _overview(sections: list[Section]) -> Iterator[Plot]:
     trained = [row["trained_tokens"] for row in counts]
     rest = [row["tokens"] - row["trained_tokens"] for row in counts]
     caption = "Tokens by dataset: trained, then the rest"
-    yield Plot(
-        _trusted_markup(plots.bar_chart(names, {"trained": trained, "context": rest}, caption, "tokens")), caption
-    )
+    yield Plot(plots.bar_chart(names, {"trained": trained, "context": rest}, caption, "tokens"), caption)
     caption = "Trained share of tokens"
     shares = [row["trained_tokens"] / max(1, row["tokens"]) for row in counts]
-    yield Plot(_trusted_markup(plots.bar_chart(names, {"trained": shares}, caption, "", "{x:.0%}")), caption)
+    yield Plot(plots.bar_chart(names, {"trained": shares}, caption, "", "{:.0%}"), caption)
     if "utilisation" in counts[0]:
         caption = "Utilisation: how full sequences are"
         used = [row["utilisation"] for row in counts]
-        yield Plot(_trusted_markup(plots.bar_chart(names, {"plain": used}, caption, "", "{x:.0%}")), caption)
+        yield Plot(plots.bar_chart(names, {"plain": used}, caption, "", "{:.0%}"), caption)
 
 
 def _left_out_plots(sections: list[Section]) -> Iterator[Plot]:
-    """How many entries and pairs were left out, by reason, over all."""
+    """Plots of the entries and pairs that were left out, by reason, over all sections."""
     for kind in ("entries", "pairs"):
         sums: dict[str, int] = {}
         for section in sections:
@@ -342,12 +344,11 @@ def _left_out_plots(sections: list[Section]) -> Iterator[Plot]:
                     sums[why] = sums.get(why, 0) + count
         if sums:
             caption = f"{kind.capitalize()} left out: {sum(sums.values()):,}"
-            drawn = plots.bar_chart(list(sums), {"plain": list(sums.values())}, caption, kind)
-            yield Plot(_trusted_markup(drawn), caption)
+            yield Plot(plots.bar_chart(list(sums), {"plain": list(sums.values())}, caption, kind), caption)
 
 
 def _samples(output: Output, sample: list[Sampled], reader: SequenceDecoder, room: int) -> Iterator[Sample]:
-    """As many of the sample as there is room for, and the first in any case."""
+    """The first sample, and as many more as fit into about `room` bytes."""
     each = max(20_000, room // max(1, len(sample)))
     for index, (split, number, sequence) in enumerate(sample):
         if index and room <= 0:
@@ -376,12 +377,6 @@ def _text_run(part: TextPart) -> TextRun:
     if part.kind == "special":
         return TextRun(True, [Piece(one_line(part.text), False)])
     return TextRun(False, list(abbreviated(part.text, HEAD_CHARS, TAIL_CHARS)))
-
-
-def _trusted_markup(svg: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(svg)  # noqa: S704 - drawn by plots, which serialises it as XML
 
 
 def _render_page(title: str, sections: list[Section], also: list[str], others: list[str]) -> str:

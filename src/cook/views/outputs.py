@@ -1,4 +1,4 @@
-"""What is cooked at a path, and single sequences of it: by number, with what their examples came from."""
+"""The outputs at a path; single rows of them by number; and the shards' names of their examples."""
 
 from __future__ import annotations
 
@@ -10,61 +10,57 @@ from typing import Any
 
 import numpy as np
 
-from cook.core.errors import OutputError, RecipeError, SourceError
-from cook.core.files import sha256_of
+from cook.core.errors import OutputError, RecipeError
 from cook.store import kinds, manifest, read
 from cook.store.columns import parquet_schema
-from cook.store.outputs import Sequence, cooked_folders, read_cooked
+from cook.store.outputs import Cooked, Sequence, cooked_folders, file_fault, read_cooked
 
-VERIFY_HINT = "`cook verify` says what is wrong"
+VERIFY_HINT = "run `cook verify` to see what is wrong"
 
 
 @dataclasses.dataclass(frozen=True)
-class Output:
-    """A dataset or a mix on disk."""
-
-    folder: Path
-    manifest: dict[str, Any]
-
-    @property
-    def mixed(self) -> bool:
-        """Whether it is a mix."""
-        return kinds.kind_of(self.manifest).name == kinds.MIX
-
-    @property
-    def name(self) -> str:
-        """The dataset's name; of a mix, its folder's."""
-        return self.folder.resolve().name if self.mixed else str(self.manifest["dataset"])
+class Output(Cooked):
+    """An output whose rows are read by number."""
 
     @property
     def is_text(self) -> bool:
         """Whether it is a corpus as text."""
-        return kinds.kind_of(self.manifest).content == "texts"
+        return self.kind.content == "texts"
 
     def is_corpus(self, dataset: str) -> bool:
         """Whether the sequences of a dataset are of a corpus, in which a text may be cut into pieces."""
         if not self.mixed:
-            return kinds.kind_of(self.manifest).is_corpus
+            return self.kind.is_corpus
         return any(row["name"] == dataset and kinds.KINDS[row["kind"]].is_corpus for row in self.manifest["sources"])
 
-    @property
-    def splits(self) -> list[str]:
-        """The splits that it has, in the order of its files."""
-        return list(dict.fromkeys(str(row["split"]) for row in self.manifest["outputs"] if "split" in row))
-
-    def files(self, split: str) -> list[dict[str, Any]]:
-        """The manifest's rows of a split's files. Raises RecipeError if there is none."""
-        found = [row for row in self.manifest["outputs"] if row.get("split") == split]
-        if not found:
+    def files(self, split: str | None = None) -> list[dict[str, Any]]:
+        """The manifest's rows of the files of a split, or of all splits. Raises RecipeError if there are none."""
+        if not (found := super().files(split)):
             raise RecipeError(f"{self.folder}: has no split {split!r}; it has {', '.join(self.splits)}")
         return found
 
-    def sequences(self, split: str) -> int:
-        """How many there are."""
+    def count_rows(self, split: str) -> int:
+        """The number of sequences or texts of a split. Raises RecipeError if there is no such split."""
         return sum(int(row["rows"]) for row in self.files(split))
 
+    def find_row(self, split: str, number: int) -> tuple[Path, dict[str, Any], int]:
+        """The file that holds a row of a split, its row in the manifest, and the number of the row in the file.
+
+        The file is checked by its size and sha256. Raises OutputError, RecipeError.
+        """
+        before = 0
+        for file in self.files(split):
+            if number < before + file["rows"]:
+                path = self.folder / file["name"]
+                if fault := file_fault(path, file):
+                    raise OutputError(f"{path}: {fault}")
+                return path, file, number - before
+            before += file["rows"]
+        noun = "text" if self.is_text else "sequence"
+        raise OutputError(f"{self.folder}: {split} has no {noun} {number:,}; it has {before:,}, from 0")
+
     def sequence_numbers(self, split: str, dataset: str) -> list[int]:
-        """Of a mix: which of its sequences are of a dataset. Raises OutputError, RecipeError."""
+        """The numbers of a mix's sequences that are of a dataset. Raises OutputError, RecipeError."""
         names = (
             name
             for file in self.files(split)
@@ -74,21 +70,8 @@ class Output:
         return [number for number, name in enumerate(names) if name == dataset]
 
     def sequence(self, split: str, number: int) -> Sequence:
-        """A sequence, by its number from 0; only its row group is read. Raises OutputError."""
-        before = 0
-        for file in self.files(split):
-            if number < before + file["rows"]:
-                return self._read_row(file, number - before)
-            before += file["rows"]
-        raise OutputError(f"{self.folder}: {split} has no sequence {number:,}; it has {before:,}, from 0")
-
-    def _read_row(self, file: dict[str, Any], row: int) -> Sequence:
-        path = self.folder / file["name"]
-        try:
-            if sha256_of(path) != file["sha256"]:
-                raise OutputError(f"{path}: is damaged: its sha256 is not the one in its manifest")
-        except (OSError, SourceError) as exc:
-            raise OutputError(f"{path}: cannot be read: {exc}") from exc
+        """A sequence by its number, from 0; only its row group is read. Raises OutputError, RecipeError."""
+        path, file, row = self.find_row(split, number)
         wanted = np.zeros(file["rows"], bool)
         wanted[row] = True
         self.check_schema(path)
@@ -101,7 +84,7 @@ class Output:
         return sequence_at(columns, at, name)
 
     def check_schema(self, path: Path) -> None:
-        """Raise OutputError for a file of other columns than cook writes."""
+        """Raise OutputError if a file has other columns than cook writes."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -113,7 +96,7 @@ class Output:
             raise OutputError(f"{path}: its columns are not those that cook writes; {VERIFY_HINT}")
 
     def check_rows(self, path: Path, columns: dict[str, read.ListColumn]) -> None:
-        """Raise OutputError for a row group that cannot be taken apart and decoded, as a forged one may be."""
+        """Raise OutputError if the columns of a row group disagree or hold values that cannot be decoded."""
         ids, by_token = columns["input_ids"]
         lengths, by_example = columns["seq_lengths"]
         like = {"loss_mask": by_token, "source_shard": by_example, "source_line": by_example}
@@ -129,14 +112,14 @@ class Output:
             raise OutputError(f"{path}: holds rows that cook does not write; {VERIFY_HINT}")
 
     def max_length(self, dataset: str) -> int:
-        """The most tokens that a sequence of a dataset was allowed."""
+        """The longest sequence that the recipe of a dataset allows, in tokens."""
         if not self.mixed:
             return int(self.manifest["recipe"]["max_length"])
         return int(next(row["max_length"] for row in self.manifest["sources"] if row["name"] == dataset))
 
     @functools.cached_property
     def shards(self) -> dict[str, list[str]]:
-        """The shards' names, by dataset. A mix's datasets are looked for beside it; where one is not, none."""
+        """The names of shards, by dataset. A mix's datasets are looked for beside it; none if one is not found."""
         if not self.mixed:
             return {self.name: [row["name"] for row in self.manifest["inputs"]]}
         return {row["name"]: self._find_shards(row) for row in self.manifest["sources"]}
@@ -153,26 +136,26 @@ class Output:
         return []
 
     def source_location(self, dataset: str, shard: int, line: int) -> str:
-        """Where an example came from: FILE:LINE; of a mix whose datasets are not found, the shard's number."""
+        """The source of an example as FILE:LINE, or by the number of its shard if the dataset was not found."""
         names = self.shards.get(dataset) or []
         return f"{names[shard]}:{line}" if 0 <= shard < len(names) else f"shard {shard}:{line}"
 
 
 def sequence_at(columns: dict[str, read.ListColumn], row: int, dataset: str) -> Sequence:
-    """A row of a row group."""
+    """One row of a row group as a Sequence."""
     fields = {name: values[offsets[row] : offsets[row + 1]] for name, (values, offsets) in columns.items()}
     return Sequence(**fields, dataset=dataset)
 
 
 def find_outputs(path: Path, command: str) -> list[Output]:
-    """What a command reads in a folder, or in a ROOT; mixes are last. Raises OutputError where there is nothing."""
+    """The outputs at a folder or in a ROOT that a command reads, mixes last. Raises OutputError if there are none."""
     found = [_open_output(folder) for folder in cooked_folders(path)]
-    kept = [each for each in found if command in kinds.kind_of(each.manifest).readers]
+    kept = [each for each in found if command in each.kind.readers]
     if not kept:
-        raise kinds.wrong_kind_error(found[0].folder, kinds.kind_of(found[0].manifest))
+        raise kinds.wrong_kind_error(found[0].folder, found[0].kind)
     for each in kept:
-        for row in each.manifest["outputs"]:
-            if "split" in row and not (isinstance(row["split"], str) and type(row.get("rows")) is int):
+        for row in each.files():
+            if not (isinstance(row["split"], str) and type(row.get("rows")) is int):
                 raise OutputError(
                     f"{each.folder / manifest.MANIFEST_NAME}: does not say how many rows {row['name']} has"
                 )

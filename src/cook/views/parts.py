@@ -1,4 +1,4 @@
-"""A sequence as people read it: its examples, each in parts that are context, trained text, or a special token."""
+"""A sequence -> its examples, each in parts that are context, trained text, or one special token."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Token:
     id: int
     mask: int
     text: str
-    """Bytes that are no whole characters stand as surrogates, as "surrogateescape" has it."""
+    """Bytes that are not whole characters are surrogates, by the error handler "surrogateescape"."""
     special: bool
     added: bool = False
-    """It is an added token: a special one, or an ordinary one, whose text was one piece to the tokenizer."""
+    """Whether it is an added token, special or not: the tokenizer takes its text as one piece."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TextPart:
-    """A stretch of one example that is alike."""
+    """A stretch of one example of one kind."""
 
     kind: str
-    """context, trained, or special: one special token, BOS or EOS."""
+    """context, trained, or special (one special token)."""
     text: str
     begin: int
     """Its first token in the sequence."""
@@ -47,19 +47,19 @@ class Example:
     """One example of a sequence."""
 
     place: str
-    """Where it came from: FILE:LINE."""
+    """Its source, as FILE:LINE."""
     begin: int
     end: int
     trained_tokens: int
     parts: tuple[TextPart, ...]
     goes_on: bool = False
-    """It is a piece of a text that a piece before it begins."""
+    """Whether it continues the text of an earlier piece."""
     cut: bool = False
-    """Its text goes on in another piece."""
+    """Whether its text continues in another piece."""
 
 
 class SequenceDecoder:
-    """Turns ids into text, for the tokenizer of an output. Raises TokenizerError."""
+    """Decodes sequences by the tokenizer that a manifest records, or `named`. Raises TokenizerError."""
 
     def __init__(self, recorded: dict[str, Any], named: str | None = None) -> None:
         tokenizer = resolve_recorded(recorded, named)
@@ -71,18 +71,18 @@ class SequenceDecoder:
         self._special = np.zeros(tokenizer.vocab_size, bool)
         self._special[list(self.specials)] = True
         self._added = added_ids(tokenizer) | set(self.specials)
-        # What the tokenizer puts before a text, which is not the text's.
+        # The tokenizer may put a space before a text; it is not part of the text.
         self._before_space = self._decoder.expected_bytes(" a").removesuffix(b" a")
         self._before = self._decoder.expected_bytes("a").removesuffix(b"a")
 
     def decode_part(self, ids: npt.NDArray[np.int32]) -> str:
-        """The text of a part."""
+        """The text of a part, without the space that the tokenizer puts before it."""
         raw = self._decoder.decode(ids)[0].tobytes()
         before = self._before_space if raw.startswith(self._before_space + b" ") else self._before
         return raw.removeprefix(before).decode(errors="surrogateescape")
 
     def decode_bytes(self, ids: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> Iterator[bytes]:
-        """The bytes of texts of so many ids, one after the other; a special token has none."""
+        """The bytes of successive texts; `sizes` are the numbers of their ids. Special tokens have no bytes."""
         decoded, lengths = self._decoder.decode(ids, sizes)
         raw, at = decoded.tobytes(), 0
         for length in lengths.tolist():
@@ -90,7 +90,7 @@ class SequenceDecoder:
             at += length
 
     def tokens(self, sequence: Sequence, begin: int, end: int) -> Iterator[Token]:
-        """Tokens of a sequence, each with its own text."""
+        """The tokens of a range of a sequence, each with its own text."""
         ids = sequence.input_ids[begin:end]
         texts = self.decode_bytes(ids, np.ones(len(ids), np.int64))
         for i, mask, raw in zip(ids.tolist(), sequence.loss_mask[begin:end].tolist(), texts, strict=True):
@@ -111,7 +111,7 @@ class SequenceDecoder:
 
     @staticmethod
     def _continuation(sequence: Sequence, begin: int, end: int, output: Output) -> tuple[bool, bool]:
-        """Whether an example goes on with a text, and whether its text goes on after it."""
+        """Whether an example continues the text of another, and whether its text continues after it."""
         if not output.is_corpus(sequence.dataset):
             return False, False
         recorded = output.manifest["tokenizer"]

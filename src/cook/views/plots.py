@@ -1,173 +1,132 @@
-"""Plots as SVG for a page: by matplotlib, then made to follow the page's colours and to carry a title.
+"""Counts -> plots as SVG. This module computes the geometry, in points; the template `plot.svg` draws it.
 
-What a colour means is told by names that the page gives values to: `ink` for text and axes, `grid`, `trained`,
-`context`, `plain`. The page's policy allows no style attributes, so those that matplotlib writes become attributes of
-their own; its ids get a prefix, since a page holds many plots.
+Colours are names that the page gives values to: `ink`, `grid`, `trained`, `context`, `plain`.
 """
 
 from __future__ import annotations
 
-import io
-import re
+import functools
+import math
+import unicodedata
 from collections.abc import Sequence
-from typing import Any
-from xml.etree import ElementTree as ET
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cook.core.errors import CookError
 from cook.views.counts import LengthCounts
+from cook.views.visible import one_line
 
 INSTALL_COMMAND = "pip install 'instruct-cook[report]'"
 MAX_BINS = 48
-FIGURE_INCHES = (3.5, 1.9)  # inches
-COLOURS = {name: f"#0a0b0{index}" for index, name in enumerate(("ink", "grid", "trained", "context", "plain"))}
-MATPLOTLIB_SETTINGS = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "cook",
-    "font.size": 8,
-    "text.color": COLOURS["ink"],
-    "axes.edgecolor": COLOURS["grid"],
-    "axes.labelcolor": COLOURS["ink"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": COLOURS["grid"],
-    "grid.linewidth": 0.5,
-    "xtick.color": COLOURS["ink"],
-    "ytick.color": COLOURS["ink"],
-    "figure.constrained_layout.use": True,
-}
-SVG_NAMESPACE = "http://www.w3.org/2000/svg"
-XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
-KEPT_STYLES = frozenset(("fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin",
-                  "text-anchor", "opacity", "fill-opacity", "stroke-opacity"))  # fmt: skip
+WIDTH, HEIGHT = 252, 137  # of a histogram
+TOP, RIGHT, BOTTOM = 6, 14, 26  # margins around the bars
+MIN_STEP, MIN_BARS_HEIGHT = 16, 30  # of a bar chart: from bar to bar, and all bars together
+CHAR_WIDTH, WIDE_CHAR_WIDTH = 4.7, 8.0  # estimates for the page's font at 8 points
+MAX_NAME_CHARS = 26
+
+
+class Label(NamedTuple):
+    """A text of a plot, at its baseline. `anchor` is start, middle or end."""
+
+    x: float
+    y: float
+    anchor: str
+    text: str
 
 
 def require_libraries() -> None:
-    """Raise CookError where the libraries that draw and write pages are not installed."""
+    """Raise CookError if Jinja, which draws plots and pages, is not installed."""
     try:
         import jinja2  # noqa: F401
-        import matplotlib.style  # noqa: F401
     except ImportError as exc:
-        raise CookError(
-            f"a report needs Matplotlib and Jinja, which are not installed ({exc}): {INSTALL_COMMAND}"
-        ) from exc
+        raise CookError(f"a report needs Jinja, which is not installed ({exc}): {INSTALL_COMMAND}") from exc
 
 
-def histogram(lengths: LengthCounts, title: str, x: str, y: str, percent: bool = False) -> str:
-    """How often numbers occur, in at most MAX_BINS bins of one width, as SVG."""
+def histogram(lengths: LengthCounts, title: str, x: str, y: str, percent: bool = False) -> Any:
+    """The SVG of how often numbers occur, in at most MAX_BINS bins of one width, as Markup."""
     present = np.flatnonzero(lengths.counts)
     first, last = int(present[0]), int(present[-1])
     width = -(-(last - first + 1) // MAX_BINS)
     starts = np.arange(first, last + 1, width)
     amounts = np.add.reduceat(lengths.counts[first : last + 1], starts - first)
     edges = np.append(starts, starts[-1] + width) - (0 if percent or width > 1 else 0.5)
-
-    def draw(axes: Any) -> None:
-        axes.stairs(amounts, edges, fill=True, color=COLOURS["plain"])
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(_integer_ticks())
-        axes.yaxis.set_major_locator(_integer_ticks())
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter("{x:,.0f}")
-
-    return _draw_svg(draw, title, FIGURE_INCHES)
+    most, bottom = 1.05 * float(amounts.max()), HEIGHT - BOTTOM
+    rows = [(value, f"{value:,.0f}") for value in _ticks(0, most)]
+    left = 16 + max(_text_width(text) for _, text in rows)
+    across = np.interp(edges, (edges[0], edges[-1]), (left, WIDTH - RIGHT)).tolist()
+    up = np.interp(amounts, (0, most), (bottom, TOP)).tolist()
+    labels, grid = [], ""
+    for value, text in rows:
+        place = float(np.interp(value, (0, most), (bottom, TOP)))
+        labels.append(Label(left - 3, round(place + 3, 1), "end", text))
+        grid += f"M{left:g} {place:.1f}H{WIDTH - RIGHT}"
+    for value in _ticks(edges[0], edges[-1]):
+        place = float(np.interp(value, (edges[0], edges[-1]), (left, WIDTH - RIGHT)))
+        labels.append(Label(round(place, 1), bottom + 10, "middle", f"{value:,.0f}"))
+    labels.append(Label((left + WIDTH - RIGHT) / 2, HEIGHT - 4, "middle", x))
+    bars = "".join(
+        _rectangle(begin, top, end - begin, bottom - top)
+        for begin, end, top in zip(across, across[1:], up, strict=False)
+    )
+    return _draw(title, HEIGHT, {"plain": bars}, grid, labels, y)
 
 
 def bar_chart(
-    names: Sequence[str], parts: dict[str, Sequence[float]], title: str, x: str, form: str = "{x:,.0f}"
-) -> str:
-    """A bar a name, of parts that lie one after the other; the key of a part is its colour. As SVG."""
-
-    def draw(axes: Any) -> None:
-        places, begins = np.arange(len(names)), np.zeros(len(names))
-        for colour, amounts in parts.items():
-            axes.barh(places, amounts, 0.7, begins, color=COLOURS[colour], label=colour)
-            begins = begins + np.array(amounts)
-        axes.set_yticks(places, [_shorten_label(name) for name in names])
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.grid(visible=True, axis="x")
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(x)
-        axes.xaxis.set_major_locator(_integer_ticks(5) if form.endswith(",.0f}") else _decimal_ticks(5))
-        axes.xaxis.set_major_formatter(form)
-
-    return _draw_svg(draw, title, (FIGURE_INCHES[0], 0.7 + 0.22 * len(names)))
-
-
-def _shorten_label(name: str) -> str:
-    name = name.replace("$", r"\$")  # matplotlib would take what stands between two for a formula
-    return name if len(name) <= 26 else name[:25] + "…"
-
-
-def _integer_ticks(most: int = 6) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(most, integer=True, min_n_ticks=1)
+    names: Sequence[str], parts: dict[str, Sequence[float]], title: str, x: str, form: str = "{:,.0f}"
+) -> Any:
+    """The SVG of a bar for each name, as Markup. `parts` are stacked; the key of a part is its colour."""
+    shown = [name if len(name) <= MAX_NAME_CHARS else name[: MAX_NAME_CHARS - 1] + "…" for name in names]
+    step = max(MIN_STEP, MIN_BARS_HEIGHT / len(names))
+    height = TOP + step * len(names) + BOTTOM
+    left, bottom = 6 + max(map(_text_width, shown)), height - BOTTOM
+    most = 1.05 * max(map(sum, zip(*parts.values(), strict=True))) or 1.0
+    scale = (WIDTH - RIGHT - left) / most
+    labels = [Label(left - 4, TOP + step * (row + 0.5) + 3, "end", name) for row, name in enumerate(shown)]
+    labels.append(Label((left + WIDTH - RIGHT) / 2, height - 4, "middle", x))
+    grid = ""
+    for value in _ticks(0, most, 5, whole=form.endswith(",.0f}")):
+        labels.append(Label(round(left + scale * value, 1), bottom + 10, "middle", form.format(value)))
+        grid += f"M{left + scale * value:.1f} {TOP}V{bottom}"
+    shapes, begins = {}, [left] * len(names)
+    for colour, amounts in parts.items():
+        rows = enumerate(zip(begins, amounts, strict=True))
+        shapes[colour] = "".join(
+            _rectangle(begin, TOP + step * (row + 0.15), scale * amount, 0.7 * step) for row, (begin, amount) in rows
+        )
+        begins = [begin + scale * amount for begin, amount in zip(begins, amounts, strict=True)]
+    return _draw(title, height, shapes, grid, labels)
 
 
-def _decimal_ticks(most: int) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(most)
-
-
-def _draw_svg(draw: Any, title: str, size: tuple[float, float]) -> str:
-    import matplotlib.style
-    from matplotlib.figure import Figure
-
-    with matplotlib.style.context(["default", MATPLOTLIB_SETTINGS]):  # whatever the user's own matplotlibrc says
-        figure = Figure(figsize=size)
-        draw(figure.add_subplot())
-        written = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-    return _adapt_svg(written.getvalue(), title)
+def _ticks(low: float, high: float, most: int = 6, whole: bool = True) -> list[float]:
+    """Round numbers from `low` to `high`, about `most` at the most; 1, 2 or 5 times a power of ten apart."""
+    steps = (factor * 10.0**power for power in range(0 if whole else -6, 20) for factor in (1, 2, 5))
+    step = next(step for step in steps if (high - low) / step <= most)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
 
 
-def _adapt_svg(document: str, title: str) -> str:
-    ET.register_namespace("", SVG_NAMESPACE)
-    svg = ET.fromstring(document)  # noqa: S314 - what matplotlib has just written
-    for parent in list(svg.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{SVG_NAMESPACE}}}metadata", f"{{{SVG_NAMESPACE}}}style"):
-                parent.remove(child)
-    used = set(re.findall(r"(?:url\(|href=\")#([\w-]+)", document))
-    prefix = re.sub(r"\W+", "-", title)
-    for element in svg.iter():
-        _restyle(element)
-        if (name := element.attrib.pop("id", None)) in used:
-            element.set("id", f"{prefix}-{name}")
-        if target := element.attrib.pop(XLINK_HREF, None):
-            element.set("href", f"#{prefix}-{target[1:]}")
-        if clip := element.get("clip-path"):
-            element.set("clip-path", clip.replace("#", f"#{prefix}-"))
-    for name in ("width", "height", "version"):
-        svg.attrib.pop(name, None)
-    svg.set("role", "img")
-    svg.set("aria-label", title)
-    return re.sub(r">\s+<", "><", ET.tostring(svg, encoding="unicode"))
+def _text_width(text: str) -> float:
+    return sum(WIDE_CHAR_WIDTH if unicodedata.east_asian_width(char) in "WF" else CHAR_WIDTH for char in text)
 
 
-def _restyle(element: ET.Element) -> None:
-    """Turn an element's style into attributes, and its colours into names."""
-    style = dict(item.split(": ", 1) for item in element.attrib.pop("style", "").split("; ") if ": " in item)
-    font = style.pop("font", "")
-    if size := re.search(r"([\d.]+)px", font or style.pop("font-size", "")):
-        element.set("font-size", size[1])
-    for name in KEPT_STYLES & style.keys():
-        element.set(name, style[name])
-    for name in ("d", "transform", "x", "y"):
-        if name in element.attrib:  # hundredths of a point are enough
-            element.set(name, re.sub(r"(\.\d\d)\d+", r"\1", element.attrib[name]).strip())
-    for name in ("fill", "stroke"):
-        value = element.get(name)
-        for colour, code in COLOURS.items():
-            if value == code:
-                element.set(name, f"var(--{colour})")
+def _rectangle(x: float, y: float, width: float, height: float) -> str:
+    return f"M{x:.2f} {y:.2f}h{width:.2f}v{height:.2f}h{-width:.2f}z"
+
+
+@functools.cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["one_line"] = one_line
+    return environment.from_string(Path(__file__).with_name("plot.svg").read_text("utf-8"))
+
+
+def _draw(title: str, height: float, shapes: dict[str, str], grid: str, labels: list[Label], y_label: str = "") -> Any:
+    from markupsafe import Markup
+
+    svg = _template().render(
+        title=title, width=WIDTH, height=height, shapes=shapes, grid=grid, labels=labels, y_label=y_label
+    )
+    return Markup(svg)  # noqa: S704 - the template has escaped all text

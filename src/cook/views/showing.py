@@ -1,4 +1,4 @@
-"""Which sequence is to be shown, and what there is to see of it."""
+"""The sequence or text that `cook show` shows: the first, one by number, or one at random."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Shown:
     sequences: int
     """How many the split has."""
     seed: int | None
-    """What it was drawn by, where it was drawn."""
+    """The seed of the draw; None if it was not drawn."""
     sequence: Sequence
     examples: tuple[Example, ...]
     reader: SequenceDecoder
 
     def as_dict(self, tokens: bool = False) -> dict[str, Any]:
-        """For machines."""
+        """All of it as JSON values; each token too if `tokens`."""
         return {
             "dataset": self.sequence.dataset,
             "folder": str(self.output.folder),
@@ -75,7 +75,7 @@ class Shown:
 
 
 def _without_surrogates(text: str) -> str:
-    """A text without surrogates, which no JSON holds."""
+    """The text with bytes that are not UTF-8 replaced: JSON holds no lone surrogates."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -89,49 +89,43 @@ def show(
     seed: int | None = None,
     tokenizer: str | None = None,
 ) -> Shown | ShownText:
-    """A sequence of a dataset, of a mix, or of a ROOT: the first, the one asked for, or with `draw` one at random.
+    """A sequence of a dataset, a mix or a ROOT: the first, number `sequence`, or with `draw` one at random.
 
-    Of a corpus as text it is one of its texts.
+    For a corpus as text, it is one of its texts. Numbers count from 0; for a mix with `dataset`, they count the
+    sequences of that dataset. The same `seed` draws the same sequence of the same output.
 
-    Numbers count from 0; with `dataset` of a mix, among that dataset's sequences in it. One `seed` draws the same
-    sequence of the same output.
-
-    Raises RecipeError for what is asked and is not there, OutputError for what cannot be read, TokenizerError.
+    Raises RecipeError if the dataset, split or sequence does not exist; OutputError, TokenizerError.
     """
     refuse_empty(path=path, tokenizer=tokenizer)
     found = _select_outputs(find_outputs(Path(path), "show"), Path(path), dataset, sequence is not None)
+    numbers = [_sequence_numbers(each, split, dataset) for each in (found if draw else found[:1])]
+    if not any(numbers):
+        raise RecipeError(f"{path}: {split} has no sequences")
+    index, place = 0, sequence or 0
     if draw:
         seed = secrets.randbelow(1 << 31) if seed is None else seed
-        counts = [len(_sequence_numbers(each, split, dataset)) for each in found]
-        if not sum(counts):
-            raise RecipeError(f"{path}: {split} holds no sequence")
-        number = random.Random(seed).randrange(sum(counts))  # noqa: S311 - draws a sample, guards nothing
-        index = next(i for i in range(len(counts)) if number < sum(counts[: i + 1]))
-        output, number = found[index], number - sum(counts[:index])
-    else:
-        output, number = found[0], sequence or 0
-    numbers = _sequence_numbers(output, split, dataset)
-    if not numbers:
-        raise RecipeError(f"{output.folder}: {split} holds no sequence")
-    if not 0 <= number < len(numbers):
-        raise RecipeError(
-            f"sequence: {output.folder}: {split} has {len(numbers):,}, from 0 to {len(numbers) - 1:,}; {number:,} is "
-            "none of them"
-        )
+        place = random.Random(seed).randrange(sum(map(len, numbers)))  # noqa: S311 - draws a sample, guards nothing
+        while place >= len(numbers[index]):
+            place -= len(numbers[index])
+            index += 1
+    output, count = found[index], len(numbers[index])
+    if not 0 <= place < count:
+        raise RecipeError(f"sequence: {output.folder}: {split} has no number {place:,}; it has {count:,}, from 0")
+    number = numbers[index][place]
     if output.is_text:
         return read_text(output, split, number, seed)
-    row = output.sequence(split, numbers[number])
+    row = output.sequence(split, number)
     reader = SequenceDecoder(output.manifest["tokenizer"], tokenizer)
     examples = tuple(reader.examples(row, output))
-    return Shown(output, split, numbers[number], output.sequences(split), seed, row, examples, reader)
+    return Shown(output, split, number, output.count_rows(split), seed, row, examples, reader)
 
 
 def _select_outputs(found: list[Output], path: Path, dataset: str | None, numbered: bool) -> list[Output]:
-    """The outputs that a sequence may be of. Raises RecipeError."""
+    """The outputs that the sequence is taken from. Raises RecipeError."""
     names = [each.name for each in found]
     if dataset is None:
         if numbered and len(found) > 1:
-            raise RecipeError(f"dataset: {path} holds {', '.join(names)}: name the one that the sequence is of")
+            raise RecipeError(f"dataset: {path} holds {', '.join(names)}; name the dataset of the sequence")
         return [each for each in found if not each.mixed] or found
     by_name = [each for each in found if each.name.lower() == dataset.lower()]
     if len(found) == 1 and found[0].mixed and dataset in found[0].shards:
@@ -145,4 +139,4 @@ def _select_outputs(found: list[Output], path: Path, dataset: str | None, number
 def _sequence_numbers(output: Output, split: str, dataset: str | None) -> range | list[int]:
     if output.mixed and dataset in output.shards:
         return output.sequence_numbers(split, str(dataset))
-    return range(output.sequences(split))
+    return range(output.count_rows(split))

@@ -1,8 +1,8 @@
-"""A sequence in a terminal, or a pipe, by rich: what is trained is told by colour, and by the mark that begins a line.
+"""A sequence printed by rich. Trained text has a colour, and a mark before each line, so it shows in a pipe too.
 
-▌ trained text          each line, also where it is folded to the terminal's width
+▌ trained text          also before each line that is folded to the terminal's width
   context
-⟦<|end_of_text|>⟧       a special token; ⟦…⟧ is never the text's own
+⟦<|end_of_text|>⟧       a special token; text of the data never holds ⟦…⟧
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from cook.views.visible import CLOSE, OPEN, abbreviated, is_right_to_left, one_l
 STYLES = {"context": "cyan", "trained": "bold green", "special": "reverse", "mark": "magenta", "rule": "bold"}
 TRAINED_MARK, CONTEXT_MARK = "▌ ", "  "
 ASCII_SIGNS = str.maketrans({"▌": ">", "─": "-", "·": "-", "…": "~", "⟦": "[", "⟧": "]", "␣": "_", "⇥": ">", "↵": "$"})
-HEAD_CHARS, TAIL_CHARS = 1_200, 400  # letters that stay of a part that has more
-HEAD_TOKENS, TAIL_TOKENS = 100, 20  # likewise, of its tokens
+HEAD_CHARS, TAIL_CHARS = 1_200, 400  # letters that are kept of a longer part
+HEAD_TOKENS, TAIL_TOKENS = 100, 20  # tokens that are kept of a longer part
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
 
 def write_sequence(
     shown: Shown, file: IO[str], *, tokens: bool = False, full: bool = False, width: int | None = None
 ) -> None:
-    """Print a sequence; with `full`, nothing of it is left out. To a pipe, lines are as long as they are."""
+    """Print a sequence; the middle of long parts is left out unless `full`. Lines are folded only in a terminal."""
     _Writer(shown, file, full, width).write(tokens)
 
 
@@ -97,7 +97,7 @@ class _Writer:
                 self._print_line(line.append_text(_token_text(token, part)), bool(token.mask))
 
     def _some_tokens(self, part: TextPart) -> Iterator[tuple[str, Token | None]]:
-        """Tokens of a part, each with its place; for those that are left out, how many they are."""
+        """The tokens of a part with their places; (a note, None) where tokens are left out."""
         begin, end = part.begin, part.end
         ranges = [(begin, end)]
         if not self.full and end - begin > HEAD_TOKENS + TAIL_TOKENS:
@@ -109,7 +109,7 @@ class _Writer:
             yield from zip((f"{at:,}" for at in itertools.count(first)), tokens, strict=False)
 
     def _print_line(self, line: Text, trained: bool) -> None:
-        """A line of the text, behind its mark; as many as it takes where they must fit."""
+        """Print a line after its mark, folded to the terminal's width; each folded line has the mark."""
         wrapped: Iterable[Text] = [line]
         if self.wraps_lines:
             wrapped = line.wrap(self.console, max(8, self.console.width - len(TRAINED_MARK)), overflow="fold") or [line]
@@ -128,7 +128,7 @@ class _Writer:
 
 
 def _lines(example: Example, full: bool) -> Iterator[tuple[Text, bool]]:
-    """The lines of an example's text, in its colours, and whether each is trained."""
+    """The lines of an example in colours, and whether each is trained."""
     for trained, parts in itertools.groupby(example.parts, key=lambda part: part.trained):
         line = Text()
         for part in parts:
@@ -143,7 +143,7 @@ def _lines(example: Example, full: bool) -> Iterator[tuple[Text, bool]]:
 
 
 def _styled_text(part: TextPart, full: bool) -> Iterator[tuple[str, str]]:
-    """The text of a part as it is shown, in stretches of one style; of one that is over-long, that of its ends."""
+    """The text of a part in stretches of one style; the middle of a long part is left out unless `full`."""
     if part.kind == "special":
         yield f"{OPEN}{one_line(part.text)}{CLOSE}", STYLES["special"]
         return

@@ -1,4 +1,4 @@
-"""A text of a corpus, in a terminal or a pipe: all of it is trained, so what is told apart is only what is not seen."""
+"""One text of a corpus, for a terminal or as JSON. All of it is trained, so only invisible characters are marked."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import IO, Any
 from rich.console import Console
 from rich.text import Text
 
-from cook.core.errors import OutputError, SourceError
-from cook.core.files import sha256_of
+from cook.core.errors import OutputError
 from cook.corpora.text_files import read_text_rows
-from cook.views.outputs import Output
+from cook.views.outputs import VERIFY_HINT, Output
 from cook.views.visible import abbreviated, one_line
 
 STYLES = {"rule": "bold", "mark": "magenta", "text": ""}
-HEAD_CHARS, TAIL_CHARS = 4_000, 1_000  # letters that stay of a text that has more
+HEAD_CHARS, TAIL_CHARS = 4_000, 1_000  # letters that are kept of a longer text
 
 
 @dataclasses.dataclass(frozen=True)
 class ShownText:
-    """A text, and how it came about."""
+    """A text and its row."""
 
     output: Output
     split: str
@@ -33,11 +32,11 @@ class ShownText:
 
     @property
     def place(self) -> str:
-        """Where its first entry came from: FILE:LINE."""
+        """The source of its first entry, as FILE:LINE."""
         return self.output.source_location(self.output.name, self.row["source_shard"], self.row["source_line"])
 
-    def as_dict(self, tokens: bool = False) -> dict[str, Any]:  # noqa: ARG002 - a text has none
-        """For machines."""
+    def as_dict(self, tokens: bool = False) -> dict[str, Any]:  # noqa: ARG002 - as Shown.as_dict
+        """All of it as JSON values. A text has no tokens."""
         return {
             "dataset": self.output.name,
             "folder": str(self.output.folder),
@@ -50,7 +49,7 @@ class ShownText:
         }
 
     def write(self, file: IO[str], full: bool) -> None:
-        """Print it."""
+        """Print the text with its facts; its middle is left out if it is long and `full` is false."""
         console = Console(file=file, highlight=False, markup=False, emoji=False)
         after = ", context after the pairs" if self.row["context_after"] else ""
         entries = f", of {self.row['entries']:,} entries" if self.row["entries"] > 1 else ""
@@ -75,23 +74,12 @@ class ShownText:
 
 
 def read_text(output: Output, split: str, number: int, seed: int | None) -> ShownText:
-    """A text by its number in its split. Raises OutputError."""
-    before = 0
-    for file in output.files(split):
-        path = output.folder / file["name"]
-        if number >= before + file["rows"]:
-            before += file["rows"]
-            continue
-        try:
-            if sha256_of(path) != file["sha256"]:
-                raise OutputError(f"{path}: is damaged: its sha256 is not the one in its manifest")
-        except (OSError, SourceError) as exc:
-            raise OutputError(f"{path}: cannot be read: {exc}") from exc
-        row = next(itertools.islice(read_text_rows(path), number - before, None), None)
-        try:
-            shown = ShownText(output, split, number, output.sequences(split), seed, row or {})
-            shown.as_dict()
-        except (KeyError, TypeError) as exc:
-            raise OutputError(f"{path}: holds rows that cook does not write; `cook verify` says what is wrong") from exc
-        return shown
-    raise OutputError(f"{output.folder}: {split} has no text {number:,}; it has {before:,}, from 0")
+    """A text by its number in its split. Raises OutputError, RecipeError."""
+    path, _, index = output.find_row(split, number)
+    row = next(itertools.islice(read_text_rows(path), index, None), None)
+    try:
+        shown = ShownText(output, split, number, output.count_rows(split), seed, row or {})
+        shown.as_dict()
+    except (KeyError, TypeError) as exc:
+        raise OutputError(f"{path}: holds rows that cook does not write; {VERIFY_HINT}") from exc
+    return shown

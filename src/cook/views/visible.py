@@ -1,12 +1,12 @@
-"""Text in which nothing is invisible: what a reader would not see is written out, and what commands a terminal too.
+"""Text -> pieces in which invisible characters and terminal controls are replaced by visible marks.
 
-    spaces at the ends of a line, or several together   ␣ each
+    spaces at an end of a line, or several together     ␣ each
     tab, newline                                        ⇥, ↵
-    any other character that is no sign: controls (C0, C1), other spaces, zero-width ones, those that
-    turn the direction of writing, unassigned and private ones; and the signs of this table   ⟦U+200B⟧
-    a byte that is no text                              ⟦FF⟧
+    controls (C0, C1), other spaces, zero-width characters, marks of writing direction, unassigned and
+    private characters, and the signs of this table     ⟦U+200B⟧
+    a byte that is not UTF-8                            ⟦FF⟧
 
-So what stands between ⟦ and ⟧ is never the text's own.
+So text between ⟦ and ⟧ is always a mark.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SIGNS = frozenset((OPEN, CLOSE, SPACE, TAB, NEWLINE))
 
 
 class Piece(NamedTuple):
-    """A stretch of text as it is shown."""
+    """A stretch of text to print."""
 
     text: str
     mark: bool
-    """Whether it stands for something invisible."""
+    """Whether it is a mark."""
 
 
 def visible_pieces(text: str) -> Iterator[Piece]:
-    """A text, decoded with "surrogateescape", as pieces; a newline's mark is followed by the newline."""
+    """The pieces of a text that was decoded with "surrogateescape". A newline stays after its mark."""
     signs = sorted(invisible_chars(text) | (SIGNS & set(text)))
     pattern = r"^ +| +$| {2,}" + (f"|[{''.join(map(re.escape, signs))}]" if signs else "")
     end = 0
@@ -46,7 +46,7 @@ def visible_pieces(text: str) -> Iterator[Piece]:
 
 
 def abbreviated(text: str, head: int, tail: int, hint: str = "") -> Iterator[Piece]:
-    """The pieces of a text of more than `head` and `tail` letters with the rest left out, which a mark says."""
+    """The pieces of a text. If it is longer than `head` + `tail` letters, a mark replaces its middle."""
     left = len(text) - head - tail
     if left <= 0:
         yield from visible_pieces(text)
@@ -66,7 +66,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Likewise, of a name or a heading: without line breaks."""
+    """A text with its marks and without line breaks, for names and headings."""
     return visible(text).replace("\n", "")
 
 
