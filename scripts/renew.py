@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 import cook
 from cook.cli.app import COMMANDS, main
-from cook.core.recipe import PACKINGS
+from cook.core.choices import PACKINGS
 from cook.tokenizer.engines import bundled, probe
 from cook.tokenizer.engines.hf import HfEngine
 from cook.tokenizer.presets import PRESETS

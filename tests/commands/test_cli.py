@@ -16,10 +16,10 @@ import yaml
 import cook as package
 from conftest import entry, write_shard
 from cook.cli.app import main
-from cook.cli.options import PRESET_NAMES
 from cook.core.catalog import CATALOG
+from cook.core.choices import OVERLONG_POLICIES, PACKINGS, PRESET_NAMES
 from cook.core.errors import JSON_LINES_HINT, SKIP_HINT
-from cook.core.recipe import OVERLONG_POLICIES, PACKINGS, SETTING_CHECKS, Recipe
+from cook.core.recipe import SETTING_CHECKS, Recipe
 from cook.tokenizer.presets import PRESETS
 
 SQUAD = ("-d", "squad", "-t", "llama3", "-s", "sample")
@@ -107,10 +107,19 @@ def test_flags_win_over_the_configuration(cook, tmp_path):
         (("-d", "x", "-t", "llama3", "-s", "hf://datasets/a/b@v1", "--revision", "v2"), 2, "revision: is given twice"),
         (("list", "datasets", "-s", "hf://datasets/a"), 2, "a collection on the Hub is hf://datasets/OWNER/NAME"),
         ((*SQUAD, "--config", "none.yaml"), 2, "none.yaml: cannot be read"),
-        ((*SQUAD, "list", "tokenizers"), 2, "these options are for cooking"),
+        ((*SQUAD, "list", "tokenizers"), 2, "cook: --dataset, --source, --tokenizer: stands before the command 'list', which would ignore it."),
         (("list", "tokenizers", "-s", "sample"), 2, "--source goes with datasets"),
         (("--no-such-flag",), 2, "No such option"),
-        (("squad",), 2, "No such command 'squad'. A dataset is named by --dataset squad."),
+        (("--json", "list", "tokenizers"), 2, "--json: stands before the command 'list'"),
+        (("squad",), 2, "To cook it: cook --dataset squad --tokenizer llama3\n"),
+        (("race", "QED", "--limit", "3"), 2, "cook --dataset race --dataset QED --limit 3 --tokenizer llama3\n"),
+        (("-t", "mistral", "SQuAD"), 2, "To cook it: cook --dataset squad -t mistral\n"),
+        (("squat",), 2, "No such command 'squat'. For all commands: cook help\n"),
+        (("list", "dataset"), 2, "Did you mean 'datasets'?"),
+        (("list", "zebras"), 2, "'zebras' is not one of 'datasets', 'tokenizers'.\ncook: see: cook list --help\n"),
+        ((*SQUAD, "--packing", "best_fit"), 2, "Did you mean 'best-fit'?"),
+        ((*SQUAD, "--packing", "wrapped"), 2, "Only `cook corpus --tokenizer` has wrap: it cuts examples."),
+        (("help", "veryfi"), 2, "Did you mean 'verify'?"),
         (("veryfi", "cooked"), 2, "No such command 'veryfi'. Did you mean 'verify'?"),
         ((*SQUAD, "--max-length", "16"), 3, "do not fit in 16 tokens"),
         ((*SQUAD, "--max-length", "64", "--overlong", "error"), 3, "an example is longer than 64 tokens"),
@@ -161,9 +170,18 @@ def test_several_with_one_that_fails(cook, tmp_path):
         (
             SQUAD,
             "cook.pipeline.runner.run",
-            "cook: interrupted; what is cooked is whole; run the same again to go on\n",
+            "cook: interrupted; finished datasets are complete. Run the same command again to resume.\n",
         ),
-        (("mix", ".", "--to", "m"), "cook.pipeline.mixing.mix", "cook: interrupted; what is cooked is whole; run"),
+        (
+            (*SQUAD, "--no-cache"),
+            "cook.pipeline.runner.run",
+            "cook: interrupted; finished datasets are complete. Run the same command again; the others start anew.\n",
+        ),
+        (
+            ("mix", ".", "--to", "m"),
+            "cook.pipeline.mixing.mix",
+            "cook: interrupted; nothing was replaced. Run the same command again.\n",
+        ),
     ],
 )
 def test_an_interrupt_says_what_it_left(cook, monkeypatch, arguments, place, told):
@@ -194,7 +212,7 @@ start()
 def test_another_result_is_there(cook):
     assert cook(*SQUAD).exit_code == 0
     result = cook(*SQUAD, "--seed", "1")
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "recipe.seed: it has 0, this run 1" in result.stderr
     assert cook(*SQUAD, "--seed", "1", "--overwrite").exit_code == 0
 
@@ -252,9 +270,51 @@ def test_lists(cook):
 
 def test_help(cook):
     assert cook().stdout == cook("--help").stdout
-    for heading in ("What to cook:", "Sequences:", "Text:", "Run:", "Examples:"):
+    for heading in ("Data:", "Tokenizer:", "Sequences:", "Output:", "Run:", "Inspect:", "Examples:"):
         assert heading in cook("-h").stdout
-    assert cook("--version").stdout == f"cook, version {version('instruct-cook')}\n"
+    assert "--scheduler" not in cook("-h").stdout
+    assert "--scheduler-file FILE" in cook("help", "cluster").stdout
+    for arguments in (("--version",), ("-V",), ("version",)):
+        assert cook(*arguments).stdout == f"cook, version {version('instruct-cook')}\n"
+    for words in ((), ("verify",), ("cache", "clear")):
+        assert cook("help", *words).stdout == cook(*words, "--help").stdout
+
+
+def commands_below(group, words=()):
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        yield (*words, name), command
+        if isinstance(command, click.Group):
+            yield from commands_below(command, (*words, name))
+
+
+EVERY_COMMAND = dict(commands_below(main))
+CONTEXT = click.Context(main, info_name="cook")
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_every_command_has_examples_that_parse_and_the_common_options(words):
+    command = EVERY_COMMAND[words]
+    lines = command.epilog.splitlines()
+    examples = [line.strip() for line in lines[lines.index("Examples:") + 1 :] if line.strip()]
+    assert examples
+    for example in examples:
+        first, *given = shlex.split(example.partition(" >")[0])
+        assert first == "cook"
+        context = main.make_context("cook", given, resilient_parsing=True)  # parses as far as the command
+        name, found, rest = main.resolve_command(context, context._protected_args + context.args) if False else (None,) * 3
+    flags = {flag for param in command.params for flag in param.opts}
+    assert {"--json", "-q", "--quiet"} <= flags or isinstance(command, click.Group) or words == ("help",)
+    if "--to" in flags or "--output" in flags:
+        assert {"-o", "--output", "--to"} <= flags
+
+
+@pytest.mark.parametrize("words", [(), ("help", "cluster"), *EVERY_COMMAND], ids=" ".join)
+def test_no_sentence_of_the_help_is_long(cook, words):
+    text = cook(*words, *(() if "cluster" in words else ("--help",))).stdout.partition("Examples:")[0]
+    for paragraph in re.split(r"\n\s*\n|\n(?=  -)|\n  (?=\w+  )", text):
+        for sentence in re.split(r"(?<=[.:;?])\s", " ".join(paragraph.split())):
+            assert len(sentence.split()) <= 25, sentence
 
 
 def test_the_command_and_the_recipe_agree():

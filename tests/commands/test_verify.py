@@ -21,7 +21,7 @@ from conftest import COLLECTION, entry, needs_collection, offline, pair, write_s
 from cook import OutputError, Recipe, RecipeError, SourceError, TokenizerError, export, mix, run, verify
 from cook.check import verifier
 from cook.check.rows import Findings
-from cook.core.recipe import PACKINGS
+from cook.core.choices import PACKINGS
 from cook.store import manifest, write
 from cook.store.outputs import DepthWarning
 from cook.trainers import tables

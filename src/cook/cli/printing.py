@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import click
@@ -13,6 +15,25 @@ def echo(*lines: str, err: bool = False) -> None:
     """Print lines, each of them as one: a line break in it is the data's, and escaped with all that is unseen."""
     for line in lines:
         click.echo(escape_controls(line), err=err)
+
+
+def on_terminal() -> bool:
+    """Whether standard error is a terminal that can move its cursor, as bars do."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def log_decisions() -> None:
+    """Print what cook's modules log of their decisions, on standard error."""
+    import logging
+
+    class Echo(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            echo(f"cook: {record.getMessage()}", err=True)
+
+    logger = logging.getLogger("cook")
+    logger.handlers = [Echo()]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def print_unescaped(text: str, nl: bool = True) -> None:

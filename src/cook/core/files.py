@@ -92,6 +92,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise write_error(path, exc, len(data)) from exc
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: one that is there stays until the new one is on the disk. Raises OutputError."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write_bytes(temporary, data)
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise write_error(path, exc, len(data)) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def fsync_folder(path: Path) -> None:
     """Make a folder's names durable."""
     handle = os.open(path, os.O_RDONLY)

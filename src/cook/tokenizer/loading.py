@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 
 from cook.core import cache
-from cook.core.errors import CookWarning, TokenizerError
+from cook.core.errors import CookWarning, TokenizerError, install_hint
 from cook.core.files import NO_FILE, is_no_file
 from cook.core.recipe import NO_BOS, Recipe
 from cook.tokenizer import control, growth
@@ -208,7 +208,7 @@ def _choose_engine(tokenizer: Tokenizer, asked: str, work_bytes: int) -> str:
     """
     has_fastokens = importlib.util.find_spec("fastokens") is not None
     if asked == "fastokens" and not has_fastokens:
-        raise TokenizerError("--engine fastokens: is not installed; pip install 'instruct-cook[fast]'")
+        raise TokenizerError(f"--engine fastokens: is not installed; {install_hint('fast')}")
     wanted: tuple[str, ...] = (asked,)
     if asked == "auto":
         wanted = ("fastokens", "splintr") if has_fastokens and work_bytes > FASTOKENS_MIN_BYTES else ("splintr",)

@@ -15,10 +15,9 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from cook.core.errors import CookError
+from cook.core.errors import CookError, install_hint
 from cook.views.counts import LengthCounts
 
-INSTALL_COMMAND = "pip install 'instruct-cook[report]'"
 MAX_BINS = 48
 FIGURE_INCHES = (3.5, 1.9)  # inches
 COLOURS = {name: f"#0a0b0{index}" for index, name in enumerate(("ink", "grid", "trained", "context", "plain"))}
@@ -53,7 +52,7 @@ def require_libraries() -> None:
         import matplotlib.style  # noqa: F401
     except ImportError as exc:
         raise CookError(
-            f"a report needs Matplotlib and Jinja, which are not installed ({exc}): {INSTALL_COMMAND}"
+            f"a report needs Matplotlib and Jinja, which are not installed ({exc}): {install_hint('report')}"
         ) from exc
 
 
