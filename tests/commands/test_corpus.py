@@ -110,8 +110,6 @@ def test_shards_change_no_text(shards, tmp_path, monkeypatch):
     assert len(list((tmp_path / "one-100").rglob("train-*"))) > 5, "one file was made, so this test sees nothing"
 
 
-
-
 @functools.cache
 def reference():
     """What Hugging Face's own tokenizer makes of the texts."""

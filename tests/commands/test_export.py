@@ -26,8 +26,8 @@ import cook as package
 from commands.test_mix import contents
 from conftest import entry, write_shard
 from cook import Exported, OutputError, OutputExists, Recipe, RecipeError, TokenizerError, export, mix, read_cooked, run
-from cook.core.choices import TARGETS as NAMES
 from cook.core import records
+from cook.core.choices import TARGETS as NAMES
 from cook.core.records import mark_trained
 from cook.store import columns, kinds, manifest, write
 from cook.trainers import rows, usage

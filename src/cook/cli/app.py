@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cook.cli import ending
-from cook.cli import hints
-from cook.cli.options import CLUSTER, RUN, ChoiceType, PathType, option, recipe_options, run_options
+from cook.cli import ending, hints
+from cook.cli.options import CLUSTER, RUN, BadPath, ChoiceType, PathType, option, recipe_options, run_options
 from cook.cli.printing import echo, print_json, print_unescaped
 from cook.core.escapes import escape_controls
 from cook.executors import process
@@ -219,7 +218,7 @@ def _install_completion(ctx: click.Context, param: click.Parameter, shell: str |
     except ValueError as exc:
         ctx.fail(str(exc))
     except OSError as exc:
-        raise click.ClickException(f"{exc.filename}: cannot be written: {exc.strerror}") from exc
+        raise BadPath(f"{exc.filename}: cannot be written: {exc.strerror}") from exc
     ctx.exit()
 
 
@@ -257,7 +256,9 @@ More:
     callback=_install_completion,
     help="Install completion for bash, zsh or fish, and exit.  [your shell]",
 )
-@click.version_option(None, "-V", "--version", package_name="instruct-cook", prog_name="cook", help="Print the version.")
+@click.version_option(
+    None, "-V", "--version", package_name="instruct-cook", prog_name="cook", help="Print the version."
+)
 @click.pass_context
 def main(
     ctx: click.Context,

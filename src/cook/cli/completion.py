@@ -1,4 +1,4 @@
-"""What the shell offers for a word that is being typed, and the scripts that have it ask. Nothing here asks the network.
+"""What the shell offers for a word that is being typed, and the scripts that ask for it. Nothing here uses a network.
 
 A function takes click's (context, parameter, incomplete word) and gives the words; whatever fails, it gives none.
 """

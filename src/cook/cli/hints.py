@@ -8,20 +8,29 @@ from collections.abc import Collection
 import click
 
 ARGUMENTS, RESUMES = "cook.arguments", "cook.resumes"  # keys of a context's meta
+MIN_PREFIX = 2
 USUAL = {"--dataset": "squad", "--tokenizer": "llama3"}
-NEARNESS = 0.75  # of difflib; at 0.6 it takes "race" for "cache"
 READ_ONLY = ("verify", "diff", "fingerprint", "show", "report", "list", "cache", "help", "version")
 WHOLE = ("mix", "export", "prompts", "parse")  # commands that write one result, whole or not at all
 
 
 def command_hint(ctx: click.Context, args: list[str], commands: Collection[str]) -> str:
     """What to do about a word that is no command: the dataset or folder it names, or a command that is near."""
-    from difflib import get_close_matches
-
     if command := _cooking_command(ctx, args):
         return f"To cook it: {command}"
-    near = get_close_matches(args[0].lower(), commands, n=1, cutoff=NEARNESS)
-    return f"Did you mean {near[0]!r}?" if near else "For all commands: cook help"
+    near = nearest(args[0], commands)
+    return f"Did you mean {near!r}?" if near else "For all commands: cook help"
+
+
+def nearest(word: str, names: Collection[str]) -> str | None:
+    """The name that a word misspells or shortens; None where none is near: "prepare" does not mean "parse"."""
+    from difflib import get_close_matches
+
+    word = word.lower().replace("_", "-")
+    for name in get_close_matches(word, names, cutoff=0.65):
+        if abs(len(name) - len(word)) <= 1:
+            return name
+    return next((name for name in names if len(word) > MIN_PREFIX and (name.startswith(word))), None)
 
 
 def _cooking_command(ctx: click.Context, args: list[str]) -> str | None:

@@ -8,11 +8,11 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cook.cli import completion
+from cook.cli import completion, hints
 from cook.cli.printing import echo, log_decisions, on_terminal
 from cook.core import choices
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cook.core.progress import Progress
 
     Bars = AbstractContextManager[Progress | None]
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class GroupedOption(click.Option):
@@ -44,13 +42,14 @@ class ChoiceType(click.Choice):  # type: ignore[type-arg] # generic from click 8
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the name as cook writes it, or fail with the nearest name."""
         value = self.aliases.get(value, value)
-        if value in self.choices:
-            return value
-        from difflib import get_close_matches
+        if value not in self.choices:
+            self.fail(self._problem(value), param, ctx)
+        return value
 
-        near = get_close_matches(value.lower().replace("_", "-"), self.choices, n=1)
-        hint = self.notes.get(value) or (f"Did you mean {near[0]!r}?" if near else "")
-        self.fail(f"{value!r} is not one of {', '.join(map(repr, self.choices))}. {hint}".rstrip(), param, ctx)
+    def _problem(self, value: str) -> str:
+        near = hints.nearest(value, self.choices)
+        hint = self.notes.get(value) or (f"Did you mean {near!r}?" if near else "")
+        return f"{value!r} is not one of {', '.join(map(repr, self.choices))}. {hint}".rstrip()
 
 
 PACKING = ChoiceType(
@@ -121,13 +120,26 @@ TEXT = "Text of an example"
 # What several commands have. `heading` matters to the root's help alone.
 
 
-def result_options(command: Command) -> Command:
-    """--json and -q, of every command."""
-    command = option(RUN, "-q", "--quiet", is_flag=True, help="Print results, warnings and errors only.")(command)
-    return option(RUN, "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")(command)
+def apply_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator; the help lists them in this order."""
+
+    def decorate(command: Any) -> Any:
+        for each in reversed(options):
+            command = each(command)
+        return command
+
+    return decorate
 
 
-def run_options(command: Command) -> Command:
+# --json and -q, of every command.
+result_options = apply_options(
+    option(RUN, "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."),
+    option(RUN, "-q", "--quiet", is_flag=True, help="Print results, warnings and errors only."),
+)
+verbose_option = option(RUN, "--verbose", is_flag=True, help="Say on standard error what cook decides and why.")
+
+
+def run_options(command: Callable[..., Any]) -> Any:
     """--json, -q and --verbose; the command gets `bars`, a context that shows progress unless it is quiet."""
 
     @functools.wraps(command)
@@ -138,8 +150,7 @@ def run_options(command: Command) -> Command:
             log_decisions()
         return command(*args, bars=progress_bars(enabled=not settings["quiet"] and on_terminal()), **settings)
 
-    run = option(RUN, "--verbose", is_flag=True, help="Say on standard error what cook decides and why.")(run)
-    return result_options(run)  # type: ignore[return-value]
+    return result_options(verbose_option(run))
 
 
 def output_option(metavar: str, text: str, **settings: Any) -> Callable[[Any], Any]:
@@ -174,9 +185,7 @@ def tokenizer_option(text: str, **settings: Any) -> Callable[[Any], Any]:
 
 def source_option(text: str) -> Callable[[Any], Any]:
     """-s: where shards are."""
-    return option(
-        DATA, "-s", "--source", metavar="SOURCE", type=PATH, shell_complete=completion.sources, help=text
-    )
+    return option(DATA, "-s", "--source", metavar="SOURCE", type=PATH, shell_complete=completion.sources, help=text)
 
 
 DATASET_HELP = "Dataset name in any case; repeat for several; all: every dataset of the source."
@@ -290,17 +299,4 @@ RECIPE_OPTIONS = (
 )  # fmt: skip
 
 
-def apply_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    """Several options as one decorator; the help lists them in this order."""
-
-    def decorate(command: Command) -> Command:
-        for each in reversed(options):
-            command = each(command)
-        return command
-
-    return decorate
-
-
-def recipe_options(command: Command) -> Command:
-    """The options that make a recipe, for a command that takes one."""
-    return apply_options(*RECIPE_OPTIONS)(command)
+recipe_options = apply_options(*RECIPE_OPTIONS)

@@ -148,7 +148,9 @@ class Problem(NamedTuple):
 
 UNREAD_SHARD_NOTE = "(the shard after this one was not read)"
 SKIP_HINT = "(to leave such lines out and record them, add: --on-error skip)"
-FIELDS_HINT = "(to name the keys of your lines, add for example: --fields context=passage,pairs=qas,question=q,answer=a)"
+FIELDS_HINT = (
+    "(to name the keys of your lines, add for example: --fields context=passage,pairs=qas,question=q,answer=a)"
+)
 ALL_LINES_HINT = '(is it the right file? An entry is {"context": "…", "QA_list": [{"Q": "…", "A": "…"}]})'
 MULTILINE_JSON = "begins JSON that goes over several lines"
 ARRAY_PROBLEMS = (MULTILINE_JSON, "must be an object, not a list")

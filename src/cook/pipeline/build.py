@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
+import os
 import time
 import uuid
 import warnings
@@ -38,6 +40,7 @@ from cook.store.replace import existing_result
 from cook.tokenizer.loading import Tokenizer
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class SplitWarning(CookWarning):
@@ -97,6 +100,7 @@ def build_dataset(context: RunContext, name: str, shards: list[Shard]) -> Result
     head = _identity_fields(context, name, shards)
     old = existing_result(folder, head, context.recipe.overwrite)
     if old is not None:
+        logger.info("%s: up to date: same recipe, inputs and tokenizer", name)
         context.progress("tokenize", sum(shard.size for shard in shards))
         limits.enforce_no_bad_lines(context.recipe, folder, old)
         limits.enforce_max_dropped(
@@ -115,6 +119,8 @@ def build_dataset(context: RunContext, name: str, shards: list[Shard]) -> Result
         spools = kept or work
         (spools / "spools").mkdir(exist_ok=True)
         jobs = encode_jobs(context.strategy, context.recipe, context.tokenizer, shards, digests, spools)
+        known = sum(os.path.exists(f"{job.full_spool}.index") for _, job in jobs)
+        logger.info("%s: %d parts of shards to encode, %d in the cache", name, len(jobs) - known, known)
         with encode_table.ExampleTable(work, spools, context.recipe.hashes) as table:
             dataset = encode_parts(jobs, context.pool, table, context.progress)
         limits.enforce_limits(context.recipe, name, shards, dataset)

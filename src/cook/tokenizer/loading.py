@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import threading
@@ -152,6 +153,8 @@ def resolve_tokenizer(recipe: Recipe, work_bytes: int = 0) -> Tokenizer:
         _check_against_reference(tokenizer, source)
         _warn_of_changes(source, spelt, bos if recipe.bos is None else None)
     engine = _choose_engine(tokenizer, recipe.engine, work_bytes)
+    reason = f"chosen for {work_bytes:,} bytes a process" if recipe.engine == "auto" else f"--engine {recipe.engine}"
+    logger.info("engine: %s (%s)", engine, reason)
     quick_engine = _choose_engine(tokenizer, recipe.engine, 0) if engine == SLOW_START_ENGINE else engine
     return tokenizer._replace(engine=engine, quick_engine=quick_engine)
 
@@ -191,6 +194,7 @@ def _warn_of_changes(source: _TokenizerFiles, spelt: dict[str, int], bos: str | 
         )
 
 
+logger = logging.getLogger(__name__)
 REFERENCE_ENGINE = "hf"
 SLOW_START_ENGINE = "fastokens"
 MAX_TOKENIZER_JSON_BYTES = 256 << 20  # of a tokenizer.json; those of models have up to 40 MB

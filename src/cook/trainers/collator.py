@@ -224,4 +224,4 @@ def _import_torch() -> Any:
     try:
         return import_module("torch")
     except ImportError as exc:
-        raise CookError(f"cook.Collator needs PyTorch, which is not installed ({exc}): {install_hint('train')}") from exc
+        raise CookError(f"cook.Collator needs PyTorch, not installed ({exc}): {install_hint('train')}") from exc

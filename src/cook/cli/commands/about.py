@@ -24,7 +24,9 @@ def _complete_topics(ctx: click.Context, param: click.Parameter, incomplete: str
     return [CompletionItem(name) for name in (*group.list_commands(ctx), "cluster") if name.startswith(incomplete)]
 
 
-@click.command("help", epilog="\b\nExamples:\n  cook help\n  cook help verify\n  cook help cache clear\n  cook help cluster")
+@click.command(
+    "help", epilog="\b\nExamples:\n  cook help\n  cook help verify\n  cook help cache clear\n  cook help cluster"
+)
 @click.argument("command", nargs=-1, shell_complete=_complete_topics)
 @click.pass_context
 def help_command(ctx: click.Context, command: tuple[str, ...]) -> None:

@@ -42,7 +42,9 @@ Examples:
 @shared.jobs_option
 @shared.overwrite_option("Replace another mix.")
 @shared.run_options
-def command(root: str, to: str, asked: tuple[str, ...], bars: Bars, as_json: bool, quiet: bool, **settings: Any) -> None:
+def command(
+    root: str, to: str, asked: tuple[str, ...], bars: Bars, as_json: bool, quiet: bool, **settings: Any
+) -> None:
     """Mix the datasets in ROOT into one shuffled dataset.
 
     By default the mix has each sequence once. A weight of 2 takes a dataset's sequences twice, 0.5 a random half of
