@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from conftest import entry, write_shard
 from cook.cli.app import main
 from cook.core.catalog import CATALOG
 from cook.core.choices import OVERLONG_POLICIES, PACKINGS, PRESET_NAMES
-from cook.core.errors import JSON_LINES_HINT, SKIP_HINT
+from cook.core.errors import FIELDS_HINT, JSON_LINES_HINT, SKIP_HINT
 from cook.core.recipe import SETTING_CHECKS, Recipe
 from cook.tokenizer.presets import PRESETS
 
@@ -431,3 +432,97 @@ def test_standard_output_that_is_full(tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "cook: standard output: cannot be written: No space left on device\n"
+
+
+def test_a_fingerprint_is_written_whole_or_not_at_all(cook, tmp_path, monkeypatch):
+    assert cook(*SQUAD).exit_code == 0
+    kept = tmp_path / "kept.json"
+    for flag in ("-o", "--output", "--to"):
+        done = cook("fingerprint", "cooked/llama3", flag, "kept.json", "--json")
+        assert orjson.loads(done.stdout) == {"file": "kept.json", "datasets": ["squad"]}
+    assert kept.read_text() == cook("fingerprint", "cooked/llama3").stdout
+    assert cook("diff", "kept.json", "cooked/llama3").exit_code == 0
+    before = kept.read_bytes()
+    assert cook("fingerprint", "nowhere", "-o", "kept.json").exit_code == 1
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fails)
+    done = cook("fingerprint", "cooked/llama3", "-o", "kept.json")
+    assert (done.exit_code, kept.read_bytes()) == (1, before)
+    assert "No space left on device" in done.stderr
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_quiet_and_json_everywhere(cook):
+    assert cook(*SQUAD, "-q").exit_code == 0
+    assert cook("diff", "cooked/llama3", "cooked/llama3", "-q").stderr == ""
+    assert cook("verify", "cooked/llama3", "-q").stderr == ""
+    assert orjson.loads(cook("version", "--json").stdout) == {"version": version("instruct-cook")}
+    assert orjson.loads(cook("cache", "clear", "--json", "-q").stdout)["bytes"] > 0
+    assert orjson.loads(cook("show", "cooked/llama3", "-q", "--json").stdout)
+    failed = cook("corpus", "nowhere", "--to", "x", "--json", "-q")
+    assert [row["exit_code"] for row in orjson.loads(failed.stdout)["failures"]] == [1]
+
+
+def test_names_of_packings_that_trl_has(cook, tmp_path):
+    assert cook(*SQUAD, "--packing", "bfd", "-q").exit_code == 0
+    stored = orjson.loads((tmp_path / "cooked/llama3/squad/cook.json").read_bytes())["recipe"]["packing"]
+    assert stored == "best-fit-decreasing"
+    assert Recipe(datasets="x", tokenizer="y", packing="bfd").packing == "best-fit-decreasing"
+    assert cook("corpus", "sample", "--to", "c", "-t", "llama3", "--packing", "wrapped", "-q").exit_code == 0
+    assert orjson.loads((tmp_path / "c/squad/cook.json").read_bytes())["recipe"]["packing"] == "wrap"
+
+
+def test_verbose_says_what_is_decided(cook):
+    first = cook(*SQUAD, "--verbose", "--jobs", "2").stderr
+    for told in (
+        "source: sample: datasets squad",
+        "jobs: 2",
+        "engine: splintr (chosen for",
+        "2 parts of shards to",
+    ):
+        assert told in first
+    assert "up to date: same recipe" in cook(*SQUAD, "--verbose").stderr
+    assert "squad: 0 parts of shards to encode, 2 in the cache" in cook(*SQUAD, "--verbose", "-o", "b").stderr
+    assert "engine:" not in cook(*SQUAD, "-o", "c").stderr
+
+
+def test_a_shard_whose_lines_all_fail_alike_says_so_once(cook, tmp_path):
+    rows = [{"passage": "c", "qas": [{"Q": "q", "A": "a"}]}] * 30
+    write_shard(tmp_path, "set", rows)
+    result = cook("-d", "set", "-t", "llama3", "-s", ".")
+    assert result.exit_code == 3
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("cook: set/shard/00000.jsonl: all 30 lines: context: is missing")
+    assert lines[1].startswith("cook: set/shard/00000.jsonl: all 30 lines: QA_list: is missing")
+    assert lines[2:] == [f"cook: {FIELDS_HINT}"]
+    keys = [{"question": "q", "answer": "a"}]
+    write_shard(tmp_path, "set", [{"context": "c", "QA_list": keys * (1 + i % 3)} for i in range(30)])
+    for command in (("-d", "set", "-t", "llama3", "-s", "."), ("corpus", ".", "--to", "texts")):
+        told = cook(*command).stderr
+        assert "all 30 lines: QA_list[…].Q: is missing" in told
+        assert "--on-error" not in told
+    write_shard(tmp_path, "set", [*rows, entry()])  # one line is good
+    told = cook("-d", "set", "-t", "llama3", "-s", ".").stderr
+    assert "set/shard/00000.jsonl:1: context: is missing" in told
+    assert told.endswith(f"cook: {SKIP_HINT}\n")
+
+
+@pytest.mark.parametrize(("term", "moves"), [("dumb", False), ("xterm", True)])
+def test_a_dumb_terminal_gets_no_escapes(tmp_path, term, moves):
+    write_shard(tmp_path, "set", [entry(f"context {i} " + "word " * 300) for i in range(2_000)])
+    command = [COOK, "-d", "set", "-t", "llama3", "-s", "."]
+    mine, its = os.openpty()
+    termios.tcsetwinsize(its, (24, 80))  # of none tqdm draws nothing
+    running = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"TERM": term}, stderr=its, stdout=its)
+    os.close(its)
+    sent = b""
+    with contextlib.suppress(OSError), open(mine, "rb", buffering=0) as terminal:
+        while more := terminal.read(1 << 16):
+            sent += more
+    assert running.wait() == 0
+    assert b"1 dataset in " in sent
+    assert (b"\r" in sent.replace(b"\r\n", b"")) == moves
+    assert (b"\x1b" in sent) == moves

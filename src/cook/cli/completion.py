@@ -40,12 +40,18 @@ def _completer(words: Callable[[click.Context], Iterable[str]]) -> Completer:
     return complete
 
 
+def _argument(ctx: click.Context) -> str:
+    """The command's first argument; "" without one. It is in `args`, while the option after it lacks its value."""
+    named = [ctx.params.get(param.name) for param in ctx.command.params if isinstance(param, click.Argument)]
+    return str(next((value for value in (*named, *ctx.args) if value and isinstance(value, str)), ""))
+
+
 @_completer
 def datasets(ctx: click.Context) -> Iterable[str]:
     """`all`, and the datasets of the source given: those of the catalog for the Hub, else those in the folder."""
     from cook.core.catalog import ALL_DATASETS, CATALOG
 
-    source = str(ctx.params.get("source") or ctx.params.get("collection") or "hub")
+    source = str(ctx.params.get("source") or _argument(ctx) or "hub")
     if source == "sample" or os.path.isdir(os.path.expanduser(source)):
         from cook.read import sources as registry
 
@@ -58,8 +64,7 @@ def _results(ctx: click.Context) -> dict[str, Any]:
     from cook.check.fingerprints import dataset_name
     from cook.store.outputs import cooked_folders, read_cooked
 
-    place = ctx.params.get("root") or ctx.params.get("path") or ctx.params.get("folder")
-    found = [read_cooked(folder) for folder in cooked_folders(Path(str(place)))]
+    found = [read_cooked(folder) for folder in cooked_folders(Path(_argument(ctx)))]
     return {dataset_name(each): each.manifest for each in found}
 
 

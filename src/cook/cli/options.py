@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from cook.cli import completion, hints
-from cook.cli.printing import echo, log_decisions, on_terminal
+from cook.cli.printing import echo, on_terminal, print_log
 from cook.core import choices
 
 if TYPE_CHECKING:
@@ -146,9 +146,8 @@ def run_options(command: Callable[..., Any]) -> Any:
     def run(*args: Any, verbose: bool, **settings: Any) -> Any:
         from cook.core.progress import progress_bars
 
-        if verbose:
-            log_decisions()
-        return command(*args, bars=progress_bars(enabled=not settings["quiet"] and on_terminal()), **settings)
+        with print_log(verbose):
+            return command(*args, bars=progress_bars(enabled=not settings["quiet"] and on_terminal()), **settings)
 
     return result_options(verbose_option(run))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -22,18 +24,26 @@ def on_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def log_decisions() -> None:
-    """Print what cook's modules log of their decisions, on standard error."""
+@contextlib.contextmanager
+def print_log(enabled: bool) -> Iterator[None]:
+    """Print what cook's modules log of their decisions on standard error, if that is asked for."""
+    if not enabled:
+        yield
+        return
     import logging
 
     class Echo(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             echo(f"cook: {record.getMessage()}", err=True)
 
-    logger = logging.getLogger("cook")
-    logger.handlers = [Echo()]
+    logger, handler, level = logging.getLogger("cook"), Echo(), logging.getLogger("cook").level
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def print_unescaped(text: str, nl: bool = True) -> None:

@@ -33,9 +33,9 @@ Examples:
 def command(path: str, to: str, bars: Bars, as_json: bool, quiet: bool, **settings: Any) -> None:
     """Write an HTML page about the results in PATH.
 
-    PATH is a dataset's folder, a mix, or a ROOT. The page shows counts, plots of lengths and shares, what was left out and why, and some sequences. It is one file
-    that loads nothing from the network. An earlier page is replaced. In cook's checkout, install its packages with
-    pip install -e '.[report]'.
+    PATH is a dataset's folder, a mix, or a ROOT. The page shows counts, plots of lengths and shares, what was left out
+    and why, and some sequences. It is one file that loads nothing from the network. An earlier page is replaced. In
+    cook's checkout, install its packages with pip install -e '.[report]'.
     """
     from cook.views.html_report import report
 

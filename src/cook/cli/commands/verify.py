@@ -31,8 +31,9 @@ Examples:
 def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool, quiet: bool) -> None:
     """Verify datasets, mixes, corpora, prompts or parsed datasets.
 
-    PATH is a result, or a folder of several. Files are compared with the manifest, rows with the rules of a row, and counts with the rows. With --deep the result
-    is compared with its shards: every pair is there once, or was left out for a true reason.
+    PATH is a result, or a folder of several. Files are compared with the manifest, rows with the rules of a row, and
+    counts with the rows. With --deep the result is compared with its shards: every pair is there once, or was left out
+    for a true reason.
 
     Exit code 4: something is wrong; the findings are listed.
     """
