@@ -638,7 +638,7 @@ def test_the_command(cook, odd_set, bench):
     done = cook("verify", out, "--deep", "--source", str(odd_set))
     assert (done.exit_code, done.stdout) == (0, "")
     assert re.fullmatch(
-        rf"{out}/set: right: \d+ sequences, \d+ examples, [\d,]+ tokens; equal to its shards\n", done.stderr
+        rf"{out}/set: OK: \d+ sequences, \d+ examples, [\d,]+ tokens; equal to its shards\n", done.stderr
     )
     (bench.folder / manifest.MANIFEST_NAME).write_bytes(b"{")
     result = cook("verify", "set")
