@@ -520,7 +520,7 @@ def test_the_command(cook, cooked, tmp_path):
     assert "up to date" in done.stderr
     assert "USE.md" in done.stderr
     assert done.stdout == ""
-    assert cook("export", str(cooked), "--for", "hf", "--to", "out").exit_code == 1
+    assert cook("export", str(cooked), "--for", "hf", "--to", "out").exit_code == 5
     assert cook("export", str(cooked), "--for", "hf", "--to", "out", "--overwrite", "-q").exit_code == 0
     assert cook("export", str(cooked), "--for", "trl", "--to", "new", "--attention", "few-shot").exit_code == 2
     assert cook("export", str(cooked), "--for", "nemo", "--to", "new").exit_code == 2
