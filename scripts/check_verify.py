@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from cook import CookError, Recipe, run, verify
-from cook.core.recipe import OVERLONG_POLICIES, PACKINGS
+from cook.core.choices import OVERLONG_POLICIES, PACKINGS
 from cook.read.sources import open_source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 import cook
 from cook.cli.app import COMMANDS, main
-from cook.core.recipe import PACKINGS
+from cook.core.choices import PACKINGS
 from cook.tokenizer.engines import bundled, probe
 from cook.tokenizer.engines.hf import HfEngine
 from cook.tokenizer.presets import PRESETS
@@ -32,9 +32,10 @@ DATA = ROOT / "tests" / "data"
 def cli_page() -> str:
     """The text of docs/cli.md."""
     parts = ["# Command line\n\nMade from `--help` by `scripts/renew.py cli`.\n"]
-    for words in ([], *([name] for name in COMMANDS)):
-        help_text = CliRunner().invoke(main, [*words, "--help"], prog_name="cook", terminal_width=100).stdout
-        parts.append(f"## {' '.join(['cook', *words])}\n\n```text\n{help_text.rstrip()}\n```\n")
+    for words in ([], ["cluster"], *([name] for name in COMMANDS), ["cache", "info"], ["cache", "clear"]):
+        help_text = CliRunner().invoke(main, ["help", *words], prog_name="cook", terminal_width=100).stdout
+        title = " ".join(["cook", *(["help"] if words == ["cluster"] else []), *words])
+        parts.append(f"## {title}\n\n```text\n{help_text.rstrip()}\n```\n")
     return "\n".join(parts)
 
 

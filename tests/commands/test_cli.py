@@ -1,14 +1,20 @@
 """The command: flags, configuration, exit codes, messages, what goes to which stream, and how fast it starts."""
 
+import contextlib
+import itertools
 import os
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import orjson
 import pytest
 import yaml
@@ -16,10 +22,10 @@ import yaml
 import cook as package
 from conftest import entry, write_shard
 from cook.cli.app import main
-from cook.cli.options import PRESET_NAMES
 from cook.core.catalog import CATALOG
-from cook.core.errors import JSON_LINES_HINT, SKIP_HINT
-from cook.core.recipe import OVERLONG_POLICIES, PACKINGS, SETTING_CHECKS, Recipe
+from cook.core.choices import OVERLONG_POLICIES, PACKINGS, PRESET_NAMES
+from cook.core.errors import FIELDS_HINT, JSON_LINES_HINT, SKIP_HINT
+from cook.core.recipe import SETTING_CHECKS, Recipe
 from cook.tokenizer.presets import PRESETS
 
 SQUAD = ("-d", "squad", "-t", "llama3", "-s", "sample")
@@ -107,10 +113,24 @@ def test_flags_win_over_the_configuration(cook, tmp_path):
         (("-d", "x", "-t", "llama3", "-s", "hf://datasets/a/b@v1", "--revision", "v2"), 2, "revision: is given twice"),
         (("list", "datasets", "-s", "hf://datasets/a"), 2, "a collection on the Hub is hf://datasets/OWNER/NAME"),
         ((*SQUAD, "--config", "none.yaml"), 2, "none.yaml: cannot be read"),
-        ((*SQUAD, "list", "tokenizers"), 2, "these options are for cooking"),
+        (
+            (*SQUAD, "list", "tokenizers"),
+            2,
+            "--tokenizer: stands before the command 'list', which would ignore it.",
+        ),
         (("list", "tokenizers", "-s", "sample"), 2, "--source goes with datasets"),
         (("--no-such-flag",), 2, "No such option"),
-        (("squad",), 2, "No such command 'squad'. A dataset is named by --dataset squad."),
+        (("--json", "list", "tokenizers"), 2, "--json: stands before the command 'list'"),
+        (("squad",), 2, "To cook it: cook --dataset squad --tokenizer llama3\n"),
+        (("race", "QED", "--limit", "3"), 2, "cook --dataset race --dataset QED --limit 3 --tokenizer llama3\n"),
+        (("-t", "mistral", "SQuAD"), 2, "To cook it: cook --dataset squad -t mistral\n"),
+        (("prepare",), 2, "No such command 'prepare'. For all commands: cook help\n"),
+        (("squat",), 2, "No such command 'squat'. For all commands: cook help\n"),
+        (("list", "dataset"), 2, "Did you mean 'datasets'?"),
+        (("list", "zebras"), 2, "'zebras' is not one of 'datasets', 'tokenizers'.\ncook: see: cook list --help\n"),
+        ((*SQUAD, "--packing", "best_fit"), 2, "Did you mean 'best-fit'?"),
+        ((*SQUAD, "--packing", "wrapped"), 2, "Only `cook corpus --tokenizer` has wrap: it cuts examples."),
+        (("help", "veryfi"), 2, "Did you mean 'verify'?"),
         (("veryfi", "cooked"), 2, "No such command 'veryfi'. Did you mean 'verify'?"),
         ((*SQUAD, "--max-length", "16"), 3, "do not fit in 16 tokens"),
         ((*SQUAD, "--max-length", "64", "--overlong", "error"), 3, "an example is longer than 64 tokens"),
@@ -161,9 +181,18 @@ def test_several_with_one_that_fails(cook, tmp_path):
         (
             SQUAD,
             "cook.pipeline.runner.run",
-            "cook: interrupted; what is cooked is whole; run the same again to go on\n",
+            "cook: interrupted; finished datasets are complete. Run the same command again to resume.\n",
         ),
-        (("mix", ".", "--to", "m"), "cook.pipeline.mixing.mix", "cook: interrupted; what is cooked is whole; run"),
+        (
+            (*SQUAD, "--no-cache"),
+            "cook.pipeline.runner.run",
+            "cook: interrupted; finished datasets are complete. Run the same command again; the others start anew.\n",
+        ),
+        (
+            ("mix", ".", "--to", "m"),
+            "cook.pipeline.mixing.mix",
+            "cook: interrupted; nothing was replaced. Run the same command again.\n",
+        ),
     ],
 )
 def test_an_interrupt_says_what_it_left(cook, monkeypatch, arguments, place, told):
@@ -194,7 +223,7 @@ start()
 def test_another_result_is_there(cook):
     assert cook(*SQUAD).exit_code == 0
     result = cook(*SQUAD, "--seed", "1")
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "recipe.seed: it has 0, this run 1" in result.stderr
     assert cook(*SQUAD, "--seed", "1", "--overwrite").exit_code == 0
 
@@ -252,9 +281,52 @@ def test_lists(cook):
 
 def test_help(cook):
     assert cook().stdout == cook("--help").stdout
-    for heading in ("What to cook:", "Sequences:", "Text:", "Run:", "Examples:"):
+    for heading in ("Data:", "Tokenizer:", "Sequences:", "Output:", "Run:", "Inspect:", "Examples:"):
         assert heading in cook("-h").stdout
-    assert cook("--version").stdout == f"cook, version {version('instruct-cook')}\n"
+    assert "--scheduler" not in cook("-h").stdout
+    assert "--scheduler-file FILE" in cook("help", "cluster").stdout
+    for arguments in (("--version",), ("-V",), ("version",)):
+        assert cook(*arguments).stdout == f"cook, version {version('instruct-cook')}\n"
+    for words in ((), ("verify",), ("cache", "clear")):
+        assert cook("help", *words).stdout == cook(*words, "--help").stdout
+
+
+def commands_below(group, words=()):
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        yield (*words, name), command
+        if isinstance(command, click.Group):
+            yield from commands_below(command, (*words, name))
+
+
+EVERY_COMMAND = dict(commands_below(main))
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_every_command_has_examples_that_parse_and_the_common_options(words):
+    command = EVERY_COMMAND[words]
+    lines = command.epilog.replace("\\\n", "").splitlines()
+    examples = [line.strip() for line in lines[lines.index("Examples:") + 1 :] if line.strip()]
+    assert examples
+    for example in examples:
+        first, *given = shlex.split(example.partition(" >")[0])
+        assert first == "cook"
+        names = tuple(itertools.takewhile(lambda word: not word.startswith("-"), given))
+        named = next((names[:n] for n in (2, 1) if names[:n] in EVERY_COMMAND), ())
+        with contextlib.suppress(click.exceptions.Exit):  # of --print-styles
+            EVERY_COMMAND.get(named, main).make_context("cook", given[len(named) :])
+    flags = {flag for param in command.params for flag in param.opts}
+    assert {"--json", "-q", "--quiet"} <= flags or isinstance(command, click.Group) or words == ("help",)
+    if "--to" in flags or "--output" in flags:
+        assert {"-o", "--output", "--to"} <= flags
+
+
+@pytest.mark.parametrize("words", [(), ("help", "cluster"), *EVERY_COMMAND], ids=" ".join)
+def test_no_sentence_of_the_help_is_long(cook, words):
+    text = cook(*words, *(() if "cluster" in words else ("--help",))).stdout.partition("Examples:")[0]
+    for paragraph in re.split(r"\n\s*\n|\n(?=  -)|\n  (?=\w+  )", text):
+        for sentence in re.split(r"(?<=[.:;?])\s", " ".join(paragraph.split())):
+            assert len(sentence.split()) <= 25, sentence
 
 
 def test_the_command_and_the_recipe_agree():
@@ -360,3 +432,97 @@ def test_standard_output_that_is_full(tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "cook: standard output: cannot be written: No space left on device\n"
+
+
+def test_a_fingerprint_is_written_whole_or_not_at_all(cook, tmp_path, monkeypatch):
+    assert cook(*SQUAD).exit_code == 0
+    kept = tmp_path / "kept.json"
+    for flag in ("-o", "--output", "--to"):
+        done = cook("fingerprint", "cooked/llama3", flag, "kept.json", "--json")
+        assert orjson.loads(done.stdout) == {"file": "kept.json", "datasets": ["squad"]}
+    assert kept.read_text() == cook("fingerprint", "cooked/llama3").stdout
+    assert cook("diff", "kept.json", "cooked/llama3").exit_code == 0
+    before = kept.read_bytes()
+    assert cook("fingerprint", "nowhere", "-o", "kept.json").exit_code == 1
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fails)
+    done = cook("fingerprint", "cooked/llama3", "-o", "kept.json")
+    assert (done.exit_code, kept.read_bytes()) == (1, before)
+    assert "No space left on device" in done.stderr
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_quiet_and_json_everywhere(cook):
+    assert cook(*SQUAD, "-q").exit_code == 0
+    assert cook("diff", "cooked/llama3", "cooked/llama3", "-q").stderr == ""
+    assert cook("verify", "cooked/llama3", "-q").stderr == ""
+    assert orjson.loads(cook("version", "--json").stdout) == {"version": version("instruct-cook")}
+    assert orjson.loads(cook("cache", "clear", "--json", "-q").stdout)["bytes"] > 0
+    assert orjson.loads(cook("show", "cooked/llama3", "-q", "--json").stdout)
+    failed = cook("corpus", "nowhere", "--to", "x", "--json", "-q")
+    assert [row["exit_code"] for row in orjson.loads(failed.stdout)["failures"]] == [1]
+
+
+def test_names_of_packings_that_trl_has(cook, tmp_path):
+    assert cook(*SQUAD, "--packing", "bfd", "-q").exit_code == 0
+    stored = orjson.loads((tmp_path / "cooked/llama3/squad/cook.json").read_bytes())["recipe"]["packing"]
+    assert stored == "best-fit-decreasing"
+    assert Recipe(datasets="x", tokenizer="y", packing="bfd").packing == "best-fit-decreasing"
+    assert cook("corpus", "sample", "--to", "c", "-t", "llama3", "--packing", "wrapped", "-q").exit_code == 0
+    assert orjson.loads((tmp_path / "c/squad/cook.json").read_bytes())["recipe"]["packing"] == "wrap"
+
+
+def test_verbose_says_what_is_decided(cook):
+    first = cook(*SQUAD, "--verbose", "--jobs", "2").stderr
+    for told in (
+        "source: sample: datasets squad",
+        "jobs: 2",
+        "engine: splintr (chosen for",
+        "2 parts of shards to",
+    ):
+        assert told in first
+    assert "up to date: same recipe" in cook(*SQUAD, "--verbose").stderr
+    assert "squad: 0 parts of shards to encode, 2 in the cache" in cook(*SQUAD, "--verbose", "-o", "b").stderr
+    assert "engine:" not in cook(*SQUAD, "-o", "c").stderr
+
+
+def test_a_shard_whose_lines_all_fail_alike_says_so_once(cook, tmp_path):
+    rows = [{"passage": "c", "qas": [{"Q": "q", "A": "a"}]}] * 30
+    write_shard(tmp_path, "set", rows)
+    result = cook("-d", "set", "-t", "llama3", "-s", ".")
+    assert result.exit_code == 3
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("cook: set/shard/00000.jsonl: all 30 lines: context: is missing")
+    assert lines[1].startswith("cook: set/shard/00000.jsonl: all 30 lines: QA_list: is missing")
+    assert lines[2:] == [f"cook: {FIELDS_HINT}"]
+    keys = [{"question": "q", "answer": "a"}]
+    write_shard(tmp_path, "set", [{"context": "c", "QA_list": keys * (1 + i % 3)} for i in range(30)])
+    for command in (("-d", "set", "-t", "llama3", "-s", "."), ("corpus", ".", "--to", "texts")):
+        told = cook(*command).stderr
+        assert "all 30 lines: QA_list[…].Q: is missing" in told
+        assert "--on-error" not in told
+    write_shard(tmp_path, "set", [*rows, entry()])  # one line is good
+    told = cook("-d", "set", "-t", "llama3", "-s", ".").stderr
+    assert "set/shard/00000.jsonl:1: context: is missing" in told
+    assert told.endswith(f"cook: {SKIP_HINT}\n")
+
+
+@pytest.mark.parametrize(("term", "moves"), [("dumb", False), ("xterm", True)])
+def test_a_dumb_terminal_gets_no_escapes(tmp_path, term, moves):
+    write_shard(tmp_path, "set", [entry(f"context {i} " + "word " * 300) for i in range(2_000)])
+    command = [COOK, "-d", "set", "-t", "llama3", "-s", "."]
+    mine, its = os.openpty()
+    termios.tcsetwinsize(its, (24, 80))  # of none tqdm draws nothing
+    running = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"TERM": term}, stderr=its, stdout=its)
+    os.close(its)
+    sent = b""
+    with contextlib.suppress(OSError), open(mine, "rb", buffering=0) as terminal:
+        while more := terminal.read(1 << 16):
+            sent += more
+    assert running.wait() == 0
+    assert b"1 dataset in " in sent
+    assert (b"\r" in sent.replace(b"\r\n", b"")) == moves
+    assert (b"\x1b" in sent) == moves

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 import cook as package
 from conftest import entry, pair, write_shard
 from cook import BadLines, CorpusRecipe, OutputError, OutputExists, RecipeError, make_corpus, read_cooked, read_styles
+from cook.core.choices import CORPUS_PACKINGS as PACKINGS
 from cook.corpora import text_files
 from cook.corpora.render import Passage, Renderer
 from reference import model_json
@@ -107,9 +108,6 @@ def test_shards_change_no_text(shards, tmp_path, monkeypatch):
             if name == "one":
                 assert [row["source_line"] for row in rows] == [*range(1, 9), *range(10, 31)]
     assert len(list((tmp_path / "one-100").rglob("train-*"))) > 5, "one file was made, so this test sees nothing"
-
-
-PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "wrap", "none")
 
 
 @functools.cache

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import entry, pair, write_shard
 from cook import OutputError, Recipe, diff, fingerprint, mix, run
+from cook.core.choices import PACKINGS
 from cook.core.files import sha256_of
-from cook.core.recipe import PACKINGS
 from cook.store import manifest
 from cook.tokenizer.presets import PRESETS
 from cook.trainers import tables

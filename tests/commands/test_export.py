@@ -26,8 +26,8 @@ import cook as package
 from commands.test_mix import contents
 from conftest import entry, write_shard
 from cook import Exported, OutputError, OutputExists, Recipe, RecipeError, TokenizerError, export, mix, read_cooked, run
-from cook.cli.commands.export import TARGETS as NAMES
 from cook.core import records
+from cook.core.choices import TARGETS as NAMES
 from cook.core.records import mark_trained
 from cook.store import columns, kinds, manifest, write
 from cook.trainers import rows, usage
@@ -520,7 +520,7 @@ def test_the_command(cook, cooked, tmp_path):
     assert "up to date" in done.stderr
     assert "USE.md" in done.stderr
     assert done.stdout == ""
-    assert cook("export", str(cooked), "--for", "hf", "--to", "out").exit_code == 1
+    assert cook("export", str(cooked), "--for", "hf", "--to", "out").exit_code == 5
     assert cook("export", str(cooked), "--for", "hf", "--to", "out", "--overwrite", "-q").exit_code == 0
     assert cook("export", str(cooked), "--for", "trl", "--to", "new", "--attention", "few-shot").exit_code == 2
     assert cook("export", str(cooked), "--for", "nemo", "--to", "new").exit_code == 2

@@ -23,6 +23,7 @@ from cook import (
     show,
     verify,
 )
+from cook.core.choices import CORPUS_PACKINGS as PACKINGS
 from cook.core.files import sha256_of
 from cook.store import manifest
 from faults.injecting import Bench
@@ -37,7 +38,6 @@ ROWS[5] = entry("Sky.", pair("Which?\nOptions:\n- red\n- blue", "blue")) | {"fol
 ROWS[6] |= {"inherit_from_prev": True}
 ROWS[9] = {"context": " ", "QA_list": []}
 ROWS[10] = entry("Only this.", pair(" ", "x"))
-PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "wrap", "none")
 FORMATS = {JSONL: {}, PARQUET: {"format": "parquet"}}
 
 

@@ -474,7 +474,7 @@ def test_the_command(cook, root, tmp_path):
     assert found["up_to_date"]
     assert found["datasets"]["QED"]["asked"]["sequences"] == 2.5
     other = cook("mix", str(root), "--to", "mixed", "--sequences", "4")
-    assert other.exit_code == 1
+    assert other.exit_code == 5
     assert "mix.sequences: it has null, this run 4" in other.stderr
     assert cook("mix", str(root), "--to", "mixed", "--sequences", "4", "--overwrite").exit_code == 0
     assert package.read_cooked(tmp_path / "mixed").manifest["counts"]["sequences"] == 4
@@ -488,7 +488,7 @@ def test_the_command(cook, root, tmp_path):
         (("--weights", "nope=1"), 2, "there are QED, race, squad"),
         (("--sequences", "0"), 2, "sequences: must be"),
         (("--split", "test"), 2, "has no test"),
-        (("--to", ".."), 1, "is not cook's"),
+        (("--to", ".."), 5, "is not cook's"),
         (("--to", "/"), 2, "cannot name a folder"),
     ],
 )

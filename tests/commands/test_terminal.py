@@ -84,7 +84,7 @@ RUNS = {
         ((*COOKING, *LLAMA, "-o", OUT, "--json"), 0),
         ((*COOKING, *LLAMA, "-o", OUT, "--dry-run"), 0),
         ((*COOKING, *LLAMA, "-o", OUT, "--dry-run", "--json"), 0),
-        ((*COOKING, *LLAMA, "-o", OUT, "--seed", "1"), 1),
+        ((*COOKING, *LLAMA, "-o", OUT, "--seed", "1"), 5),
         (("-d", SET, "-s", "s" + NAME, *LLAMA, "-o", "o2"), 3),
         (("-d", SET, "-s", "s" + NAME, *LLAMA, "-o", "o2", "--json"), 3),
         ((*COOKING, "-t", NOWHERE, "-o", "o2"), 1),
@@ -136,17 +136,17 @@ RUNS = {
     "mix": [
         ((OUT, "--to", MIXED), 0),
         ((OUT, "--to", MIXED, "--json"), 0),
-        ((OUT, "--to", MIXED, "--seed", "1"), 1),
+        ((OUT, "--to", MIXED, "--seed", "1"), 5),
         ((OUT, "--to", "m", "--weights", f"x{NAME}=1"), 2),
         ((OUT, "--to", "m", "--weights", "x" + NAME), 2),
-        ((OUT, "--to", "other"), 1),
+        ((OUT, "--to", "other"), 5),
         ((OUT, "--to", "mix" + NAME), 2),
         ((NOWHERE, "--to", "m"), 1),
     ],
     "export": [
         ((DONE, "--for", "jsonl", "--to", EXPORTED), 0),
         ((DONE, "--for", "jsonl", "--to", EXPORTED, "--json"), 0),
-        ((DONE, "--for", "trl", "--to", "other"), 1),
+        ((DONE, "--for", "trl", "--to", "other"), 5),
         ((DONE, "--for", "trl", "--to", "e", "--split", NAME), 2),
         ((NOWHERE, "--for", "trl", "--to", "e"), 1),
     ],
@@ -175,6 +175,8 @@ RUNS = {
         ((ANSWERS, "--prompts", NOWHERE, "--to", "a"), 1),
         ((NOWHERE, "--prompts", PROMPTS, "--to", "a"), 1),
     ],
+    "help": [(("verify",), 0), (("x" + NAME,), 2)],
+    "version": [(("--json",), 0), (("x" + NAME,), 2)],
     "cache": [
         (("info", "--cache", NOWHERE), 0),
         (("info", "--cache", NOWHERE, "--json"), 0),
@@ -254,7 +256,7 @@ def test_a_printed_recipe_is_the_one_that_was_asked(sets, source, eos):
     recipe = Recipe(datasets=("all",), tokenizer="t", source=f"./{source}", delimiter=source, eos=f"<{eos}>")
     ready = SimpleNamespace(
         recipe=recipe,
-        shards={name: [SimpleNamespace(place=shard, size=1) for shard in shards] for name, shards in sets.items()},
+        shards={name: [SimpleNamespace(path=shard, size=1) for shard in shards] for name, shards in sets.items()},
         root=Path("out"),
         tokenizer=SimpleNamespace(bos=None, eos=recipe.eos),
         source=SimpleNamespace(provenance=dict),

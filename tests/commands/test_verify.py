@@ -21,7 +21,7 @@ from conftest import COLLECTION, entry, needs_collection, offline, pair, write_s
 from cook import OutputError, Recipe, RecipeError, SourceError, TokenizerError, export, mix, run, verify
 from cook.check import verifier
 from cook.check.rows import Findings
-from cook.core.recipe import PACKINGS
+from cook.core.choices import PACKINGS
 from cook.store import manifest, write
 from cook.store.outputs import DepthWarning
 from cook.trainers import tables
@@ -642,7 +642,7 @@ def test_the_command(cook, odd_set, bench):
     done = cook("verify", out, "--deep", "--source", str(odd_set))
     assert (done.exit_code, done.stdout) == (0, "")
     assert re.fullmatch(
-        rf"{out}/set: right: \d+ sequences, \d+ examples, [\d,]+ tokens; equal to its shards\n", done.stderr
+        rf"{out}/set: OK: \d+ sequences, \d+ examples, [\d,]+ tokens; equal to its shards\n", done.stderr
     )
     (bench.folder / manifest.MANIFEST_NAME).write_bytes(b"{")
     result = cook("verify", "set")

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cook.core.recipe import PACKINGS
-from cook.corpora.recipe import CORPUS_PACKINGS
+from cook.core.choices import CORPUS_PACKINGS, PACKINGS
 from cook.pack import planner
 from cook.pack.planner import STRATEGIES, plan, random_order
 

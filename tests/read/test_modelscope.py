@@ -90,7 +90,7 @@ def test_without_the_client_it_says_how_to_get_it(cook, monkeypatch):
     result = cook("-d", "squad", "-t", "llama3", "-s", "modelscope")
     assert result.exit_code == 1
     assert "source modelscope: needs ModelScope's client, which is not installed" in result.stderr
-    assert "  pip install 'instruct-cook[modelscope]'" in result.stderr
+    assert "  in cook's checkout: pip install -e '.[modelscope]'" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -1,7 +1,8 @@
 """The command: parse, call one library function, print. Only click is imported at the top, for a fast `--help`.
 
 Standard output is for data (`--json`, `--dry-run`, `list`); progress, summary, warnings and errors: standard error.
-Exit codes: 0 done; 1 a CookError; 2 usage; 3 input rejected; 4 verify or diff found something; 130, 143 interrupted.
+Exit codes: 0 done; 1 a CookError; 2 usage; 3 input rejected; 4 verify or diff found something; 5 another result is
+there already; 129, 130, 143 ended by a signal.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cook.cli import ending
-from cook.cli.options import RUN, PathType, option, recipe_options
+from cook.cli import ending, hints
+from cook.cli.options import CLUSTER, RUN, BadPath, ChoiceType, PathType, option, recipe_options, run_options
 from cook.cli.printing import echo, print_json, print_unescaped
 from cook.core.escapes import escape_controls
 from cook.executors import process
@@ -28,6 +29,7 @@ from cook.executors import process
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from cook.cli.options import Bars
     from cook.core.errors import CookError
     from cook.core.recipe import Recipe
 
@@ -45,6 +47,15 @@ COMMANDS = {  # where in cook.cli.commands each is; imported when it is asked fo
     "parse": "parse.command",
     "list": "listing.command",
     "cache": "listing.cache_command",
+    "help": "about.help_command",
+    "version": "about.version_command",
+}
+COMMAND_HEADINGS = {
+    "Mix and export": ("mix", "export", "corpus"),
+    "Inspect": ("list", "show", "report"),
+    "Verify and compare": ("verify", "diff", "fingerprint"),
+    "Synthesis loop": ("prompts", "parse"),
+    "The command itself": ("cache", "help", "version"),
 }
 
 
@@ -65,8 +76,13 @@ class CookGroup(click.Group):
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
         """See click."""
-        with _handle_interrupts(), _escape_usage_errors():
+        with _handle_interrupts(), _plain_usage_errors():
             return super().make_context(*args, **settings)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click."""
+        ctx.meta[hints.ARGUMENTS] = [*args]
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -74,11 +90,7 @@ class CookGroup(click.Group):
         """See click, which can suggest only commands that are imported, and knows nothing of datasets."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, COMMANDS, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"A dataset is named by --dataset {name}."
-            ctx.fail(f"No such command {name!r}. {hint}")
+            ctx.fail(f"No such command {name!r}. {hints.command_hint(ctx, args, COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -87,31 +99,42 @@ class CookGroup(click.Group):
         for param in self.get_params(ctx):
             if record := param.get_help_record(ctx):
                 headings.setdefault(getattr(param, "heading", "Other"), []).append(record)
+        headings[RUN] += headings.pop("Other")
+        del headings[CLUSTER]  # `cook help cluster`
         for heading, records in headings.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
         self.format_commands(ctx, formatter)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click."""
+        for heading, names in COMMAND_HEADINGS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(heading):
+                formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in commands if command])
+
     def invoke(self, ctx: click.Context) -> Any:
         """See click."""
         process.configure_process()
-        as_json = ctx.params.get("as_json", False) or "--json" in ctx.args  # those of a subcommand
+        # Those of a subcommand stand in ctx.args.
+        as_json = ctx.params.get("as_json", False) or "--json" in ctx.args
+        quiet = ctx.params.get("quiet", False) or bool({"-q", "--quiet"} & {*ctx.args})
         ending.install_handlers(signal.SIGTERM, signal.SIGHUP)
         with _handle_interrupts():
             from cook.core.errors import CookError, from_os_error
 
             try:
-                with _escape_usage_errors(), warnings.catch_warnings():
+                with _plain_usage_errors(), warnings.catch_warnings():
                     warnings.showwarning = _show_warning
                     return super().invoke(ctx)
             except CookError as exc:
                 if ending.pending_signal():  # it led to this
                     raise
-                _fail(exc, as_json, ctx.params.get("quiet", False), cooking=ctx.invoked_subcommand is None)
+                _fail(exc, as_json, quiet, cooking=ctx.invoked_subcommand is None)
             except OSError as exc:
                 if not exc.filename:
                     raise
-                _fail(from_os_error(exc), as_json, ctx.params.get("quiet", False), ctx.invoked_subcommand is None)
+                _fail(from_os_error(exc), as_json, quiet, ctx.invoked_subcommand is None)
 
 
 @contextlib.contextmanager
@@ -121,9 +144,9 @@ def _handle_interrupts() -> Iterator[None]:
         yield
     except BaseException as exc:
         if ending.pending_signal():
-            sys.exit(ending.report_end(_resume_hint()))
+            sys.exit(ending.report_end(hints.resume_hint()))
         if isinstance(exc, KeyboardInterrupt):  # raised by who runs the command in a process of their own
-            echo(f"cook: interrupted{_resume_hint()}", err=True)
+            echo(f"cook: interrupted{hints.resume_hint()}", err=True)
             sys.exit(130)
         if isinstance(exc, OSError) and not exc.filename and exc.errno != errno.EPIPE:
             echo(f"cook: standard output: cannot be written: {exc.strerror}", err=True)
@@ -132,32 +155,32 @@ def _handle_interrupts() -> Iterator[None]:
         raise
 
 
+class UsageProblem(click.ClickException):
+    """Arguments that are wrong, in cook's own voice."""
+
+    exit_code = 2
+
+    def __init__(self, problem: click.UsageError) -> None:
+        super().__init__(problem.format_message())
+        self.path = " ".join(["cook", *(problem.ctx.command_path.split()[1:] if problem.ctx else ())])
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
+        """Say what is wrong, and where the help is."""
+        echo(f"cook: {self.message}", f"cook: see: {self.path} --help", err=True)
+
+
 @contextlib.contextmanager
-def _escape_usage_errors() -> Iterator[None]:
-    """What click says of arguments repeats them: they are escaped, and its own help, where that is said, is not."""
+def _plain_usage_errors() -> Iterator[None]:
+    """Arguments that are wrong are told as UsageProblem, which escapes them; click's own help stays as it is."""
     try:
         yield
-    except click.ClickException as exc:
-        if not isinstance(exc, getattr(click.exceptions, "NoArgsIsHelpError", ())):
-            exc.message = escape_controls(exc.message)  # type: ignore[misc] # nothing else of it is as free
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()):
         raise
-
-
-READ_ONLY_COMMANDS = (
-    "verify",
-    "diff",
-    "fingerprint",
-    "show",
-    "report",
-    "list",
-    "cache",
-)  # commands that make no folder
-
-
-def _resume_hint() -> str:
-    context = click.get_current_context(silent=True)
-    reads = context is not None and context.find_root().invoked_subcommand in READ_ONLY_COMMANDS
-    return "" if reads else "; what is cooked is whole; run the same again to go on"
+    except click.UsageError as exc:
+        raise UsageProblem(exc) from exc
+    except click.ClickException as exc:
+        exc.message = escape_controls(exc.message)  # type: ignore[misc] # nothing else of it is as free
+        raise
 
 
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG001 - warnings.showwarning's
@@ -185,12 +208,29 @@ def _fail(error: CookError, as_json: bool, quiet: bool, cooking: bool) -> NoRetu
     sys.exit(error.exit_code)
 
 
+def _install_completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:  # noqa: ARG001
+    if shell is None or ctx.resilient_parsing:
+        return
+    from cook.cli import completion
+
+    try:
+        echo(*completion.install(shell, ctx.command), err=True)
+    except ValueError as exc:
+        ctx.fail(str(exc))
+    except OSError as exc:
+        raise BadPath(f"{exc.filename}: cannot be written: {exc.strerror}") from exc
+    ctx.exit()
+
+
 EPILOG = """\b
 Examples:
-  cook --dataset squad --tokenizer llama3
   cook --dataset squad --tokenizer llama3 --source sample
   cook -d squad -d QED -t llama3 -s my/collection -o cooked --max-length 8192
   cook --config recipe.yaml --dry-run
+\b
+More:
+  cook help COMMAND    the options of a command, with examples
+  cook help cluster    options to run on a Dask cluster
 """
 
 
@@ -202,32 +242,54 @@ Examples:
 )
 @recipe_options
 @option(RUN, "--config", metavar="FILE", type=PathType(dir_okay=False), help="YAML recipe; flags win over it.")
-@option(RUN, "--dry-run", is_flag=True, help="Print the resolved recipe and its shards; cook nothing.")
-@option(RUN, "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-@option(RUN, "-q", "--quiet", is_flag=True, help="No progress, no summary.")
-@click.version_option(package_name="instruct-cook", prog_name="cook")
+@option(RUN, "--dry-run", is_flag=True, help="Print the resolved recipe and its shards; write nothing.")
+@run_options
+@option(
+    RUN,
+    "--install-completion",
+    metavar="[SHELL]",
+    is_flag=False,
+    flag_value="auto",
+    type=ChoiceType(("auto", "bash", "zsh", "fish")),
+    is_eager=True,
+    expose_value=False,
+    callback=_install_completion,
+    help="Install completion for bash, zsh or fish, and exit.  [your shell]",
+)
+@click.version_option(
+    None, "-V", "--version", package_name="instruct-cook", prog_name="cook", help="Print the version."
+)
 @click.pass_context
-def main(ctx: click.Context, /, config: str | None, dry_run: bool, as_json: bool, quiet: bool, **settings: Any) -> None:
-    """Cook question-answer data over contexts into packed training sequences with loss masks.
+def main(
+    ctx: click.Context,
+    /,
+    config: str | None,
+    dry_run: bool,
+    bars: Bars,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Turn question-answer data into packed training sequences with loss masks, for any base model.
 
-    Each entry becomes an example: BOS and its context, then its question-answer pairs and EOS. Whole examples of one
-    dataset are joined into sequences; loss falls on the pairs alone. The result is Parquet with input_ids, labels and
-    loss_mask, for datasets.load_dataset and any trainer.
+    Each entry of a dataset becomes an example: its context, then its question-answer pairs. Whole examples of one
+    dataset are packed into sequences, and only the pairs bear loss. The result is Parquet with input_ids, labels and
+    loss_mask; datasets.load_dataset opens it.
     """
     given = {name: value for name, value in settings.items() if value not in (None, ())}
     if ctx.invoked_subcommand is not None:
-        if given or config:
-            raise click.UsageError(f"these options are for cooking, not for `cook {ctx.invoked_subcommand}`")
+        hints.refuse_root_options(ctx)
         return
     if not given and not config:
         print_unescaped(ctx.get_help())
         return
     settings = _recipe_settings(config, given)
+    ctx.meta[hints.RESUMES] = settings.get("cache") != "none" and not settings.get("limit")
     if not dry_run and settings.get("executor", "local") == "local":
         from cook.pipeline import startup
 
         startup.preload_vocabulary(str(settings["tokenizer"]))
-    _run_recipe(ctx, _make_recipe(settings), dry_run, as_json, quiet)
+    _run_recipe(_make_recipe(settings), dry_run, bars, as_json, quiet)
 
 
 def _recipe_settings(config: str | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +301,8 @@ def _recipe_settings(config: str | None, given: dict[str, Any]) -> dict[str, Any
         settings = read_config(config) | given
     for name, flag in (("datasets", "--dataset"), ("tokenizer", "--tokenizer")):
         if name not in settings:
-            raise click.UsageError(f"pass {flag}" + (f", or set {name} in {config}" if config else ""))
+            more = f", or set {name} in {config}" if config else f": cook {flag} {hints.USUAL[flag]} …"
+            raise click.UsageError(f"pass {flag}{more}")
     return settings
 
 
@@ -258,16 +321,14 @@ def _print_notice(notice: str) -> None:
     echo(f"cook: {notice}", err=True)
 
 
-def _run_recipe(ctx: click.Context, recipe: Recipe, dry_run: bool, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+def _run_recipe(recipe: Recipe, dry_run: bool, bars: Bars, as_json: bool, quiet: bool) -> None:
     from cook.cli.summary import print_preview, print_summary, summary_json
     from cook.pipeline.runner import preview, run
 
     if dry_run:
         print_preview(preview(recipe), as_json)
         return
-    from cook.core.progress import progress_bars
-
-    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
+    with bars as progress:
         summary = run(recipe, progress, None if quiet else _print_notice)
     if not quiet:
         print_summary(summary)

@@ -1,26 +1,25 @@
-"""The options that make a recipe, under their headings."""
+"""Options: their types, those that many commands have (as decorators), and those that make a recipe."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cook.cli.printing import echo
+from cook.cli import completion, hints
+from cook.cli.printing import echo, on_terminal, print_log
+from cook.core import choices
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+    from cook.core.progress import Progress
 
-
-PRESET_NAMES = ("llama3", "llama2", "mistral")
-EXECUTORS = ("local", "dask")
-ADDED_TOKENS = ("text", "tokens")
-ENGINES = ("auto", "splintr", "fastokens", "hf")
-PACKINGS = ("best-fit", "best-fit-decreasing", "in-order", "none")
+    Bars = AbstractContextManager[Progress | None]
 
 
 class GroupedOption(click.Option):
@@ -31,21 +30,34 @@ class GroupedOption(click.Option):
         self.heading = heading
 
 
-def _complete_datasets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    from click.shell_completion import CompletionItem
+class ChoiceType(click.Choice):  # type: ignore[type-arg] # generic from click 8.2
+    """One of some names. Other names for them are read as `aliases` has them; `notes` says why a name is none."""
 
-    from cook.core.catalog import ALL_DATASETS, CATALOG
+    def __init__(
+        self, names: Sequence[str], aliases: Mapping[str, str] | None = None, notes: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(tuple(names))
+        self.aliases, self.notes = aliases or {}, notes or {}
 
-    names = [ALL_DATASETS, *(dataset.name for dataset in CATALOG)]
-    return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name as cook writes it, or fail with the nearest name."""
+        value = self.aliases.get(value, value)
+        if value not in self.choices:
+            self.fail(self._problem(value), param, ctx)
+        return value
+
+    def _problem(self, value: str) -> str:
+        near = hints.nearest(value, self.choices)
+        hint = self.notes.get(value) or (f"Did you mean {near!r}?" if near else "")
+        return f"{value!r} is not one of {', '.join(map(repr, self.choices))}. {hint}".rstrip()
 
 
-def _complete_tokenizers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
-    from click.shell_completion import CompletionItem
-
-    presets = [CompletionItem(name) for name in PRESET_NAMES if name.startswith(incomplete)]
-    # One that is printed is a line of what the shell reads.
-    return presets or [CompletionItem(incomplete, type="file")] * incomplete.isprintable()
+PACKING = ChoiceType(
+    choices.PACKINGS,
+    {"bfd": choices.PACKING_ALIASES["bfd"]},
+    dict.fromkeys(("wrap", "wrapped"), "Only `cook corpus --tokenizer` has wrap: it cuts examples."),
+)
+CORPUS_PACKING = ChoiceType(choices.CORPUS_PACKINGS, choices.PACKING_ALIASES)
 
 
 class BadPath(click.ClickException):
@@ -102,72 +114,188 @@ def parse_key_map(value: str) -> dict[str, str]:
     return {name.strip(): key.strip() for name, _, key in pairs}
 
 
-INPUT, SEQUENCES, TEXT, RUN, CLUSTER = "What to cook", "Sequences", "Text", "Run", "Cluster"
+DATA, TOKENIZER, SEQUENCES, OUTPUT, RUN, CLUSTER = "Data", "Tokenizer", "Sequences", "Output", "Run", "Cluster"
+TEXT = "Text of an example"
+
+# What several commands have. `heading` matters to the root's help alone.
+
+
+def apply_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator; the help lists them in this order."""
+
+    def decorate(command: Any) -> Any:
+        for each in reversed(options):
+            command = each(command)
+        return command
+
+    return decorate
+
+
+# --json and -q, of every command.
+result_options = apply_options(
+    option(RUN, "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."),
+    option(RUN, "-q", "--quiet", is_flag=True, help="Print results, warnings and errors only."),
+)
+verbose_option = option(RUN, "--verbose", is_flag=True, help="Say on standard error what cook decides and why.")
+
+
+def run_options(command: Callable[..., Any]) -> Any:
+    """--json, -q and --verbose; the command gets `bars`, a context that shows progress unless it is quiet."""
+
+    @functools.wraps(command)
+    def run(*args: Any, verbose: bool, **settings: Any) -> Any:
+        from cook.core.progress import progress_bars
+
+        with print_log(verbose):
+            return command(*args, bars=progress_bars(enabled=not settings["quiet"] and on_terminal()), **settings)
+
+    return result_options(verbose_option(run))
+
+
+def output_option(metavar: str, text: str, **settings: Any) -> Callable[[Any], Any]:
+    """Where a command writes: --to, -o and --output are one option."""
+    settings = {"type": PATH, "required": True} | settings
+    return option(OUTPUT, "-o", "--output", "--to", "to", metavar=metavar, help=text, **settings)
+
+
+def overwrite_option(text: str, **settings: Any) -> Callable[[Any], Any]:
+    """--overwrite; what it replaces differs by command."""
+    return option(OUTPUT, "--overwrite", is_flag=True, help=text, **settings)
+
+
+def seed_option(text: str, **settings: Any) -> Callable[[Any], Any]:
+    """--seed; what it is of differs by command."""
+    return option(SEQUENCES, "--seed", type=int, metavar="N", help=text, **settings)
+
+
+def split_option(text: str) -> Callable[[Any], Any]:
+    """--split, of a result that is read."""
+    complete = completion.splits
+    return click.option("--split", default="train", metavar="NAME", shell_complete=complete, help=f"{text}  [train]")
+
+
+def tokenizer_option(text: str, **settings: Any) -> Callable[[Any], Any]:
+    """-t; what it is for differs by command."""
+    complete = completion.tokenizers
+    return option(
+        TOKENIZER, "-t", "--tokenizer", metavar="NAME", type=PATH, shell_complete=complete, help=text, **settings
+    )
+
+
+def source_option(text: str) -> Callable[[Any], Any]:
+    """-s: where shards are."""
+    return option(DATA, "-s", "--source", metavar="SOURCE", type=PATH, shell_complete=completion.sources, help=text)
+
+
+DATASET_HELP = "Dataset name in any case; repeat for several; all: every dataset of the source."
+jobs_option = option(RUN, "--jobs", type=int, metavar="N", help="Number of processes.  [usable cores]")
+engine_option = option(
+    TOKENIZER, "--engine", metavar="NAME", type=ChoiceType(choices.ENGINES),
+    help="auto, splintr, fastokens or hf. All give the same ids.  [auto: the fastest for the input's size]",
+)  # fmt: skip
+max_length_option = option(
+    SEQUENCES, "--max-length", type=int, metavar="N", help="Largest number of tokens in a sequence.  [4096]"
+)
+max_unknown_option = option(
+    SEQUENCES, "--max-unknown", type=float, metavar="SHARE",
+    help="Fail if a larger share of a dataset's characters is unknown to the tokenizer.  [0.1]",
+)  # fmt: skip
+added_tokens_option = option(
+    TOKENIZER, "--added-tokens", metavar="HOW", type=ChoiceType(choices.ADDED_TOKENS),
+    help="How to encode strings in the data that look like unnamed added tokens: as text, or as tokens.  [text]",
+)  # fmt: skip
+bos_option = option(
+    TOKENIZER, "--bos", metavar="TOKEN", help="Token at the start of each example; none: no BOS.  [the tokenizer's]"
+)
+eos_option = option(TOKENIZER, "--eos", metavar="TOKEN", help="Token at the end of each example.  [the tokenizer's]")
+fields_option = option(
+    DATA, "--fields", type=parse_key_map, metavar="NAME=KEY,…",
+    help="Map your column names, as in context=passage,question=query.  "
+    "[context=context,pairs=QA_list,question=Q,answer=A]",
+)  # fmt: skip
+limit_option = option(DATA, "--limit", type=int, metavar="N", help="Read only the first N entries of each dataset.")
+revision_option = option(
+    DATA, "--revision", metavar="REV", help="Branch, tag or commit of a source on the Hub.  [main]"
+)
+follow_links_option = option(
+    DATA, "--follow-links", is_flag=True, default=None, help="Follow symbolic links out of the source folder."
+)
+on_error_option = option(
+    DATA, "--on-error", metavar="HOW", type=ChoiceType(choices.ON_ERROR_POLICIES),
+    help="How to handle lines that are not entries, and unreadable files: fail and list them, or skip and record "
+    "them.  [fail]",
+)  # fmt: skip
+cache_option = option(
+    RUN, "--cache", metavar="DIR", type=PATH, help="Cache directory for encoded tokens.  [$COOK_CACHE, ~/.cache/cook]"
+)
+context_template_option = option(
+    TEXT, "--context-template", metavar="TEXT", help="Text around a context.  [' <CON> {context} </CON>']"
+)
+pair_template_option = option(
+    TEXT, "--pair-template", metavar="TEXT",
+    help="Text around a question and its answer.  ['<QUE> {question} <ANS> {answer} </END>']",
+)  # fmt: skip
+delimiter_option = option(
+    TEXT, "--delimiter", metavar="TEXT", help="Text after the context and between pairs.  [two newlines]"
+)
 
 # The settings of a recipe, each None unless given: then the configuration file's holds, then the recipe's default.
 RECIPE_OPTIONS = (
-    option(INPUT, "-d", "--dataset", "datasets", multiple=True, metavar="NAME", shell_complete=_complete_datasets,
-            help="Dataset, any case; repeatable; all: every one that the source holds."),
-    option(INPUT, "-t", "--tokenizer", metavar="NAME", type=PATH, shell_complete=_complete_tokenizers,
-            help="llama3, llama2, mistral; a folder; a tokenizer.json; a Hub id OWNER/NAME."),
-    option(INPUT, "-s", "--source", metavar="SOURCE", type=PATH,
-            help="hub; hf://datasets/OWNER/NAME[@REV]; modelscope; sample; a folder of DATASET/shard/*.jsonl.  [hub]"),
-    option(INPUT, "--revision", metavar="REV", help="Branch, tag or commit of a source on the Hub.  [main]"),
-    option(INPUT, "--follow-links", is_flag=True, default=None,
-            help="Read what symbolic links lead to outside of the source folder."),
-    option(INPUT, "--on-error", metavar="HOW", type=click.Choice(["fail", "skip"]),
-            help="Lines that are no entries, and files that are not read: fail, listing them, or skip and record "
-            "them.  [fail]"),
-    option(INPUT, "-o", "--output", metavar="ROOT", type=PATH,
-            help="Folder that gets a folder a dataset.  [cooked/TOKENIZER]"),
-    option(SEQUENCES, "--max-length", type=int, metavar="N", help="Most tokens a sequence holds.  [4096]"),
-    option(SEQUENCES, "--packing", metavar="HOW", type=click.Choice(PACKINGS),
-            help="best-fit, best-fit-decreasing, in-order (the published recipe), none.  [best-fit]"),
-    option(SEQUENCES, "--overlong", metavar="HOW", type=click.Choice(["split", "truncate", "drop", "error"]),
-            help="An example over the length: split by pairs; truncate, which also cuts the context of a pair that is "
-            "still too long; drop; error.  [split]"),
+    option(DATA, "-d", "--dataset", "datasets", multiple=True, metavar="NAME", shell_complete=completion.datasets,
+            help=DATASET_HELP),
+    source_option("hub; hf://datasets/OWNER/NAME[@REV]; modelscope; sample; or a folder of DATASET/shard/*.jsonl."
+            "  [hub]"),
+    revision_option,
+    fields_option,
+    limit_option,
+    option(DATA, "--dedup", is_flag=True, default=None,
+            help="Leave out entries whose context and pairs repeat an earlier entry exactly."),
+    option(DATA, "--validation", type=parse_share_or_count, metavar="SHARE|N",
+            help="Make a validation split: a share such as 0.01, or at most N entries. Entries with one context stay "
+            "together."),
+    option(DATA, "--splits", metavar="HOW", type=ChoiceType(choices.SPLIT_POLICIES),
+            help="names: a shard named for a split, such as test.jsonl, goes to that split. all-train: every shard "
+            "is for training.  [names]"),
+    follow_links_option,
+    on_error_option,
+    tokenizer_option("llama3, llama2, mistral; a folder; a tokenizer.json; or a Hub id OWNER/NAME."),
+    bos_option,
+    eos_option,
+    added_tokens_option,
+    engine_option,
+    max_length_option,
+    option(SEQUENCES, "--packing", metavar="HOW", type=PACKING,
+            help="best-fit; best-fit-decreasing (TRL's bfd); in-order (the published recipe); none: one example a "
+            "sequence.  [best-fit]"),
+    option(SEQUENCES, "--overlong", metavar="HOW", type=ChoiceType(choices.OVERLONG_POLICIES),
+            help="How to handle examples longer than --max-length. split: several examples, each with the context. "
+            "truncate: split, and cut the context if one pair is still too long. drop. error.  [split]"),
     option(SEQUENCES, "--max-dropped", type=float, metavar="SHARE",
-            help="Largest share of a dataset's pairs that may be lost to length.  [0.05]"),
-    option(SEQUENCES, "--max-unknown", type=float, metavar="SHARE",
-            help="Largest share of a dataset's characters that its tokenizer may lack.  [0.1]"),
-    option(SEQUENCES, "--seed", type=int, metavar="N", help="Of the random order that best-fit packs in.  [0]"),
-    option(SEQUENCES, "--validation", type=parse_share_or_count, metavar="SHARE|N",
-            help="Entries for a validation split, by a hash of their context: 0.01, or at most 500."),
-    option(SEQUENCES, "--splits", metavar="HOW", type=click.Choice(["names", "all-train"]),
-            help="Shards named for a split, such as test.jsonl, go to it by their names; or all-train.  [names]"),
-    option(SEQUENCES, "--dedup", is_flag=True, default=None,
-            help="Leave out entries that repeat another's context and pairs exactly."),
-    option(SEQUENCES, "--limit", type=int, metavar="N", help="Only the first N entries of each dataset."),
-    option(TEXT, "--fields", type=parse_key_map, metavar="NAME=KEY,…",
-            help="Keys of a line that differ from context=context, pairs=QA_list, question=Q, answer=A."),
-    option(TEXT, "--bos", metavar="TOKEN", help="Opens an input; none: no BOS.  [the tokenizer's]"),
-    option(TEXT, "--eos", metavar="TOKEN", help="Closes an output.  [the tokenizer's]"),
-    option(TEXT, "--added-tokens", metavar="HOW", type=click.Choice(ADDED_TOKENS),
-            help="Added tokens that look like markers, and nothing names: text, spelt in letters, or tokens.  [text]"),
-    option(TEXT, "--context-template", metavar="TEXT", help="[' <CON> {context} </CON>']"),
-    option(TEXT, "--pair-template", metavar="TEXT", help="['<QUE> {question} <ANS> {answer} </END>']"),
-    option(TEXT, "--delimiter", metavar="TEXT", help="After the context and between pairs.  [two newlines]"),
-    option(RUN, "--engine", metavar="NAME", type=click.Choice(ENGINES),
-            help="auto, splintr, fastokens, hf: all give the same ids.  [auto: the faster for the size]"),
-    option(RUN, "--jobs", type=int, metavar="N", help="Processes.  [usable cores]"),
-    option(RUN, "--cache", metavar="DIR", type=PATH,
-            help="Folder that keeps tokens between runs.  [$COOK_CACHE, ~/.cache/cook]"),
-    option(RUN, "--no-cache", "cache", flag_value="none", help="Keep no tokens, and use none."),
-    option(RUN, "--overwrite", is_flag=True, default=None, help="Replace a result of another recipe or other inputs."),
-    option(CLUSTER, "--executor", metavar="NAME", type=click.Choice(EXECUTORS),
-            help="Where the work runs: local, or dask: on the workers of a cluster.  [local]"),
-    option(CLUSTER, "--scheduler", metavar="ADDRESS", help="The cluster's scheduler: tcp://HOST:PORT, tls://HOST:PORT."),
+            help="Fail if a larger share of a dataset's pairs is lost to length.  [0.05]"),
+    max_unknown_option,
+    seed_option("Seed for the packing order.  [0]"),
+    context_template_option,
+    pair_template_option,
+    delimiter_option,
+    option(OUTPUT, "-o", "--output", "--to", "output", metavar="ROOT", type=PATH,
+            help="Output directory; one subdirectory per dataset.  [cooked/TOKENIZER]"),
+    overwrite_option("Replace results of another recipe or of other inputs.", default=None),
+    jobs_option,
+    cache_option,
+    option(RUN, "--no-cache", "cache", flag_value="none", help="Neither read nor write the cache."),
+    option(CLUSTER, "--executor", metavar="NAME", type=ChoiceType(choices.EXECUTORS),
+            help="local: this machine. dask: the workers of a Dask cluster.  [local]"),
+    option(CLUSTER, "--scheduler", metavar="ADDRESS",
+            help="Address of the cluster's scheduler: tcp://HOST:PORT or tls://HOST:PORT."),
     option(CLUSTER, "--scheduler-file", metavar="FILE", type=PATH,
-            help="The file that the scheduler put its address into."),
+            help="The scheduler file that dask wrote; it holds the address."),
     option(CLUSTER, "--tls-ca", metavar="FILE", type=PATH,
-            help="For tls://, who signed: PEM.  [as Dask is configured]"),
-    option(CLUSTER, "--tls-cert", metavar="FILE", type=PATH, help="This client's certificate: PEM.  [likewise]"),
-    option(CLUSTER, "--tls-key", metavar="FILE", type=PATH, help="Its key: PEM.  [likewise]"),
+            help="CA certificate (PEM) for tls:// schedulers.  [Dask's configuration]"),
+    option(CLUSTER, "--tls-cert", metavar="FILE", type=PATH,
+            help="Client certificate (PEM).  [Dask's configuration]"),
+    option(CLUSTER, "--tls-key", metavar="FILE", type=PATH,
+            help="Key of the client certificate (PEM).  [Dask's configuration]"),
 )  # fmt: skip
 
 
-def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that make a recipe, for a command that takes one."""
-    for option in reversed(RECIPE_OPTIONS):
-        command = option(command)
-    return command
+recipe_options = apply_options(*RECIPE_OPTIONS)

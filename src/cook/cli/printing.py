@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -13,6 +17,33 @@ def echo(*lines: str, err: bool = False) -> None:
     """Print lines, each of them as one: a line break in it is the data's, and escaped with all that is unseen."""
     for line in lines:
         click.echo(escape_controls(line), err=err)
+
+
+def on_terminal() -> bool:
+    """Whether standard error is a terminal that can move its cursor, as bars do."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextlib.contextmanager
+def print_log(enabled: bool) -> Iterator[None]:
+    """Print what cook's modules log of their decisions on standard error, if that is asked for."""
+    if not enabled:
+        yield
+        return
+    import logging
+
+    class Echo(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            echo(f"cook: {record.getMessage()}", err=True)
+
+    logger, handler, level = logging.getLogger("cook"), Echo(), logging.getLogger("cook").level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def print_unescaped(text: str, nl: bool = True) -> None:

@@ -5,7 +5,7 @@
     ├── SourceError          1   datasets or shards cannot be found or read
     ├── TokenizerError       1   a tokenizer cannot be had, or has no such token
     ├── OutputError          1   the output cannot be written or read
-    │   └── OutputExists     1   another result is there already
+    │   └── OutputExists     5   another result is there already
     ├── ClusterError         1   a cluster cannot be reached, does not fit, or was lost
     ├── InputError           3   the data is rejected
     │   ├── BadLines         3   lines that are not entries, each with file:line: field
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 EXIT_DIFFERENCES = 4  # what the command returns where verify or diff found something
 
+MIN_ALIKE = 3  # lines of a shard from which one message says what all of them have
 MAX_REPR_CHARS = 500  # letters of a wrong value that a message shows
 
 
@@ -96,6 +98,8 @@ class OutputError(CookError):
 class OutputExists(OutputError):
     """A result of another recipe or of other inputs lies where this one would go."""
 
+    exit_code = 5
+
 
 def write_error(path: str | os.PathLike[str], exc: OSError, size_hint: int = 0) -> OutputError:
     """The OutputError for a path that cannot be written.
@@ -143,7 +147,11 @@ class Problem(NamedTuple):
 
 
 UNREAD_SHARD_NOTE = "(the shard after this one was not read)"
-SKIP_HINT = "(--on-error skip leaves such lines out, and records them)"
+SKIP_HINT = "(to leave such lines out and record them, add: --on-error skip)"
+FIELDS_HINT = (
+    "(to name the keys of your lines, add for example: --fields context=passage,pairs=qas,question=q,answer=a)"
+)
+ALL_LINES_HINT = '(is it the right file? An entry is {"context": "…", "QA_list": [{"Q": "…", "A": "…"}]})'
 MULTILINE_JSON = "begins JSON that goes over several lines"
 ARRAY_PROBLEMS = (MULTILINE_JSON, "must be an object, not a list")
 COMPRESSED = "is compressed, and its name does not say so: end it in .gz or .zst"
@@ -170,23 +178,43 @@ JSON_LINES_HINT = "(each line of a .jsonl file is a JSON object; `jq -c '.[]' FI
 class BadLines(InputError):
     """Lines that are not entries. `problems` are the first of them; `count` is how many there are in their shard.
 
-    `unread` shards after it were not looked at. `skippable` lines are those that `on_error` can leave out.
+    `unread` shards after it were not looked at. `skippable` lines are those that `on_error` can leave out. `total`:
+    the lines of the shard if every one of them is bad, else 0; then the message says once what all of them have.
     """
 
-    def __init__(self, problems: Sequence[Problem], count: int, unread: int = 0, skippable: bool = False) -> None:
+    def __init__(
+        self, problems: Sequence[Problem], count: int, unread: int = 0, skippable: bool = False, total: int = 0
+    ) -> None:
         self.problems, self.count = list(problems), count
-        unlisted = count - len(self.problems)
-        lines = [str(problem) for problem in self.problems]
+        alike = _shared_problems(self.problems) if total >= MIN_ALIKE else []
+        unlisted = 0 if alike else count - len(self.problems)
+        fields = {f"{each.field}: " if each.field else "": each for each in alike}
+        lines = [f"{each.shard}: all {total:,} lines: {field}{each.what}" for field, each in fields.items()]
+        lines = lines or [str(problem) for problem in self.problems]
         if unlisted:
-            lines.append(f"… and {unlisted} more")
+            lines.append(f"… and {unlisted:,} more")
         if unread:
             lines.append(f"(the {unread} shards after this one were not read)" if unread > 1 else UNREAD_SHARD_NOTE)
         first = self.problems[0]
         if first.what in ARRAY_PROBLEMS:
             lines.append(JSON_LINES_HINT)
+        elif alike:
+            lines.append(FIELDS_HINT if any(each.what.startswith("is missing") for each in alike) else ALL_LINES_HINT)
         elif skippable and first.what not in WHOLE_FILES:
             lines.append(SKIP_HINT)
         super().__init__(*lines)
+
+
+def _shared_problems(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems of the first line, if all lines have the same; lists of pairs may differ in length."""
+    by_line: dict[int, dict[tuple[str, str], Problem]] = {}
+    for problem in problems:
+        field = re.sub(r"\[\d+\]", "[…]", problem.field)
+        by_line.setdefault(problem.line, {})[field, problem.what] = problem._replace(field=field)
+    first, *others = by_line.values()
+    if len(others) > 1:
+        others.pop()  # it may be cut short
+    return [*first.values()] if others and all(other.keys() == first.keys() for other in others) else []
 
 
 class TooLong(InputError):
@@ -219,6 +247,11 @@ def read_error(path: str | Path, exc: OSError) -> SourceError:
     if why.endswith(("incorrect header check", "Unknown frame descriptor")):  # of zlib, and of zstd
         why += ": it is not compressed as its name says"
     return SourceError(f"{path}: cannot be read: {why}")
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs an extra: the package is in no index, so it is of a checkout."""
+    return f"in cook's checkout: pip install -e '.[{extra}]'"
 
 
 def short_repr(value: Any) -> str:

@@ -8,17 +8,18 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-import numpy.typing as npt
-import orjson
+from typing import IO, TYPE_CHECKING, Any
 
 from cook.core.errors import NO_FILE, SourceError, is_no_file, read_error, write_error
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def json_line(row: Any) -> bytes:
     """A row as a line of JSON."""
+    import orjson  # not at the top: a recipe needs none of it
+
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -47,6 +48,8 @@ def fsync_file(path: Path) -> None:
 
 def memory_mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
     """A file's rows: their pages are the system's to drop, and count as nobody's own memory."""
+    import numpy as np
+
     if not path.stat().st_size:
         return np.empty(0, dtype)  # which cannot be mapped
     return np.asarray(np.memmap(path, dtype, "r"))
@@ -54,6 +57,8 @@ def memory_mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
 
 def write_atomically(path: Path, rows: npt.NDArray[Any]) -> None:
     """Write rows whole or not at all, though the same is done twice at once: where a worker was lost, and was not."""
+    import numpy as np
+
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_bytes(np.ascontiguousarray(rows).data)  # `tofile` says nothing of a last block without room
@@ -82,6 +87,18 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
     except OSError as exc:
         raise write_error(path, exc, len(data)) from exc
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; an older one stays until the new one is on the disk. Raises OutputError."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write_bytes(temporary, data)
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise write_error(path, exc, len(data)) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def fsync_folder(path: Path) -> None:

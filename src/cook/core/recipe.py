@@ -12,6 +12,16 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cook.core import yaml_file
 from cook.core.catalog import HUB_COLLECTION
+from cook.core.choices import (
+    ADDED_TOKENS,
+    ENGINES,
+    EXECUTORS,
+    ON_ERROR_POLICIES,
+    OVERLONG_POLICIES,
+    PACKING_ALIASES,
+    PACKINGS,
+    SPLIT_POLICIES,
+)
 from cook.core.errors import RecipeError, short_repr
 from cook.core.escapes import is_encodable
 
@@ -22,11 +32,6 @@ Splits = Literal["names", "all-train"]
 EngineName = Literal["auto", "splintr", "fastokens", "hf"]
 ExecutorName = Literal["local", "dask"]
 AddedTokens = Literal["text", "tokens"]
-PACKINGS: tuple[str, ...] = ("best-fit", "best-fit-decreasing", "in-order", "none")
-OVERLONG_POLICIES: tuple[str, ...] = ("split", "truncate", "drop", "error")
-ENGINES: tuple[str, ...] = ("auto", "splintr", "fastokens", "hf")
-ADDED_TOKENS: tuple[str, ...] = ("text", "tokens")
-EXECUTORS: tuple[str, ...] = ("local", "dask")
 CLUSTER_SETTINGS = (
     "scheduler",
     "scheduler_file",
@@ -83,6 +88,7 @@ class Recipe:
     max_length: int = 4096
     """The most tokens a sequence holds."""
     packing: Packing = "best-fit"
+    """How examples are put into sequences; TRL's names `bfd` and `wrapped` are read as cook's."""
     overlong: Overlong = "split"
     """What becomes of an example longer than max_length."""
     max_dropped: float = 0.05
@@ -147,6 +153,8 @@ class Recipe:
             object.__setattr__(self, "output", os.path.expanduser(self.output))
         if isinstance(self.fields, Mapping) and self.fields.keys() <= set(Fields._fields):
             object.__setattr__(self, "fields", Fields(**self.fields))
+        if isinstance(self.packing, str):
+            object.__setattr__(self, "packing", PACKING_ALIASES.get(self.packing, self.packing))
         for name in ("max_dropped", "max_unknown"):
             if type(getattr(self, name)) is int:
                 object.__setattr__(self, name, float(getattr(self, name)))
@@ -312,7 +320,7 @@ SETTING_CHECKS: dict[str, Callable[[Any], str | None]] = {
     "revision": _text(optional=True),
     "fields": _fields,
     "follow_links": _boolean,
-    "on_error": _one_of(("fail", "skip")),
+    "on_error": _one_of(ON_ERROR_POLICIES),
     "output": _local_folder,
     "max_length": _integer(2, 2**24),
     "packing": _one_of(PACKINGS),
@@ -327,7 +335,7 @@ SETTING_CHECKS: dict[str, Callable[[Any], str | None]] = {
     "pair_template": _template("{question}", "{answer}"),
     "delimiter": _text(empty=True),
     "validation": _validation,
-    "splits": _one_of(("names", "all-train")),
+    "splits": _one_of(SPLIT_POLICIES),
     "dedup": _boolean,
     "limit": _integer(1, 2**31 - 1, optional=True),
     "engine": _one_of(ENGINES),

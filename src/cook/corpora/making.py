@@ -18,7 +18,7 @@ from cook.core.results import Result, Summary
 from cook.corpora import documents, text_files, tokens
 from cook.corpora.recipe import CorpusRecipe
 from cook.encode import tokenized
-from cook.encode.parts import MAX_PROBLEMS
+from cook.encode.parts import MAX_PROBLEMS, lines_if_all_failed
 from cook.encode.tokenized import TokenizedDataset
 from cook.executors.local import ordered_results
 from cook.pipeline import limits, runner
@@ -153,7 +153,8 @@ def _raise_bad_lines(dataset: TokenizedDataset, shards: int, skippable: bool) ->
     of_shard = [part for shard, part in zip(dataset.shard_of, dataset.parts, strict=True) if shard == first]
     problems = list(itertools.chain.from_iterable(part.problems for part in of_shard))
     count = sum(part.problem_count for part in of_shard)
-    raise BadLines(problems[:MAX_PROBLEMS], count, shards - 1 - first, skippable)
+    total = lines_if_all_failed(of_shard)
+    raise BadLines(problems[:MAX_PROBLEMS], count, shards - 1 - first, skippable, total)
 
 
 def _manifest_counts(dataset: TokenizedDataset, done: WrittenFiles) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
-from cook.core.recipe import PACKINGS, SETTING_CHECKS, Recipe
+from cook.core.choices import CORPUS_PACKINGS
+from cook.core.recipe import SETTING_CHECKS, Recipe
 from cook.corpora.styles import Styles, read_styles
 
 WRAP = "wrap"
-CORPUS_PACKINGS = (*PACKINGS, WRAP)
 TEXT_FORMATS = ("jsonl", "parquet")
 NO_TOKENIZER = "none"  # the tokenizer of a corpus that is text
 # Settings of a Recipe that a corpus does not use.

@@ -135,6 +135,8 @@ class EncodedPart:
     """Counts of a strategy's own, by group and name."""
     problems: list[Problem] = dataclasses.field(default_factory=list)
     problem_count: int = 0
+    failed_lines: int = 0
+    """Lines that the problems are of."""
 
     def add_problem(self, problem: Problem) -> None:
         """Count a bad line, and keep the first."""
@@ -324,8 +326,15 @@ def record_bad_line(recipe: Recipe, problems: list[Problem], result: EncodedPart
         what = "; ".join(f"{problem.field}: {problem.what}".removeprefix(": ") for problem in problems)
         result.bad.append((problems[0].line, what if len(what) <= MAX_REASON_CHARS else what[:MAX_REASON_CHARS] + "…"))
         return
+    result.failed_lines += 1
     for problem in problems:
         result.add_problem(problem)
+
+
+def lines_if_all_failed(parts: Sequence[EncodedPart]) -> int:
+    """How many lines a shard's parts hold, if none of them is an entry; else 0."""
+    total = sum(part.lines for part in parts)
+    return total if total == sum(part.failed_lines for part in parts) else 0
 
 
 def read_records(job: EncodeJob, result: EncodedPart, marks: SpecialTextCounter) -> Iterator[RecordBatch]:

@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.core import owned
-from cook.core.errors import ClusterError, CookError, CookWarning, write_error
+from cook.core.errors import ClusterError, CookError, CookWarning, install_hint, write_error
 from cook.executors.local import ClusterLost
 
 try:
     import distributed
     from distributed.scheduler import KilledWorker
 except ImportError as exc:
-    raise ClusterError("executor: dask needs another package: pip install 'instruct-cook[cluster]'") from exc
+    raise ClusterError(f"executor: dask needs another package; {install_hint('cluster')}") from exc
 
 if TYPE_CHECKING:
     from cook.core.recipe import Recipe

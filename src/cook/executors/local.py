@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,7 @@ TERMINATION_SIGNALS = {
 SHUTDOWN_TIMEOUT = 1.0  # seconds that ended workers are waited for
 WATCHING = 0.5  # seconds after which workers that have begun are watched
 DEFAULT_IN_FLIGHT = 16  # jobs of a dataset that are submitted ahead of the one awaited, where the executor does not say
+logger = logging.getLogger(__name__)
 J = TypeVar("J")
 T = TypeVar("T")
 
@@ -79,6 +81,7 @@ def local_executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterato
             )
         method = "spawn"
     elif not method or (method == "spawn" and size < SPAWN_COST_FACTOR * POOL_BYTES):
+        logger.info("jobs: %d, as threads of this process (%s bytes are few)", jobs, f"{size:,}")
         process.note_engine_use()
         # Read by splintr when its first batch is encoded; who set it already keeps what they set.
         os.environ.setdefault("RAYON_NUM_THREADS", str(jobs))
@@ -88,6 +91,7 @@ def local_executor(jobs: int, size: int, preload: Sequence[str] = ()) -> Iterato
         ):
             yield threads
         return
+    logger.info("jobs: %d processes (%s bytes)", jobs, f"{size:,}")
     process.limit_memory_retention()
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _start_worker, (preload,))
     with pool, cancel_on_error(pool):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 import uuid
 from pathlib import Path
@@ -23,6 +25,8 @@ from cook.read.source import Shard
 from cook.store import manifest, staging
 from cook.store.replace import existing_result
 
+logger = logging.getLogger(__name__)
+
 
 def build_dataset(context: RunContext, name: str, shards: list[Shard]) -> Result:
     """Encode, pack and publish one dataset, or find that its result is up to date. Raises CookError."""
@@ -32,6 +36,7 @@ def build_dataset(context: RunContext, name: str, shards: list[Shard]) -> Result
     identity = identity_fields(context, name, shards)
     found = existing_result(folder, identity, recipe.overwrite)
     if found is not None:
+        logger.info("%s: up to date: same recipe, inputs and tokenizer", name)
         context.progress("tokenize", sum(shard.size for shard in shards))
         _enforce_limits_of(context, folder, found)
         return Result(folder, found, True, time.perf_counter() - started)
@@ -72,6 +77,8 @@ def _encode(
     (folder / "spools").mkdir(exist_ok=True)
     digests = [row["sha256"] for row in identity["inputs"]]
     jobs = encode_jobs(context.strategy, recipe, context.tokenizer, shards, digests, folder)
+    known = sum(os.path.exists(f"{job.full_spool}.index") for _, job in jobs)
+    logger.info("%s: %d parts of shards to encode, %d in the cache", identity["dataset"], len(jobs) - known, known)
     with ExampleTable(work, folder, recipe.hashes) as table:
         return encode_parts(jobs, context.pool, table, context.progress), table
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,8 @@ from cook.executors import local as executors
 from cook.read import source as source_layout
 from cook.read import sources as source_registry
 from cook.read.source import ListedShard, Shard, Source, UnreadFile
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from cook.core.results import Result
@@ -133,6 +136,7 @@ def run_datasets(
     failures: dict[str, CookError] = {}
     shards = _collect({name: functools.partial(source.shards, name) for name in names}, failures)
     size = sum(shard.size for found in shards.values() for shard in found)
+    logger.info("source: %s: datasets %s: %s bytes", recipe.source, ", ".join(shards), f"{size:,}")
     with (
         choice.open_executor(recipe, size, ("cook.pipeline.build",)) as (pool, jobs),
         make_runner(
@@ -185,7 +189,9 @@ def sequence_runner(resources: RunResources, strategy: EncodingStrategy | None =
     source_layout.refuse_inside(resources.source, root)
     dataset_card.refuse_mixed_root(root, corpora=strategy is not None)
     local = recipe.executor == "local"
+    logger.info("output: %s", root)
     with cache.open_cache(recipe.cache) as folder:
+        logger.info("cache: %s", folder or "none")
         if local and jobs > 1 and not cache.has_spools(folder):  # else the engine may not be needed at all
             with contextlib.suppress(BrokenExecutor):  # a worker that died is told of where work is lost
                 for _ in range(jobs):

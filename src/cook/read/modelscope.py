@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cook.core.errors import CookError, SourceError
+from cook.core.errors import CookError, SourceError, install_hint
 from cook.core.files import sha256_of
 from cook.read import transport
 from cook.read.answers import (
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 SOURCE_KIND = "modelscope"
 MODELSCOPE_COLLECTION = "AI-ModelScope/ft-instruction-synthesizer-collection"
 DEFAULT_REVISION = "master"  # the default branch of every repository there
-INSTALL_COMMAND = "pip install 'instruct-cook[modelscope]'"
 LISTING_RETRY_DELAYS = (
     2.0,
     8.0,
@@ -133,7 +132,7 @@ class ModelScopeSource:
         except ImportError as exc:
             raise SourceError(
                 f"source modelscope: needs ModelScope's client, which is not installed ({exc}):",
-                f"  {INSTALL_COMMAND}",
+                f"  {install_hint('modelscope')}",
             ) from exc
         # Its bars are shown on a terminal alone; it has no setting for that.
         if not isinstance(download.tqdm, functools.partial):

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import threading
@@ -25,7 +26,7 @@ import numpy as np
 import orjson
 
 from cook.core import cache
-from cook.core.errors import NO_FILE, CookWarning, TokenizerError, is_no_file
+from cook.core.errors import NO_FILE, CookWarning, TokenizerError, install_hint, is_no_file
 from cook.core.recipe import NO_BOS, Recipe
 from cook.tokenizer import control, growth
 from cook.tokenizer.engine import Engine, Ids, Offsets
@@ -151,6 +152,8 @@ def resolve_tokenizer(recipe: Recipe, work_bytes: int = 0) -> Tokenizer:
         _check_against_reference(tokenizer, source)
         _warn_of_changes(source, spelt, bos if recipe.bos is None else None)
     engine = _choose_engine(tokenizer, recipe.engine, work_bytes)
+    reason = f"chosen for {work_bytes:,} bytes a process" if recipe.engine == "auto" else f"--engine {recipe.engine}"
+    logger.info("engine: %s (%s)", engine, reason)
     quick_engine = _choose_engine(tokenizer, recipe.engine, 0) if engine == SLOW_START_ENGINE else engine
     return tokenizer._replace(engine=engine, quick_engine=quick_engine)
 
@@ -190,6 +193,7 @@ def _warn_of_changes(source: _TokenizerFiles, spelt: dict[str, int], bos: str | 
         )
 
 
+logger = logging.getLogger(__name__)
 REFERENCE_ENGINE = "hf"
 SLOW_START_ENGINE = "fastokens"
 MAX_TOKENIZER_JSON_BYTES = 256 << 20  # of a tokenizer.json; those of models have up to 40 MB
@@ -207,7 +211,7 @@ def _choose_engine(tokenizer: Tokenizer, asked: str, work_bytes: int) -> str:
     """
     has_fastokens = importlib.util.find_spec("fastokens") is not None
     if asked == "fastokens" and not has_fastokens:
-        raise TokenizerError("--engine fastokens: is not installed; pip install 'instruct-cook[fast]'")
+        raise TokenizerError(f"--engine fastokens: is not installed; {install_hint('fast')}")
     wanted: tuple[str, ...] = (asked,)
     if asked == "auto":
         wanted = ("fastokens", "splintr") if has_fastokens and work_bytes > FASTOKENS_MIN_BYTES else ("splintr",)

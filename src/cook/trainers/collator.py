@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from cook.core.errors import CookError, InputError, OutputError, RecipeError
+from cook.core.errors import CookError, InputError, OutputError, RecipeError, install_hint
 from cook.core.records import IGNORE_INDEX
 from cook.store import kinds
 from cook.store.outputs import Sequence, read_cooked
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 Attention = Literal["few-shot", "isolated"]
 Layout = Literal["flat", "padded"]
-INSTALL = "pip install 'instruct-cook[train]'"
 BATCH_COLUMNS = ("input_ids", "labels", "seq_lengths")  # what a batch is made of
 Ints = npt.NDArray[np.int64]
 
@@ -225,4 +224,4 @@ def _import_torch() -> Any:
     try:
         return import_module("torch")
     except ImportError as exc:
-        raise CookError(f"cook.Collator needs PyTorch, which is not installed ({exc}): {INSTALL}") from exc
+        raise CookError(f"cook.Collator needs PyTorch, not installed ({exc}): {install_hint('train')}") from exc

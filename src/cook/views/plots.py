@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cook.core.errors import CookError
+from cook.core.errors import CookError, install_hint
 from cook.views.counts import LengthCounts
 from cook.views.visible import one_line
 
-INSTALL_COMMAND = "pip install 'instruct-cook[report]'"
 MAX_BINS = 48
 WIDTH, HEIGHT = 252, 137  # of a histogram
 TOP, RIGHT, BOTTOM = 6, 14, 26  # margins around the bars
@@ -41,7 +40,7 @@ def require_libraries() -> None:
     try:
         import jinja2  # noqa: F401
     except ImportError as exc:
-        raise CookError(f"a report needs Jinja, which is not installed ({exc}): {INSTALL_COMMAND}") from exc
+        raise CookError(f"a report needs Jinja, which is not installed ({exc}): {install_hint('report')}") from exc
 
 
 def histogram(lengths: LengthCounts, title: str, x: str, y: str, percent: bool = False) -> Any:

@@ -6,20 +6,32 @@ import sys
 
 import click
 
-from cook.cli.options import PATH
+from cook.cli.options import PATH, PathType, output_option, result_options
 from cook.cli.printing import echo, print_json
 
+DIFF_EPILOG = """\b
+Examples:
+  cook diff cooked/llama3 cooked/llama3-new
+  cook diff tests/data/fingerprint.json cooked/llama3
+"""
+FINGERPRINT_EPILOG = """\b
+Examples:
+  cook fingerprint cooked/llama3 -o fingerprint.json
+  cook diff fingerprint.json cooked/llama3
+"""
 
-@click.command("diff")
+
+@click.command("diff", epilog=DIFF_EPILOG)
 @click.argument("a", type=PATH)
 @click.argument("b", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def diff_command(a: str, b: str, as_json: bool) -> None:
-    """Say what changed from A to B: each a dataset's folder, a ROOT, a mix, or a fingerprint's file.
+@result_options
+def diff_command(a: str, b: str, as_json: bool, quiet: bool) -> None:
+    """Say in words what changed from A to B.
 
-    Corpora as text are compared by their texts, packed ones by pieces, prompts and parsed datasets by lines.
+    Each is a dataset's folder, a ROOT, a mix, or a fingerprint file. Text corpora are compared by text, packed ones by
+    piece, prompts and parsed datasets by line.
 
-    Exit code 0: the same sequences, by the same recipe, of the same shards; 4: something differs.
+    Exit code 0: the same sequences, from the same recipe and shards. Exit code 4: something differs.
     """
     from cook.check.comparison import diff
     from cook.core.errors import EXIT_DIFFERENCES
@@ -30,16 +42,36 @@ def diff_command(a: str, b: str, as_json: bool) -> None:
     else:
         for name, lines in found.datasets.items():
             echo(*(f"{name}: {line}" for line in lines))
-        if found.same:
+        if found.same and not quiet:
             echo("same", err=True)
     if not found.same:
         sys.exit(EXIT_DIFFERENCES)
 
 
-@click.command("fingerprint")
+@click.command("fingerprint", epilog=FINGERPRINT_EPILOG)
 @click.argument("path", type=PATH)
-def fingerprint_command(path: str) -> None:
-    """Print the fingerprint of what is cooked: a small JSON file to commit, which diff compares with."""
-    from cook.check.fingerprints import fingerprint
+@output_option(
+    "FILE", "Write this file, whole or not at all.  [standard output]", required=False, type=PathType(dir_okay=False)
+)
+@result_options
+def fingerprint_command(path: str, to: str | None, as_json: bool, quiet: bool) -> None:
+    """Print the fingerprint of a result, for `cook diff` to compare with.
 
-    print_json(fingerprint(path))
+    It is a small JSON file to commit. Write it with --output: a shell's > empties the file first, also when cook fails.
+    """
+    from pathlib import Path
+
+    from cook.check.fingerprints import fingerprint
+    from cook.core.files import replace_file
+
+    made = fingerprint(path)
+    if to is None:
+        print_json(made)
+        return
+    import orjson
+
+    replace_file(Path(to), orjson.dumps(made, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    if as_json:
+        print_json({"file": to, "datasets": [*made["datasets"]]})
+    if not quiet:
+        echo(f"fingerprint written: {to}", err=True)

@@ -7,43 +7,58 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.cli.options import PATH
+from cook.cli import completion
+from cook.cli import options as shared
+from cook.cli.options import ChoiceType
 from cook.cli.printing import echo, pluralize, print_json, print_table
+from cook.core.choices import TARGETS
 
 if TYPE_CHECKING:
+    from cook.cli.options import Bars
     from cook.trainers.exporter import Exported
 
+EPILOG = """\b
+Examples:
+  cook export cooked/llama3/squad --for axolotl --to exported/squad
+  cook export mixed --for hf --attention few-shot --to exported/mixed
+"""
 
-TARGETS = ("trl", "hf", "llama-factory", "axolotl", "torchtune", "megatron-bridge", "olmo-core", "jsonl")
 
-
-@click.command("export")
-@click.argument("folder", metavar="DIR", type=PATH)
-@click.option("--for", "target", type=click.Choice(TARGETS), required=True, help="Who reads it; jsonl: people.")
-@click.option("--to", metavar="DIR", type=PATH, required=True, help="The export's folder.")
-@click.option("--split", default="train", metavar="NAME", help="The split that is exported.  [train]")
+@click.command("export", epilog=EPILOG)
+@click.argument("folder", metavar="DIR", type=shared.PATH)
+@click.option(
+    "--for",
+    "target",
+    type=ChoiceType(TARGETS),
+    required=True,
+    help="The trainer that reads the export; jsonl: text for people.",
+)
+@shared.output_option("DIR", "Folder of the export.")
+@shared.split_option("The split to export.")
 @click.option(
     "--attention",
-    type=click.Choice(["isolated", "few-shot"]),
+    type=ChoiceType(("isolated", "few-shot")),
     metavar="HOW",
-    help="For hf: examples do not see each other, or see earlier ones.  [isolated]",
+    help="For hf. isolated: examples do not see each other. few-shot: they see earlier ones.  [isolated]",
 )
 @click.option(
-    "--tokenizer", metavar="NAME", type=PATH, help="For jsonl: decodes; must be the manifest's.  [the manifest's]"
+    "--tokenizer",
+    metavar="NAME",
+    type=shared.PATH,
+    shell_complete=completion.tokenizers,
+    help="For jsonl: where the tokenizer of the result is now.  [where it was]",
 )
-@click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
-@click.option("--overwrite", is_flag=True, help="Replace another export.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-def command(folder: str, target: str, to: str, as_json: bool, quiet: bool, **settings: Any) -> None:
-    """Write the dataset or mix in DIR as another trainer reads it.
+@shared.jobs_option
+@shared.overwrite_option("Replace another export.")
+@shared.run_options
+def command(folder: str, target: str, to: str, bars: Bars, as_json: bool, quiet: bool, **settings: Any) -> None:
+    """Write the dataset or mix in DIR in the format of a trainer.
 
-    The new folder has a USE.md: the trainer's settings that make it right, and those that silently make it wrong.
+    The new folder has a USE.md: the trainer's settings to use, and those that silently make the loss wrong.
     """
-    from cook.core.progress import progress_bars
     from cook.trainers.exporter import export
 
-    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
+    with bars as progress:
         exported = export(folder, target, to, progress=progress, **settings)
     if not quiet:
         _print_exported(exported)

@@ -7,20 +7,30 @@ from typing import Any
 
 import click
 
-from cook.cli.options import PATH
+from cook.cli.options import ChoiceType, cache_option, result_options, source_option
 from cook.cli.printing import echo, print_json, print_table
 
+LIST_EPILOG = """\b
+Examples:
+  cook list datasets
+  cook list datasets --source my/collection
+  cook list tokenizers --json
+"""
+CACHE_EPILOG = """\b
+Examples:
+  cook cache info
+  cook cache clear
+"""
 
-@click.command("list")
-@click.argument("what", type=click.Choice(["datasets", "tokenizers"]))
-@click.option(
-    "-s", "--source", metavar="SOURCE", type=PATH, help="List what this source holds, as for cooking, not the catalog."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def command(what: str, source: str | None, as_json: bool) -> None:
-    """List the datasets of the catalog or of a source, or the tokenizers that work offline."""
+
+@click.command("list", epilog=LIST_EPILOG)
+@click.argument("what", type=ChoiceType(("datasets", "tokenizers")))
+@source_option("List the datasets of this source.  [the catalog]")
+@result_options
+def command(what: str, source: str | None, as_json: bool, quiet: bool) -> None:  # noqa: ARG001 - a list is its result
+    """List datasets, of the catalog or of a source, or the tokenizers that need no download."""
     if what == "tokenizers" and source:
-        raise click.UsageError("--source goes with datasets")
+        raise click.UsageError("--source goes with datasets: cook list datasets --source SOURCE")
     rows = list_tokenizers() if what == "tokenizers" else list_datasets(source)
     if as_json:
         print_json(rows)
@@ -28,21 +38,16 @@ def command(what: str, source: str | None, as_json: bool) -> None:
         print_table(rows, sys.stdout)
 
 
-@click.group("cache", cls=click.Group)
+@click.group("cache", cls=click.Group, epilog=CACHE_EPILOG)
 def cache_command() -> None:
-    """Tokens that are kept between runs."""
+    """Show or empty the cache of encoded tokens."""
 
 
-CACHE_OPTION = click.option(
-    "--cache", metavar="DIR", type=PATH, help="The cache's folder.  [$COOK_CACHE, ~/.cache/cook]"
-)
-
-
-@cache_command.command()
-@CACHE_OPTION
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def info(cache: str | None, as_json: bool) -> None:
-    """Say where the cache lies and what it holds."""
+@cache_command.command(epilog="\b\nExamples:\n  cook cache info\n  cook cache info --cache /shared/cache --json")
+@cache_option
+@result_options
+def info(cache: str | None, as_json: bool, quiet: bool) -> None:  # noqa: ARG001 - it prints only its result
+    """Print the cache's folder, size and contents."""
     from cook.core.cache import info as cache_info
 
     found = cache_info(cache)
@@ -53,13 +58,18 @@ def info(cache: str | None, as_json: bool) -> None:
             echo(f"{name:8} {value:,}" if isinstance(value, int) else f"{name:8} {value}")
 
 
-@cache_command.command()
-@CACHE_OPTION
-def clear(cache: str | None) -> None:
-    """Remove all that the cache holds."""
+@cache_command.command(epilog="\b\nExamples:\n  cook cache clear\n  cook cache clear --cache /shared/cache")
+@cache_option
+@result_options
+def clear(cache: str | None, as_json: bool, quiet: bool) -> None:
+    """Remove everything in the cache."""
     from cook.core.cache import clear as clear_cache
 
-    echo(f"{clear_cache(cache):,} bytes freed", err=True)
+    freed = clear_cache(cache)
+    if as_json:
+        print_json({"bytes": freed})
+    if not quiet:
+        echo(f"{freed:,} bytes freed", err=True)
 
 
 def list_datasets(source: str | None) -> list[dict[str, Any]]:

@@ -7,40 +7,52 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.cli.options import PATH
+from cook.cli import completion
+from cook.cli import options as shared
 from cook.cli.printing import echo, pluralize, print_json, print_table
 
 if TYPE_CHECKING:
+    from cook.cli.options import Bars
     from cook.pipeline.mixing import Mixed
 
+EPILOG = """\b
+Examples:
+  cook mix cooked/llama3 --to mixed
+  cook mix cooked/llama3 --to mixed --weights squad=2,race=0.5
+  cook mix cooked/llama3 --to mixed --sequences 10000
+"""
 
-@click.command("mix")
-@click.argument("root", type=PATH)
-@click.option("--to", metavar="DIR", type=PATH, required=True, help="The mix's folder.")
+
+@click.command("mix", epilog=EPILOG)
+@click.argument("root", type=shared.PATH)
+@shared.output_option("DIR", "Folder of the mix.")
 @click.option(
     "--weights",
     "asked",
     metavar="NAME=X,…",
     multiple=True,
-    help="Factors on the datasets' sizes; 0 leaves one out.  [1 each]",
+    shell_complete=completion.weights,
+    help="Factor for each dataset's number of sequences; 0 leaves it out.  [1 each]",
 )
-@click.option("--sequences", type=int, metavar="N", help="So many in all, in proportion to size times weight.")
-@click.option("--seed", type=int, default=0, metavar="N", help="Of the choice and the shuffle.  [0]")
-@click.option("--split", default="train", metavar="NAME", help="The split that is mixed.  [train]")
-@click.option("--jobs", type=int, metavar="N", help="Processes.  [usable cores]")
-@click.option("--overwrite", is_flag=True, help="Replace another mix.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-def command(root: str, to: str, asked: tuple[str, ...], as_json: bool, quiet: bool, **settings: Any) -> None:
-    """Mix the cooked datasets in ROOT into one shuffled stream of sequences.
+@click.option(
+    "--sequences", type=int, metavar="N", help="Total number of sequences, shared in proportion to size times weight."
+)
+@shared.seed_option("Seed for the choice of sequences and the shuffle.  [0]", default=0)
+@shared.split_option("The split to mix.")
+@shared.jobs_option
+@shared.overwrite_option("Replace another mix.")
+@shared.run_options
+def command(
+    root: str, to: str, asked: tuple[str, ...], bars: Bars, as_json: bool, quiet: bool, **settings: Any
+) -> None:
+    """Mix the datasets in ROOT into one shuffled dataset.
 
-    By default each sequence of each dataset is in it once. A weight of 2 takes a dataset's sequences twice, 0.5 a
-    seeded half of them; with --sequences the weights share out that many.
+    By default the mix has each sequence once. A weight of 2 takes a dataset's sequences twice, 0.5 a random half of
+    them.
     """
-    from cook.core.progress import progress_bars
     from cook.pipeline.mixing import mix
 
-    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
+    with bars as progress:
         mixed = mix(root, to, weights=parse_weights(asked), progress=progress, **settings)
     if not quiet:
         _print_mixed(mixed)
@@ -54,7 +66,7 @@ def parse_weights(asked: tuple[str, ...]) -> dict[str, Any]:
     for item in ",".join(asked).split(",") if asked else ():
         name, equals, weight = item.strip().rpartition("=")
         if not (name and equals):
-            raise click.BadParameter(f"{item!r} is not NAME=X", param_hint="--weights")
+            raise click.BadParameter(f"{item!r} is not NAME=X, such as squad=2", param_hint="--weights")
         if name in weights:
             raise click.BadParameter(f"{name} is named twice", param_hint="--weights")
         weights[name] = weight

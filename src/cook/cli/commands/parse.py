@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.cli import options as shared
 from cook.cli.options import PATH, parse_key_map
 from cook.cli.printing import echo, pluralize, print_json
 
 if TYPE_CHECKING:
+    from cook.cli.options import Bars
     from cook.synthesis.answer_files import Parsed
 
 EPILOG = """\b
@@ -23,26 +24,30 @@ Examples:
 
 @click.command("parse", epilog=EPILOG)
 @click.argument("answers", nargs=-1, required=True, type=PATH)
-@click.option("--to", metavar="COLLECTION/NAME", type=PATH, required=True, help="The dataset's folder.")
-@click.option("--prompts", metavar="FILE", type=PATH, help="What was answered; what cook prompts wrote.")
-@click.option("--unique-questions", is_flag=True, help="Leave out questions asked before, whatever their case.")
-@click.option("--fields", metavar="NAME=KEY,…", help="Keys that differ from id=custom_id, text=text, context=context.")
-@click.option("--pair-template", metavar="TEXT", help="Without --prompts: as for cooking.")
-@click.option("--delimiter", metavar="TEXT", help="Without --prompts: as for cooking.")
-@click.option("--overwrite", is_flag=True, help="Replace a dataset of other answers.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-def command(answers: tuple[str, ...], fields: str | None, as_json: bool, quiet: bool, **settings: Any) -> None:
-    """Parse what a model wrote into a dataset of contexts and pairs, which can be cooked.
+@shared.output_option("COLLECTION/NAME", "Folder of the new dataset.")
+@click.option("--prompts", metavar="FILE", type=PATH, help="The prompts that were answered, from cook prompts.")
+@click.option(
+    "--unique-questions", is_flag=True, help="Leave out a question that was asked before, in any upper or lower case."
+)
+@click.option(
+    "--fields", metavar="NAME=KEY,…", help="Map your keys, as in text=output.  [id=custom_id,text=text,context=context]"
+)
+@click.option("--pair-template", metavar="TEXT", help="Template of the pairs, without --prompts.  [as for cooking]")
+@click.option("--delimiter", metavar="TEXT", help="Text between pairs, without --prompts.  [as for cooking]")
+@shared.overwrite_option("Replace a dataset of other answers.")
+@shared.run_options
+def command(
+    answers: tuple[str, ...], fields: str | None, bars: Bars, as_json: bool, quiet: bool, **settings: Any
+) -> None:
+    """Parse a model's answers into a dataset of contexts and pairs, ready to cook.
 
-    ANSWERS are results in the OpenAI batch format, as vllm run-batch writes them, or lines of text with the prompt's
-    custom_id; in any order. What gave no pair is counted and recorded; what was not answered is listed, and written as
-    prompts to send again.
+    ANSWERS are results in the OpenAI batch format, as vllm run-batch writes them. Lines with a text and the prompt's
+    custom_id work too, in any order. Answers without pairs are counted and recorded. Unanswered prompts are written to
+    a file, to send again.
     """
-    from cook.core.progress import progress_bars
     from cook.synthesis.answer_files import parse
 
-    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
+    with bars as progress:
         made = parse(list(answers), fields=parse_key_map(fields) if fields else {}, progress=progress, **settings)
     if not quiet:
         _print_parsed(made)
@@ -63,7 +68,6 @@ LEFT_OUT_WORDS = {
 
 
 def _print_parsed(made: Parsed) -> None:
-
     counts = made.counts
     lines = [
         f"{pluralize(counts['pairs'], 'pair')} for {counts['with_pairs']:,} of {pluralize(counts['entries'], 'entry')}"
@@ -71,7 +75,7 @@ def _print_parsed(made: Parsed) -> None:
     for why, count in counts["left_out"].items():
         lines.append(f"{pluralize(count, 'piece')} left out: {LEFT_OUT_WORDS[why]} (left-out/skipped.jsonl)")
     if counts["repeated"]:
-        lines.append(f"{pluralize(counts['repeated'], 'answer')} passed over: their prompts were answered before")
+        lines.append(f"{pluralize(counts['repeated'], 'answer')} ignored: their prompts were answered before")
     if unanswered := counts["failed"] + counts["missing"]:
         lines.append(
             f"{pluralize(unanswered, 'prompt')} without an answer ({counts['failed']:,} failed): send "

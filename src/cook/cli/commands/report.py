@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cook.cli import options as shared
 from cook.cli.options import PATH, PathType
 from cook.cli.printing import echo, pluralize, print_json
 
+if TYPE_CHECKING:
+    from cook.cli.options import Bars
 
-@click.command("report")
+EPILOG = """\b
+Examples:
+  cook report cooked/llama3
+  cook report cooked/llama3/squad --to squad.html --samples 30
+"""
+
+
+@click.command("report", epilog=EPILOG)
 @click.argument("path", type=PATH)
-@click.option(
-    "--to", metavar="FILE", type=PathType(dir_okay=False), default="report.html", help="The page.  [report.html]"
+@shared.output_option(
+    "FILE", "The HTML file.  [report.html]", required=False, default="report.html", type=PathType(dir_okay=False)
 )
-@click.option("--samples", type=int, default=12, metavar="N", help="Sequences of each dataset to look at.  [12]")
-@click.option("--seed", type=int, default=0, metavar="N", help="Of their choice.  [0]")
-@click.option("-t", "--tokenizer", metavar="NAME", type=PATH, help="The tokenizer's place, where it has moved.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is no page of cook's.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-def command(path: str, to: str, as_json: bool, quiet: bool, **settings: Any) -> None:
-    """Write one HTML page on what is cooked: a dataset's folder, a mix, or all datasets in a ROOT.
+@click.option("--samples", type=int, default=12, metavar="N", help="Number of sequences of each dataset to show.  [12]")
+@shared.seed_option("Seed for the choice of those sequences.  [0]", default=0)
+@shared.tokenizer_option("Where the tokenizer of the result is now.  [where it was]")
+@shared.overwrite_option("Replace a file that cook did not write.")
+@shared.run_options
+def command(path: str, to: str, bars: Bars, as_json: bool, quiet: bool, **settings: Any) -> None:
+    """Write an HTML page about the results in PATH.
 
-    It has the numbers, plots of lengths and shares, what was left out and why, and sequences to look at; it loads
-    nothing, and opens from disk. A page of cook's that is there is replaced. Needs pip install 'instruct-cook[report]'.
+    PATH is a dataset's folder, a mix, or a ROOT. The page shows counts, plots of lengths and shares, what was left out
+    and why, and some sequences. It is one file that loads nothing from the network. An earlier page is replaced. In
+    cook's checkout, install its packages with pip install -e '.[report]'.
     """
-    from cook.core.progress import progress_bars
     from cook.views.html_report import report
 
-    with progress_bars(enabled=not quiet and sys.stderr.isatty()) as progress:
+    with bars as progress:
         made = report(path, to, progress=progress, **settings)
     if not quiet:
         echo(f"{pluralize(len(made.datasets), 'dataset')}, {made.bytes:,} bytes: {made.page}", err=True)

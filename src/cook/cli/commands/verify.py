@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cook.cli.options import PATH
+from cook.cli.options import PATH, result_options, source_option, tokenizer_option
 from cook.cli.printing import echo, pluralize, print_json
 
 if TYPE_CHECKING:
@@ -15,35 +15,38 @@ if TYPE_CHECKING:
 
 
 MAX_PRINTED = 20  # findings of a file that are printed
+EPILOG = """\b
+Examples:
+  cook verify cooked/llama3
+  cook verify cooked/llama3 --deep --source my/collection
+"""
 
 
-@click.command("verify")
+@click.command("verify", epilog=EPILOG)
 @click.argument("path", type=PATH)
-@click.option("--deep", is_flag=True, help="Read the shards, and compare every context, question and answer.")
-@click.option(
-    "-s", "--source", metavar="SOURCE", type=PATH, help="What --deep needs: where the shards are; as for cooking."
-)
-@click.option(
-    "-t", "--tokenizer", metavar="NAME", type=PATH, help="With --deep: the tokenizer's place, where it has moved."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
-def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool) -> None:
-    """Check what is cooked: a dataset's folder, all in a ROOT, a mix, a corpus, prompts, or what is parsed.
+@click.option("--deep", is_flag=True, help="Read the shards too, and compare every context, question and answer.")
+@source_option("With --deep: the source of the shards, named as for cooking.")
+@tokenizer_option("With --deep: where the tokenizer of the result is now.  [where it was]")
+@result_options
+def command(path: str, deep: bool, source: str | None, tokenizer: str | None, as_json: bool, quiet: bool) -> None:
+    """Verify datasets, mixes, corpora, prompts or parsed datasets.
 
-    Files are held against the manifest, rows against what a row must be, and sums against the rows. With --deep the
-    output is proved to be its source: every pair once, with its context, or left out for a reason that is true. Exit
-    code 4: something is wrong, and listed.
+    PATH is a result, or a folder of several. Files are compared with the manifest, rows with the rules of a row, and
+    counts with the rows. With --deep the result is compared with its shards: every pair is there once, or was left out
+    for a true reason.
+
+    Exit code 4: something is wrong; the findings are listed.
     """
     from cook.check.verifier import verify
     from cook.core.errors import EXIT_DIFFERENCES
 
     if deep != (source is not None):
-        raise click.UsageError("--deep and --source, the shards that are compared with, need each other")
+        raise click.UsageError(f"--deep and --source need each other: cook verify {path} --deep --source SOURCE")
     verified = verify(path, deep=deep, source=source, tokenizer=tokenizer)
     if as_json:
         print_json(_verified_json(verified))
     else:
-        _print_verified(verified)
+        _print_verified(verified, quiet)
     if verified.found:
         sys.exit(EXIT_DIFFERENCES)
 
@@ -69,7 +72,7 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
     }
 
 
-def _print_verified(verified: Verified) -> None:
+def _print_verified(verified: Verified, quiet: bool) -> None:
     from cook.check.verifier import first_findings_per_file
 
     for each in verified.datasets:
@@ -83,8 +86,9 @@ def _print_verified(verified: Verified) -> None:
         done += (
             f", but for {pluralize(len(each.unread), 'file')} that cook did not read" if done and each.unread else ""
         )
-        verdict = f"{pluralize(each.found, 'finding')}" if each.found else f"right: {made}{done}"
-        echo(f"{each.folder}: {verdict}", err=True)
+        verdict = f"{pluralize(each.found, 'finding')}" if each.found else f"OK: {made}{done}"
+        if not quiet:
+            echo(f"{each.folder}: {verdict}", err=True)
 
 
 def _singular(noun: str) -> str:

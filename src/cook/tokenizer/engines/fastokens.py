@@ -1,4 +1,4 @@
-"""The engine for large jobs: fastokens, on a tokenizer.json. Optional: `pip install 'instruct-cook[fast]'`.
+"""The engine for large jobs: fastokens, on a tokenizer.json. Optional: `pip install -e '.[fast]'` in a checkout.
 
 Two to four times as fast as splintr once it is warm, and slow to load: it pays off past some 100 MB a process.
 """
