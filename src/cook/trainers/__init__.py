@@ -6,8 +6,8 @@ rows       cooked rows, and what trainers ask of them: places, segments, rolled 
 tables     trl, hf, llama-factory, axolotl, torchtune, megatron-bridge
 olmo       olmo-core
 jsonl      jsonl, for people
-usage      USE.md: the trainer's settings that make it right, and those that silently make it wrong
+usage      USE.md, filled in from usage/TARGET.md: the settings that are right, and those that are silently wrong
 collator   what is cooked -> a datasets.Dataset; rows -> batches for a model
 
-A target is a row of `exporter.TARGETS` and a page in `usage`.
+A target is a row of `exporter.TARGETS` and a page in usage/.
 """
