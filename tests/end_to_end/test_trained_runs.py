@@ -16,7 +16,7 @@ from cook import Recipe, export, mix, read_cooked, verify
 from cook.core.errors import Problem
 from cook.core.progress import no_progress
 from cook.pipeline import runner
-from cook.pipeline.build import EncodingStrategy
+from cook.pipeline.context import EncodingStrategy
 from cook.shapes import registry
 from cook.shapes.protocol import Segments
 from cook.shapes.text import TextShape

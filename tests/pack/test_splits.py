@@ -18,7 +18,7 @@ import cook
 from conftest import entry, pair, write_shard
 from cook.core.errors import InputError, RecipeError
 from cook.pack import splits
-from cook.pipeline.build import SplitWarning
+from cook.pipeline.identity import SplitWarning
 
 LLAMA3 = splintr.Tokenizer.from_pretrained("llama3")
 

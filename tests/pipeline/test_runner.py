@@ -414,14 +414,14 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path):
 
 def test_a_shard_that_changes_while_it_is_read(tmp_path, monkeypatch):
     path = write_shard(tmp_path, "set", [entry()])
-    real = cook.pipeline.build._plan_and_write
+    real = cook.pipeline.build.write_files
 
     def meddle(*args):
         with path.open("ab") as file:
             file.write(b"\n")
         return real(*args)
 
-    monkeypatch.setattr(cook.pipeline.build, "_plan_and_write", meddle)
+    monkeypatch.setattr(cook.pipeline.build, "write_files", meddle)
     with pytest.raises(SourceError, match=r"00000\.jsonl: changed while it was read"):
         bake(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out" / "set").exists()

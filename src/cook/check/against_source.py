@@ -35,7 +35,8 @@ from cook.pack import windows
 from cook.pack.planner import plan
 from cook.pack.splits import infer_splits
 from cook.pipeline import figures
-from cook.pipeline.build import choose_splits, encode_jobs, encode_parts
+from cook.pipeline.encoding import encode_jobs, encode_parts
+from cook.pipeline.packing import choose_splits
 from cook.read.source import Shard
 from cook.store import kinds
 from cook.store import read as store_read

@@ -32,7 +32,7 @@ from cook.corpora.styles import MODES, Styles
 from cook.encode import left_out
 from cook.encode.parts import BATCH_BYTES, EncodedPart
 from cook.pack import planner, statistics
-from cook.pipeline.build import EncodingStrategy
+from cook.pipeline.context import EncodingStrategy
 from cook.read.lines import ByteRange
 from cook.read.source import Shard
 from cook.store.kinds import SKIPPED_NAME

@@ -31,7 +31,7 @@ from cook.executors.local import ordered_results
 from cook.pack import mix_plan, statistics
 from cook.pack.planner import plan
 from cook.pack.splits import infer_splits
-from cook.pipeline.build import EncodingStrategy
+from cook.pipeline.context import EncodingStrategy
 from cook.pipeline.figures import fill_figures
 from cook.read.source import Shard
 from cook.shapes.protocol import MaskRule

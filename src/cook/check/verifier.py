@@ -28,7 +28,8 @@ from cook.core.files import sha256_of
 from cook.core.recipe import Recipe, hub_address
 from cook.executors.local import cancel_on_error, dataset_threads, local_executor, ordered_results
 from cook.executors.process import usable_cores
-from cook.pipeline import build, startup
+from cook.pipeline import startup
+from cook.pipeline.identity import unread_field
 from cook.read.source import Shard, Source
 from cook.read.sources import open_source
 from cook.store import dataset_card, kinds, manifest
@@ -270,7 +271,7 @@ def _recorded_shards(check: FolderCheck, source: str, pool: Executor) -> list[Sh
         if name not in opened.names():
             raise SourceError(f"{source}: holds no dataset {name}, which {check.folder} was cooked from")
         there = {shard.name: shard for shard in opened.shards(name)}
-    check.expect_equal("unread", unread, build.unread_field(opened, name).get("unread", []))
+    check.expect_equal("unread", unread, unread_field(opened, name).get("unread", []))
     rows = check.fields["inputs"]
     hashed = ordered_results(pool, _with_sha256, ((0, there[row["name"]]) for row in rows if row["name"] in there))
     shards = []

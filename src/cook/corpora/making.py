@@ -22,7 +22,9 @@ from cook.encode.parts import MAX_PROBLEMS
 from cook.encode.tokenized import TokenizedDataset
 from cook.executors.local import ordered_results
 from cook.pipeline import limits, runner
-from cook.pipeline.build import EncodingStrategy, input_rows, run_until_limit, unread_field, warn_of_named_shards
+from cook.pipeline.context import EncodingStrategy
+from cook.pipeline.encoding import run_until_limit
+from cook.pipeline.identity import input_rows, unread_field, warn_of_named_shards
 from cook.pipeline.runner import DatasetRunner, RunResources
 from cook.read import source
 from cook.read.source import Shard
@@ -124,7 +126,7 @@ def _write_files(
         if recipe.limit
         else ordered_results(resources.pool, text_files.write_text_file, jobs)
     )
-    dataset, done = TokenizedDataset([], [], []), []
+    dataset, done = TokenizedDataset([], []), []
     for (_, job), file in working:
         for piece, part in zip(job.shard_parts, file.parts, strict=True):
             part.skipped["line"] += piece.lines_before

@@ -27,7 +27,6 @@ ROW_BYTES = 100  # a line of it, about
 class TokenizedDataset:
     """A tokenized dataset: its parts, with lines counted from the start of their shards."""
 
-    jobs: list[part_encoding.EncodeJob]
     parts: list[part_encoding.EncodedPart]
     shard_of: list[int]  # for each part
 

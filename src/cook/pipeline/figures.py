@@ -39,7 +39,7 @@ def summarize(recipe: Recipe, dataset: TokenizedDataset, stats: dict[str, Packin
 
 
 def count_unknown(dataset: TokenizedDataset) -> dict[str, Any]:
-    """The manifest's count of what the tokenizer lacks; nothing where it has tokens for all text."""
+    """The manifest's count of characters that the tokenizer lacks; {} where it can hold all text."""
     letters: Counter[str] = Counter()
     for part in dataset.parts:
         letters.update(part.unknown)

@@ -1,4 +1,4 @@
-"""What was read, made and left out of a dataset: whether it may be written, its counts and figures, and the record."""
+"""The limits of a recipe: whether a dataset may be written with what was lost or left out."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Cooked datasets -> one shuffled stream of their sequences, in a folder of its own.
+"""Mix the sequences of several datasets into one shuffled stream, in a folder of its own.
 
     sources    the datasets of a root, each opened and checked
     shares     sizes and weights -> how many sequences each dataset gives        (pure; exact fractions)
     stream     sizes and shares -> which sequence of which dataset, in order     (pure; keyed hashes)
-    unpack     Parquet -> ids in one spool file; each needed row group read once  (store.unpack; one input file a job)
-    gather     the stream's files, from the spool as cooking does                 (store.parquet; one output file a job)
+    unpack     Parquet -> ids in one spool file; each needed row group read once  (store.read; a job an input file)
+    write      the stream's files, from the spool                                 (store.write; a job an output file)
 
-Memory holds the plan: some bytes a sequence. Tokens lie in the spool, four bytes each, mapped; so do the examples.
+Memory holds the plan alone: some bytes a sequence. Tokens (4 bytes each) and examples are memory-mapped files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COUNT_FIELDS = ("sequences", "tokens", "trained_tokens")
 
 
 class Mixed(OutputResult):
-    """A mix that is made."""
+    """A finished mix."""
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -61,13 +61,13 @@ def mix(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Mixed:
-    """Mix the cooked datasets of ROOT into the folder `to`: all that `cook mix` does from a shell.
+    """Mix the datasets of `root` into the folder `to`: all that `cook mix` does from a shell.
 
-    Weights are factors on a dataset's size; one that is not named keeps 1, and 0 leaves one out. Without `sequences`
-    a weight of 2 takes each sequence twice, and 0.5 a seeded half once; with it, so many are shared out in proportion
-    to size times weight. Any two sequences of a dataset are taken equally often, or one once more than the other.
+    A weight is a factor on a dataset's size: 1 where none is given, 0 leaves the dataset out. Without `sequences`, a
+    weight of 2 takes each sequence twice, and 0.5 takes a seeded half once. With `sequences`, that many are shared out
+    in proportion to size times weight. Of one dataset, no sequence is taken more than once more often than another.
 
-    Raises RecipeError for settings, OutputError for what cannot be read, agreed on or written, and OutputExists.
+    Raises RecipeError for settings, OutputError for what cannot be read or written, and OutputExists.
     """
     refuse_empty(root=root, to=to)
     begun = time.perf_counter()
@@ -100,7 +100,7 @@ def _output_folder(to: str | Path) -> Path:
 
 
 def _find_datasets(root: Path, to: Path) -> dict[str, Path]:
-    """The datasets that are cooked in a root, by name, bytewise; no mixes, no exports. Raises OutputError."""
+    """The dataset folders in a root by name, in the order of bytes; no mixes or exports. Raises OutputError."""
     # What a kill between two renames left aside is one as well: the reader finds it.
     set_aside = (
         path.parent.name.removesuffix(".old")
@@ -119,11 +119,11 @@ def _find_datasets(root: Path, to: Path) -> dict[str, Path]:
 
 
 def _is_derived(folder: Path) -> bool:
-    """Whether it is a mix or an export."""
+    """Whether a folder holds what is made of datasets: a mix or an export."""
     try:
         return "mix" not in kinds.kind_of(manifest.read_manifest(folder)).readers
     except OutputError:
-        return False  # what is damaged is refused when it is opened, unless it is left out
+        return False  # a damaged one is refused when it is opened, unless its weight is 0
 
 
 def _parquet_bytes(folder: Path) -> int:
@@ -202,7 +202,7 @@ def _identity_fields(sources: list[Cooked], settings: MixSettings) -> dict[str, 
 
 
 class _MixBuilder:
-    """The work on one mix: its plan, and the spool that its sequences are gathered from."""
+    """One mix in the making: its plan, and the spool that holds its sequences."""
 
     def __init__(self, sources: list[Cooked], settings: MixSettings) -> None:
         self.names: list[str] = [source.manifest["dataset"] for source in sources]
@@ -223,7 +223,7 @@ class _MixBuilder:
         self.placed = np.empty(0, records.PLACED_EXAMPLE_DTYPE)
 
     def unpack(self, folder: Path, pool: Executor, progress: Progress) -> None:
-        """Spool the sequences that the stream needs. From here on the stream counts among these alone."""
+        """Spool the sequences that the stream needs, and renumber the stream to count these alone."""
         spool, table = folder / "ids", folder / "placed"
         spool.touch()
         times = np.bincount(self.stream, minlength=sum(self.sizes))
@@ -254,7 +254,7 @@ class _MixBuilder:
             at += output["tokens"]
 
     def _sum_by_sequence(self, field: str) -> Array:
-        """The sum of the examples' field for each sequence; some at a time, since the table grows with the input."""
+        """The sum of a field of the examples, per sequence; in blocks, since the table grows with the input."""
         sums = np.empty(len(self.starts) - 1, np.int64)
         for begin in range(0, len(sums), 1 << 16):
             starts = self.starts[begin : begin + (1 << 16) + 1]
@@ -265,7 +265,7 @@ class _MixBuilder:
         return sums
 
     def write_files(self, out: Path, pool: Executor, progress: Progress) -> list[dict[str, Any]]:
-        """Write the stream; the manifest's outputs."""
+        """Write the files of the stream; returns the manifest's outputs."""
         ranges = records.split_rows(self.tokens[self.stream], write.FILE_TOKENS)
         names = columns.file_names(len(ranges), self.settings.split)
         jobs = ((0, self._file_job(out / name, *rows)) for name, rows in zip(names, ranges, strict=True))
@@ -285,7 +285,7 @@ class _MixBuilder:
         return write.FileJob(str(path), (self.spool,), examples, starts, names)
 
     def summarize(self) -> dict[str, Any]:
-        """The manifest's counts. What is asked of a dataset need not be whole; tokens are asked in proportion."""
+        """The manifest's counts of each dataset: held, asked and given. What is asked may be a fraction."""
         stream_datasets = self.dataset[self.stream]
         amounts = np.ones(len(stream_datasets)), self.tokens[self.stream], self.trained[self.stream]
         given = [np.bincount(stream_datasets, each, len(self.names)).astype(np.int64).tolist() for each in amounts]

@@ -1,6 +1,6 @@
-"""Recipe -> its datasets, cooked side by side over an executor -> a summary.
+"""Run a recipe: open its source, start an executor, build its datasets side by side, return a summary.
 
-Each dataset stands alone (see `pipeline.build`). One that fails does not stop the others.
+Each dataset stands alone (see `pipeline.build`): one that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cook.core import catalog
 from cook.core.errors import CookError, RecipeError, SeveralFailed, from_os_error
@@ -28,6 +28,7 @@ from cook.read.source import ListedShard, Shard, Source, UnreadFile
 
 if TYPE_CHECKING:
     from cook.core.results import Result
+    from cook.pipeline.context import EncodingStrategy
     from cook.tokenizer.loading import Tokenizer
 
     RunnerFactory = Callable[["RunResources"], contextlib.AbstractContextManager["DatasetRunner"]]
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """What a recipe resolves to; nothing is read or fetched but names and sizes."""
+    """What a recipe resolves to. Only names and sizes were read."""
 
     recipe: Recipe
     tokenizer: Tokenizer
@@ -43,11 +44,11 @@ class Preview:
     root: Path
     shards: dict[str, list[ListedShard]]
     unread: dict[str, list[UnreadFile]]
-    """What could be data of each dataset, and is left out."""
+    """Of each dataset, the files that could be data and are not read."""
 
 
 class RunResources(NamedTuple):
-    """What a run has to work with."""
+    """What a run works with: its recipe, the shards of its datasets, and the executor."""
 
     recipe: Recipe
     source: Source
@@ -60,12 +61,12 @@ class RunResources(NamedTuple):
 
     @property
     def hasher(self) -> Executor:
-        """Where shards are hashed. On this machine in this thread: workers are still starting, or busy."""
+        """The executor that hashes shards. On one machine this thread: the workers are starting, or busy."""
         return executors.SynchronousExecutor() if self.recipe.executor == "local" else self.pool
 
 
 class DatasetRunner(NamedTuple):
-    """What makes a dataset of its shards, and where."""
+    """The function that builds one dataset, and where its folder goes."""
 
     run_one: Callable[[str, list[Shard]], Result]
     root: Path
@@ -74,7 +75,7 @@ class DatasetRunner(NamedTuple):
 
 
 def _open_source(recipe: Recipe) -> tuple[Source, list[str]]:
-    """The source, and which of its datasets are meant. Raises CookError."""
+    """The source of a recipe, and the names of the datasets it selects. Raises CookError."""
     source = source_registry.open_source(
         recipe.source, recipe.follow_links, recipe.revision, recipe.cache, recipe.on_error == "skip"
     )
@@ -105,14 +106,15 @@ def preview(recipe: Recipe) -> Preview:
 
 
 def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str], None] | None = None) -> Summary:
-    """Cook the datasets of a recipe: all that `cook` does from a shell.
+    """Build the datasets of a recipe: all that `cook` does from a shell.
 
-    `progress` is told what is done and what is ahead, as in `cook.core.progress`; `notice` where a cluster's work goes.
+    `progress` is called with what is done and what is still to do (see `cook.core.progress`). `notice` is called with
+    a line that says where a cluster's work goes.
 
-    Raises CookError. Of several datasets each stands alone: if some fail, the others are cooked all the same, and then
-    SeveralFailed is raised, which holds the failures and the summary of the rest; with one dataset its own error is.
+    Raises CookError. With one dataset, its own error. With several, each stands alone: the others are finished, and
+    then SeveralFailed is raised, which holds the failures and the summary of the rest.
 
-    Large inputs are cooked by spawned processes: a script that calls this does so under `if __name__ == "__main__":`.
+    Large inputs start worker processes: call this under `if __name__ == "__main__":`.
     """
     return run_datasets(recipe, progress or no_progress, sequence_runner, notice)
 
@@ -120,7 +122,7 @@ def run(recipe: Recipe, progress: Progress | None = None, notice: Callable[[str]
 def run_datasets(
     recipe: Recipe, progress: Progress, make_runner: RunnerFactory, notice: Callable[[str], None] | None = None
 ) -> Summary:
-    """Make each dataset of a recipe what `make_runner` says; see `run`."""
+    """Run the function of `make_runner` on every dataset of a recipe; collect results and failures. See `run`."""
     begun = time.perf_counter()
     if recipe.executor == "dask":
         recipe = _with_absolute_paths(recipe)
@@ -164,20 +166,21 @@ def run_datasets(
 
 
 @contextlib.contextmanager
-def sequence_runner(resources: RunResources, **more: Any) -> Iterator[DatasetRunner]:
-    """Datasets are cooked, with a tokenizer; `more` of a Kitchen's settings."""
+def sequence_runner(resources: RunResources, strategy: EncodingStrategy | None = None) -> Iterator[DatasetRunner]:
+    """The runner that makes sequences of datasets, with a tokenizer; without a strategy, one example an entry."""
     recipe, jobs = resources.recipe, resources.jobs
     # Imported here, while workers start.
     from cook.tokenizer.loading import resolve_tokenizer, warm_up
 
     tokenizer = resolve_tokenizer(recipe, resources.size // jobs)
     from cook.core import cache
-    from cook.pipeline import build
+    from cook.pipeline.build import build_dataset
+    from cook.pipeline.context import EncodingStrategy, RunContext
     from cook.store import dataset_card
 
     root = _output_root(recipe, tokenizer)
     source_layout.refuse_inside(resources.source, root)
-    dataset_card.refuse_mixed_root(root, corpora="strategy" in more)
+    dataset_card.refuse_mixed_root(root, corpora=strategy is not None)
     local = recipe.executor == "local"
     with cache.open_cache(recipe.cache) as folder:
         if local and jobs > 1 and not cache.has_spools(folder):  # else the engine may not be needed at all
@@ -188,7 +191,7 @@ def sequence_runner(resources: RunResources, **more: Any) -> Iterator[DatasetRun
             resources.progress("tokenize", 0, resources.size)
         if not local:
             _check_cluster(resources, tokenizer, root, folder)
-        context = build.RunContext(
+        context = RunContext(
             recipe,
             tokenizer,
             resources.source,
@@ -197,13 +200,13 @@ def sequence_runner(resources: RunResources, **more: Any) -> Iterator[DatasetRun
             resources.pool,
             resources.hasher,
             resources.progress,
-            **more,
+            strategy or EncodingStrategy(),
         )
-        yield DatasetRunner(functools.partial(build.build_dataset, context), root, tokenizer.name, tokenizer.unnamed)
+        yield DatasetRunner(functools.partial(build_dataset, context), root, tokenizer.name, tokenizer.unnamed)
 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
-    """The same, with paths that lead to the same place from another process's folder."""
+    """The recipe with absolute paths: a worker's current folder is another."""
 
     def absolute(path: str) -> str:
         return str(Path(os.path.expanduser(path)).absolute())
@@ -230,4 +233,4 @@ def _check_cluster(resources: RunResources, tokenizer: Tokenizer, root: Path, fo
 
 
 def _ignore_notice(notice: str) -> None:
-    """Nobody asked to be told."""
+    """Drop a notice."""
