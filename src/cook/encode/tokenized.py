@@ -53,8 +53,7 @@ class TokenizedDataset:
                 noted = np.zeros(len(lines), records.SKIPPED_ROW_DTYPE)
                 noted["line"], noted["unit"], noted["reason"] = lines, -1, records.REPEAT
                 noted["units"] = np.bincount(group, units[rows][repeated[rows]])
-                skipped = np.concatenate([part.skipped, noted])
-                part.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
+                part.skipped = part_encoding.sort_by_line(np.concatenate([part.skipped, noted]))
 
 
 def write_skipped(out: Path, shards: list[Shard], dataset: TokenizedDataset) -> list[dict[str, Any]]:

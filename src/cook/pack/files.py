@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from cook.core import cache, records
 from cook.core.errors import write_error
@@ -64,13 +63,11 @@ def write_output_file(output_job: OutputFileJob) -> write.FileDone:
         orders.append(memory_mapped(folder / f"{name}.order", np.int64)[range_starts[0] : range_starts[-1]])
         starts.append(range_starts[1:] - range_starts[0] + starts[-1][-1])
     examples = memory_mapped(folder / "placed", records.PLACED_EXAMPLE_DTYPE)[np.concatenate(orders)]
-    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
     name = Path(output_job.path).name
     # Outside of what is published: a worker that is cut off leaves it behind.
     temporary = folder / f"{uuid.uuid4().hex}-{name}"
-    job = write.FileJob(
-        str(temporary), _spool_paths(folder, output_job.spools, files), examples, np.concatenate(starts)
-    )
+    paths = _number_spools(folder, output_job.spools, examples)
+    job = write.FileJob(str(temporary), paths, examples, np.concatenate(starts))
     done = write.write_parquet_file(job)._replace(name=name)
     try:
         os.replace(temporary, output_job.path)
@@ -82,13 +79,13 @@ def write_output_file(output_job: OutputFileJob) -> write.FileDone:
 def read_raw_tokens(folder: Path, spools: str, examples: StructuredArray) -> records.MarkedTokens:
     """The tokens of rows of the table, one after the other."""
     examples = examples.copy()
-    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
-    with write.mapped_files(_spool_paths(folder, spools, files)) as views:
+    with write.mapped_files(_number_spools(folder, spools, examples)) as views:
         return write.gather_tokens(examples, views)
 
 
-def _spool_paths(folder: Path, spools: str, files: npt.NDArray[np.integer]) -> tuple[str, ...]:
-    """The paths of files of ids, by the numbers of their spools."""
+def _number_spools(folder: Path, spools: str, examples: StructuredArray) -> tuple[str, ...]:
+    """The paths of the examples' files of ids. The column `file` becomes an index into them."""
+    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
     text = memory_mapped(folder / "names", np.uint8)
     width = bytes(text[:MAX_PATH]).index(b"\0") + 1
     names = (os.fsdecode(name[:-1].tobytes()) for name in text.reshape(-1, width)[files])

@@ -28,7 +28,7 @@ from cook.core.records import BLANK_ANSWER, BLANK_QUESTION
 from cook.read.lines import JSON_TYPE_NAMES, Line, parse_line
 from cook.shapes import splitting
 from cook.shapes.formatter import Formatter, Pair
-from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
+from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult, boundary_ids
 from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids
 from cook.tokenizer.loading import Tokenizer, token_ends
@@ -95,7 +95,8 @@ class ContextQA(NamedTuple):
         for entry in records:
             texts.append(formatter.input_text(entry.context))
             texts.append(formatter.output_text(entry.pairs))
-        return Segments(texts, *segment_layout(self.tokenizer))
+        bos, eos = boundary_ids(self.tokenizer)
+        return Segments(texts, [bos, None, None, eos], [False, False, True, True])
 
     def split(self, record: Entry, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:
         """See Shape: by pairs, each with the whole context; truncate cuts the context of a pair that does not fit."""
@@ -156,12 +157,6 @@ class ContextQA(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def _formatter(recipe: Recipe) -> Formatter:
     return Formatter(recipe)
-
-
-def segment_layout(tokenizer: Tokenizer) -> tuple[list[Ids | None], list[bool]]:
-    """The segments of an example: BOS and a text that are not trained, a text and EOS that are."""
-    bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.uint32)
-    return [bos, None, None, np.array([tokenizer.eos_id], np.uint32)], [False, False, True, True]
 
 
 PLACEHOLDER = re.compile(r"\{(?:context|question|answer)\}")

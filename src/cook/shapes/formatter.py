@@ -9,13 +9,24 @@ instruction synthesizer (Instruction Pre-Training, arXiv 2406.14491).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from cook.core.recipe import Recipe
 from cook.core.templates import compile_template
 
 Pair = tuple[str, str]  # question, answer
+
+
+def split_pair_template(template: str) -> tuple[str, str, str] | None:
+    """The text before, between and after question and answer; None unless each stands once, in this order.
+
+    >>> split_pair_template("Q: {question} A: {answer}.")
+    ('Q: ', ' A: ', '.')
+    """
+    before, _, rest = template.partition("{question}")
+    between, answer, after = rest.partition("{answer}")
+    once = template.count("{question}") == template.count("{answer}") == 1
+    return (before, between, after) if once and answer else None
 
 
 class Formatter:
@@ -32,12 +43,7 @@ class Formatter:
         self.around_context = *parts, last + recipe.delimiter
         """What stands around the contexts in an input's text."""
         self._pair = compile_template(recipe.pair_template, ("question", "answer")).format
-        literal = re.fullmatch(r"(.*)\{question\}(.*)\{answer\}(.*)", recipe.pair_template, re.DOTALL)
-        self._around: tuple[str, str, str] | None = None
-        """What stands before, between and after question and answer, where each stands once, in this order."""
-        if literal and not any("{question}" in part or "{answer}" in part for part in literal.groups()):
-            before, between, after = literal.groups()
-            self._around = before, between, after
+        self._around = split_pair_template(recipe.pair_template)
 
     def input_text(self, context: str) -> str:
         """The context block and the delimiter after it."""

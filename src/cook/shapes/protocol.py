@@ -18,6 +18,7 @@ from cook.core.errors import Problem
 from cook.core.records import MarkedTokens, mark_trained
 from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
+from cook.tokenizer.loading import Tokenizer
 
 T = TypeVar("T")
 Lengths = npt.NDArray[np.integer]
@@ -82,6 +83,12 @@ class Assembled(NamedTuple):
     """Tokens of each example."""
     trained: npt.NDArray[np.int64]
     """Trained tokens of each."""
+
+
+def boundary_ids(tokenizer: Tokenizer) -> tuple[Ids, Ids]:
+    """The ids of BOS (empty where there is none) and of EOS."""
+    bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    return np.array(bos, np.uint32), np.array([tokenizer.eos_id], np.uint32)
 
 
 def assemble(segments: Segments, ids: Ids, offsets: Offsets) -> Assembled:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cook.core.errors import Problem
 from cook.core.recipe import Recipe
-from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
+from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult, boundary_ids
 from cook.tokenizer.engine import Ids
 from cook.tokenizer.loading import Tokenizer
 
@@ -50,8 +50,7 @@ class TextShape(NamedTuple):
 
     def segments(self, records: Sequence[TextRecord]) -> Segments:
         """See Shape: BOS; the text, EOS."""
-        bos = np.array([] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id], np.uint32)
-        eos = np.array([self.tokenizer.eos_id], np.uint32)
+        bos, eos = boundary_ids(self.tokenizer)
         return Segments([record.text for record in records], [bos, None, eos], [False, True, True])
 
     def split(self, record: TextRecord, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:  # noqa: ARG002 - likewise

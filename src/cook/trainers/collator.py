@@ -37,6 +37,7 @@ from cook.core.errors import CookError, InputError, OutputError, RecipeError
 from cook.core.records import IGNORE_INDEX
 from cook.store import kinds
 from cook.store.outputs import Sequence, read_cooked
+from cook.trainers.rows import positions
 
 if TYPE_CHECKING:
     import datasets
@@ -150,7 +151,7 @@ class Collator:
         return {
             "input_ids": columns[0][None],
             "labels": columns[1][None],
-            "position_ids": _positions(lengths)[None],
+            "position_ids": positions(lengths).astype(np.int64)[None],
             "cu_seq_lens_q": ends,
             "cu_seq_lens_k": ends.copy(),
             "max_length_q": longest,
@@ -161,18 +162,18 @@ class Collator:
     def _padded(self, rows: list[_CheckedRow], segments: list[Ints]) -> dict[str, Any]:
         width = self._round_up(max(len(row.ids) for row in rows))
         ids, labels = (np.full((len(rows), width), fill, np.int64) for fill in self._padding_values)
-        positions, segment_of = np.zeros_like(ids), np.full_like(ids, -1)
+        place, segment_of = np.zeros_like(ids), np.full_like(ids, -1)
         for number, (row, lengths) in enumerate(zip(rows, segments, strict=True)):
             end = len(row.ids)
             ids[number, :end], labels[number, :end] = row.ids, row.labels
-            positions[number] = _positions(np.append(lengths, width - end))
+            place[number] = positions(np.append(lengths, width - end))
             segment_of[number, :end] = np.repeat(np.arange(len(lengths)), lengths)
         mask: npt.NDArray[Any] = (segment_of >= 0).astype(np.int64)
         if self.attention == "isolated":
             # Padding sees padding: a token that sees nothing would be NaN.
             sees = (segment_of[:, :, None] == segment_of[:, None, :]) & np.tri(width, dtype=np.bool_)
             mask = np.where(sees, np.float32(0), np.float32(-np.inf))[:, None]
-        return {"input_ids": ids, "labels": labels, "position_ids": positions, "attention_mask": mask}
+        return {"input_ids": ids, "labels": labels, "position_ids": place, "attention_mask": mask}
 
     @property
     def _padding_values(self) -> tuple[int, int]:
@@ -213,11 +214,6 @@ class _CheckedRow:
             )
         labels[np.append(0, np.cumsum(lengths)[:-1])] = IGNORE_INDEX
         return cls(ids, labels, lengths)
-
-
-def _positions(lengths: Ints) -> Ints:
-    """0, 1, 2, … in each segment."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _import_torch() -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 from cook._version import __version__
 from cook.core import catalog
 from cook.core.errors import OutputError, RecipeError, refuse_empty
-from cook.core.files import sha256_of, write_bytes
+from cook.core.files import output_row, write_bytes
 from cook.core.progress import Progress, no_progress
 from cook.core.recipe import SETTING_CHECKS
 from cook.core.results import OutputResult
@@ -55,7 +55,6 @@ TARGETS = {
     "jsonl": Target(jsonl.write_jsonl, decodes=True),
 }
 ATTENTIONS = ("isolated", "few-shot")
-# What the folder of an export holds; see `store.replace`.
 
 
 class Exported(OutputResult):
@@ -174,7 +173,7 @@ def _build_export(
         import pyarrow as pa
 
         fields = head | {
-            "outputs": [_output(out, path, settings.split) for path in [*files, out / usage.NAME]],
+            "outputs": [{"split": settings.split} | output_row(path, out) for path in [*files, out / usage.NAME]],
             "counts": {name: sum(getattr(part, name) for part in parts) for name in COUNT_FIELDS},
             "versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__},
         }
@@ -212,8 +211,3 @@ def _jobs(source: Cooked, outputs: list[dict[str, Any]], out: Path, settings: Ex
         ExportJob(str(source.folder / output["name"]), str(out), index, len(outputs), source.mixed, settings)
         for index, output in enumerate(outputs)
     ]
-
-
-def _output(out: Path, path: Path, split: str) -> dict[str, Any]:
-    name = path.relative_to(out).as_posix()
-    return {"split": split, "name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
