@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 Column = tuple[npt.NDArray[np.integer], Array]  # values, flat, and where each row begins
 Table = dict[str, Column]
-SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 PAD_MULTIPLE = 8  # LLaMA-Factory's collator pads to a multiple of it, but not position_ids
 
 PARQUET_OPTIONS = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
