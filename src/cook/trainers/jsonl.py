@@ -1,4 +1,4 @@
-"""jsonl: what a model reads, as text, for people. A line a sequence: its text, and the spans of it that are trained."""
+"""Write the target jsonl, for people: a line a sequence, with its text and the spans of it that are trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cook.trainers.rows import SequenceBatch, read_sequences
 
 
 def write_jsonl(job: ExportJob) -> ExportDone:
-    """One file of lines. Raises OutputError, TokenizerError."""
+    """Write one file of lines. Raises OutputError, TokenizerError."""
     assert job.settings.tokenizer is not None, "a target that decodes is given its tokenizer"
     engine = reference_engine(job.settings.tokenizer)
     path = job.path(".jsonl")
@@ -33,9 +33,9 @@ def write_jsonl(job: ExportJob) -> ExportDone:
 
 
 def _decode_sequences(rows: SequenceBatch, engine: HfEngine) -> Iterator[tuple[str, list[list[int]]]]:
-    """The text of each sequence, and where in it trained text begins and ends, in characters.
+    """The text of each sequence, and the spans [start, end) of trained text, in characters.
 
-    Inputs and outputs are decoded apart, as they were encoded.
+    Inputs and outputs are decoded separately, as they were encoded.
     """
     starts = np.zeros(len(rows.ids), bool)
     starts[rows.example_offsets[:-1]] = True
