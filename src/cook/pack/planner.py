@@ -111,11 +111,10 @@ def _assign_best_fit(lengths: Array, counts: Array, max_length: int) -> Array:
             else:
                 room, sequence = max_length, opened
                 opened += 1
-            if left == 1:
-                placed = 1
+            placed = 1 if left == 1 else min(left, room // length)
+            if placed == 1:
                 append(sequence)
             else:
-                placed = min(left, room // length)
                 sequence_of.extend([sequence] * placed)
             left -= placed
             if room := room - placed * length:
