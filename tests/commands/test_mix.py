@@ -347,7 +347,7 @@ def test_a_mix_beside_its_datasets_is_none_of_them(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": {"sqad": 2}}, "weights: sqad: no dataset of that name is there; did you mean squad?"),
+        ({"weights": {"sqad": 2}}, "weights: sqad: no such dataset; did you mean squad?"),
         ({"weights": {"squad": -1}}, r"weights: squad: must be a number from 0 to 1,000,000 \(it is -1\)"),
         ({"weights": {"squad": "x"}}, "weights: squad: must be a number"),
         ({"weights": {"squad": float("nan")}}, "weights: squad: must be a number"),

@@ -293,7 +293,7 @@ def test_other_prompts_are_replaced_only_when_told(tmp_path):
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"content": "One."}, r"raw\.jsonl:2: text: is missing \(there is content; --field names another\)"),
+        ({"content": "One."}, r"raw\.jsonl:2: text: is missing \(there is content\); --field names another key"),
         ({"text": 7}, r"raw\.jsonl:2: text: must be text, not a number"),
         ({"text": None}, r"raw\.jsonl:2: text: must be text, not null"),
         (b'{"text": "cut', r"raw\.jsonl:2: is not JSON"),

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 
@@ -11,6 +12,7 @@ from conftest import entry, pair, write_shard
 from cook import Recipe, SourceError, TokenizerError, read_cooked, run
 from cook.encode import parts
 from cook.read.lines import ByteRange
+from cook.read.source import shard_at
 from cook.shapes.registry import SHAPES
 from cook.tokenizer.loading import load_engine, resolve_tokenizer
 
@@ -85,9 +87,9 @@ def test_ids_of_texts_that_are_made_anew_are_checked(tmp_path, monkeypatch):
     ("name", "rows", "match"),
     [
         ("0.jsonl", [entry("another.", *MANY)], "changed while it was read; run again"),
-        ("0.jsonl", [b"x" * 999], "changed while it was read$"),
-        ("0.jsonl", [], "changed while it was read$"),
-        ("0.jsonl.gz", [], "changed while it was read$"),
+        ("0.jsonl", [b"x" * 999], "changed while it was read; run again$"),
+        ("0.jsonl", [], "changed while it was read; run again$"),
+        ("0.jsonl.gz", [], "changed while it was read; run again$"),
     ],
 )
 def test_a_shard_that_changes_between_its_two_readings(tmp_path, monkeypatch, name, rows, match):
@@ -105,3 +107,37 @@ def test_a_shard_that_changes_between_its_two_readings(tmp_path, monkeypatch, na
     with pytest.raises(SourceError, match=match):
         cooked(tmp_path, cache=tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("spools/*/*.index"))) == 1, "what it became is kept as what it was"
+
+
+@pytest.mark.parametrize("overlong", ["split", "truncate"])
+def test_a_piece_that_does_not_decode_to_its_entry_is_recorded(tmp_path, monkeypatch, overlong):
+    class Changed:
+        """Gives another ordinary token for the first one of each input."""
+
+        def __init__(self, engine):
+            self.name, self.version, self.engine = engine.name, engine.version, engine
+
+        def encode(self, texts):
+            ids, offsets = self.engine.encode(texts)
+            return ids + np.isin(np.arange(len(ids)), offsets[:-1]).astype(np.uint32), offsets
+
+    context = "A context. " * (1 if overlong == "split" else 40)
+    path = write_shard(tmp_path, "set", [entry("Short."), entry(context, *MANY)])
+    recipe = dataclasses.replace(RECIPE, overlong=overlong)
+    tokenizer = resolve_tokenizer(recipe)
+    shape = SHAPES["context-qa"](recipe, tokenizer)
+    (tmp_path / "spools").mkdir()
+
+    def decode_errors(name):
+        spools = str(tmp_path / "spools" / name / "full"), str(tmp_path / "spools" / name / "split")
+        part = ByteRange(str(path), 0, None)
+        job = parts.EncodeJob(recipe, tokenizer, part, shard_at(path), *spools, shape, parts.read_records, decodes=True)
+        result = parts.encode_part(job)
+        assert (result.split, result.truncated > 0) == (1, overlong == "truncate")
+        return result.decode_errors
+
+    assert decode_errors("right") == []
+    monkeypatch.setattr(
+        parts, "load_engine", lambda tokenizer, quick=False: (Changed if quick else lambda e: e)(load_engine(tokenizer))
+    )
+    assert decode_errors("wrong") == [(2, "its examples do not read as the pairs of its entry with their context")]

@@ -1,1 +1,1 @@
-"""Shards -> ids in spool files, a part of a shard a job; the table of examples; what was left out, and why."""
+"""Encode shards into spools, one job a part of a shard; the table of examples; what was left out, and why."""

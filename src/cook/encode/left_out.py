@@ -1,4 +1,4 @@
-"""skipped.jsonl, read again and checked."""
+"""The reader of skipped.jsonl, which checks every row."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from cook.core import records
 from cook.core.recipe import Recipe
 from cook.core.records import SKIPPED_RECORD_DTYPE, StructuredArray
 
-KEYS = {"shard", "line", "pair", "reason", "pairs", "tokens"}  # of a row of it; a unit is called a pair there
-ENTRY_REASONS = ("no_pairs", "bad_line", "repeat")  # reasons for leaving out whole entries alone
+KEYS = {"shard", "line", "pair", "reason", "pairs", "tokens"}  # of a row; a unit is called a pair there
+ENTRY_REASONS = ("no_pairs", "bad_line", "repeat")  # reasons that are of whole entries only
 MAX_INT = 2**31 - 1
 
 
 def read_skipped(path: Path, shards: dict[str, int], recipe: Recipe) -> tuple[StructuredArray, list[tuple[int, str]]]:
-    """The rows of skipped.jsonl as LEFT; and of each line that is none, its number, from 1, and what is wrong."""
+    """The rows of skipped.jsonl (SKIPPED_RECORD_DTYPE); and the number (from 1) and fault of each line that is none.
+
+    `shards`: the index of each shard by its name.
+    """
     rows: list[tuple[int, ...]] = []
     wrong = []
     with path.open("rb") as file:
@@ -30,7 +33,7 @@ def read_skipped(path: Path, shards: dict[str, int], recipe: Recipe) -> tuple[St
 
 
 def _parse_row(line: bytes, shards: dict[str, int], recipe: Recipe) -> tuple[int, ...]:
-    """A row of skipped.jsonl as LEFT has it. Raises ValueError, KeyError, TypeError, AttributeError."""
+    """A line as a row of SKIPPED_RECORD_DTYPE. Raises ValueError, KeyError, TypeError, AttributeError."""
     row = orjson.loads(line)
     reason, pair, pairs, tokens = row["reason"], row["pair"], row["pairs"], row["tokens"]
     wrong = []

@@ -1,8 +1,8 @@
-"""Entries -> token ids in spool files; only lengths and line numbers come back.
+"""Encode the entries of one part of a shard into spools; counts and example lengths come back.
 
-The work on one part of a shard is a pure, picklable function of a Job. First every entry is encoded, as one example
-however long it is; then those longer than a sequence are read again and re-made (`shapes.splitting`) into a second one.
-A spool that is there already, whole, is used as it is.
+`encode_part` is a function of a picklable `EncodeJob`. It first encodes every entry as one example, however long, into
+the full spool. Then it reads the over-long entries again and splits them (`shapes.splitting`) into the split spool. A
+complete spool that exists already is used as it is.
 """
 
 from __future__ import annotations
@@ -45,48 +45,46 @@ from cook.tokenizer.engine import Ids, Offsets
 from cook.tokenizer.loading import Tokenizer, checked_encoder, load_engine, reference_engine, special_token_texts
 
 BATCH_BYTES = 2 << 20  # bytes of lines encoded in one call
-SPLIT_BATCH_BYTES = 1 << 19  # bytes of lines re-made together
-MAX_PROBLEMS = 20  # problems named; the rest are counted
-MAX_BAD_LINES = 100_000  # bad lines of a part that are left out; what has more is no shard
-COMPRESSION = 4  # how much smaller text is when compressed, about
-MAX_REASON_CHARS = 500  # letters kept of what is wrong with a line
+SPLIT_BATCH_BYTES = 1 << 19  # bytes of lines split together
+MAX_PROBLEMS = 20  # problems that an error lists; the rest are counted
+MAX_BAD_LINES = 100_000  # bad lines of a part that may be left out; a part with more fails
+COMPRESSION = 4  # text size divided by compressed size, roughly
+MAX_REASON_CHARS = 500  # characters kept of a bad line's reason
 
 
 class RecordBatch(NamedTuple):
-    """Records that are encoded together."""
+    """Records to encode in one call, and the rows (SKIPPED_ROW_DTYPE) of what was left out among them."""
 
     records: list[Any]
     skipped: StructuredArray
-    """SKIPPED rows of what was left out among them."""
 
 
 EncodeFunction = Callable[[Sequence[str]], tuple[Ids, Offsets]]
 RecordReader = Callable[["EncodeJob", "EncodedPart", SpecialTextCounter], Iterator[RecordBatch]]
-"""Reads a part: counts what is there, and notes bad lines, in the result; looks for special text with the marks."""
+"""Reads a part in batches. Adds counts and bad lines to the EncodedPart, and counts special text."""
 
 
 class EncodeJob(NamedTuple):
-    """The work on one part of a shard."""
+    """The work on one part of a shard; picklable."""
 
     recipe: Recipe
     tokenizer: Tokenizer
     part: ByteRange
     shard: Shard
-    """The part's shard as it was before its sha256 was taken."""
+    """The shard of the part, as it was before its sha256 was computed."""
     full_spool: str
-    """The spool of whole examples; see `encode.spool`."""
+    """The name of the spool of whole examples; see `encode.spool`."""
     split_spool: str
-    """The spool of examples re-made from over-long ones."""
+    """The name of the spool of examples made from over-long ones."""
     shape: Shape
     read: RecordReader
-    """What gives the records of the part."""
     limit: int | None = None
-    """Read this many entries at the most."""
+    """The most entries to read."""
     decodes: bool = False
-    """Whether what was encoded must decode to its text; see `readback`."""
+    """Whether to check that the ids decode to the text; see `encode.readback`."""
 
     def size(self) -> int:
-        """The bytes of the part's text, about, and so of its ids: four a token, which stands for some four letters."""
+        """The approximate bytes of the part's text, and also of its ids: 4 bytes a token of some 4 characters."""
         return self.part.size(self.shard.size) * (COMPRESSION if self.part.end is None else 1)
 
     def __str__(self) -> str:
@@ -94,59 +92,49 @@ class EncodeJob(NamedTuple):
 
 
 @dataclasses.dataclass
-class EncodedPart:
-    """What comes back from a part. Lines are counted from the start of the part."""
+class EncodedPart(spool.PartCounts):
+    """The result of a part. Lines are counted from the start of the part."""
 
     full_positions: StructuredArray
-    """PLACE: the examples that fit, in the first spool; and the fields of HASHED, where the recipe asks for them."""
+    """The examples in the full spool that fit (EXAMPLE_POSITION_DTYPE); with EXAMPLE_HASHES_DTYPE if the recipe needs
+    hashes."""
     split_positions: StructuredArray
-    """Likewise: those re-made, in the second."""
+    """The examples in the split spool, likewise."""
     skipped: StructuredArray
-    """SKIPPED, in the order of lines."""
-    lines: int = 0
-    entries: int = 0
-    units: int = 0
+    """SKIPPED_ROW_DTYPE, in the order of lines."""
     kept_units: int = 0
     """Units that are in examples."""
     split: int = 0
-    """Over-long entries of which examples were made."""
-    truncated: int = 0
-    special: int = 0
-    """Entries whose text holds a special token's; see `shapes.special_text`."""
-    markers: dict[str, int] = dataclasses.field(default_factory=dict)
-    unknown: dict[str, int] = dataclasses.field(default_factory=dict)
-    """The characters that the tokenizer lacks; see `encode.unknown_characters`."""
-    characters: int = 0
-    """Of all texts."""
-    lost: int = 0
-    """Of these, those that the tokenizer lacks."""
-    bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
-    """Lines left out because they are no entries, and what is wrong with each."""
+    """Over-long entries that gave examples."""
     decode_errors: list[tuple[int, str]] = dataclasses.field(default_factory=list)
-    """Lines of which what was encoded does not decode to the text, and in words how; where the job asks for it."""
+    """If the job asks for the check: each line whose ids do not decode to its text, and the difference in words."""
     examples: int = 0
-    """How many were in `full_positions` and `split_positions`, once those are in the table of all."""
+    """Examples of both spools, once they are in the table of all examples."""
     skipped_count: int = 0
-    """And how many rows in `skipped`."""
+    """Rows of `skipped`, once they are in the table."""
     longest: int = 0
-    """Tokens of the longest entry as one example, and its line."""
+    """Tokens of the longest entry as one example."""
     longest_line: int = 0
+    """The line of that entry."""
     extra: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
-    """Counts of a strategy's own, by group and name."""
+    """Counts that only one strategy makes, by group and name."""
     problems: list[Problem] = dataclasses.field(default_factory=list)
     problem_count: int = 0
     failed_lines: int = 0
     """Lines that the problems are of."""
 
     def add_problem(self, problem: Problem) -> None:
-        """Count a bad line, and keep the first."""
+        """Count a problem, and keep the first MAX_PROBLEMS."""
         self.problem_count += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
 
 def encode_part(job: EncodeJob) -> EncodedPart:
-    """Encode a part's entries into its spools. Raises SourceError, TokenizerError, OutputError; bad lines come back."""
+    """Encode a part's entries into its spools. Raises SourceError, TokenizerError, OutputError.
+
+    Bad lines are not raised: they come back in the result.
+    """
     nothing = np.empty(0, _position_dtype(job))
     result = EncodedPart(nothing, nothing, np.empty(0, SKIPPED_ROW_DTYPE))
     index = None if job.limit else spool.load(job.full_spool)
@@ -171,10 +159,10 @@ def encode_part(job: EncodeJob) -> EncodedPart:
 def spool_names(
     folder: Path, recipe: Recipe, tokenizer: Tokenizer, shape: Shape, digest: str, part: ByteRange
 ) -> tuple[str, str]:
-    """Where a part's tokens lie: whole examples, and those re-made. `digest` is the sha256 of its shard.
+    """The names of a part's full spool and split spool. `digest` is the sha256 of the shard.
 
-    The names hash all that determines the tokens. Not the engine (all give the same ids), jobs, seed or packing;
-    max_length and policy only for what is re-made.
+    A name hashes everything that determines the tokens. Engine (all give the same ids), jobs, seed and packing do not;
+    max_length and overlong only determine the split spool.
     """
     key = {
         "version": spool.VERSION,
@@ -213,12 +201,10 @@ def _positions(examples: StructuredArray, job: EncodeJob) -> StructuredArray:
 
 
 def _encode_full_examples(job: EncodeJob, result: EncodedPart) -> SpoolIndex:
-    """Every entry as one example; bad lines are left out, or go to the result, and then there is no spool."""
+    """Encode every entry as one example. If a bad line fails the part, no spool is written."""
     encode = checked_encoder(load_engine(job.tokenizer), job.tokenizer)
-    marks, unknown = (
-        SpecialTextCounter(job.shape.template_markers(), special_token_texts(job.tokenizer)),
-        UnknownCharacters(job.tokenizer),
-    )
+    marks = SpecialTextCounter(job.shape.template_markers(), special_token_texts(job.tokenizer))
+    unknown = UnknownCharacters(job.tokenizer)
     rows, skipped = [np.empty(0, ENCODED_EXAMPLE_DTYPE)], [np.empty(0, SKIPPED_ROW_DTYPE)]
     with spool.open_writer(job.full_spool, job.size()) as (writer, done):
         for given, left_out in job.read(job, result, marks):
@@ -257,7 +243,7 @@ def _encode_full_examples(job: EncodeJob, result: EncodedPart) -> SpoolIndex:
 
 
 def _record_table(job: EncodeJob, records: list[Any], assembled: Assembled, at: int) -> StructuredArray:
-    """EXAMPLE rows of records that lie one after the other from token `at`."""
+    """The rows (ENCODED_EXAMPLE_DTYPE) of records whose tokens start at token `at` of the spool."""
     table = example_table(assembled, at)
     for field in ("line", "start", "units"):
         table[field] = [getattr(record, field) for record in records]
@@ -268,7 +254,7 @@ def _record_table(job: EncodeJob, records: list[Any], assembled: Assembled, at: 
 
 
 class EncodedRecords(NamedTuple):
-    """Records with their segments and the ids of their texts; and what was refused of a batch."""
+    """Records with their segments and the ids of their texts; and the problems of records that were refused."""
 
     records: list[Any]
     segments: Segments
@@ -278,9 +264,9 @@ class EncodedRecords(NamedTuple):
 
 
 def encode_records(job: EncodeJob, records: list[Any], encode: EncodeFunction) -> EncodedRecords:
-    """Encode records together; those whose text the reference, too, cannot encode are refused by name.
+    """Encode records together. A record whose text the reference engine cannot encode either is refused.
 
-    Raises TokenizerError where it is the engine that cannot.
+    Raises TokenizerError if only the fast engine fails.
     """
     segments = job.shape.segments(records)
     try:
@@ -297,7 +283,7 @@ def encode_records(job: EncodeJob, records: list[Any], encode: EncodeFunction) -
 
 
 def _unencodable_text(error: TokenizerError, job: EncodeJob, texts: Sequence[str]) -> tuple[str, str]:
-    """The field and the problem of a record that the reference refuses; else the engine is at fault: its error."""
+    """The field and the problem of a record that the reference engine refuses. Raises `error` if it refuses none."""
     reference = checked_encoder(reference_engine(job.tokenizer), job.tokenizer)
     for at, text in enumerate(texts):
         try:
@@ -308,9 +294,9 @@ def _unencodable_text(error: TokenizerError, job: EncodeJob, texts: Sequence[str
 
 
 def _record_refused(job: EncodeJob, problems: list[Problem], result: EncodedPart) -> StructuredArray:
-    """Note records that cannot be encoded as bad lines; their rows of what is left out.
+    """Record records that cannot be encoded as bad lines; their rows (SKIPPED_ROW_DTYPE).
 
-    A text of a corpus is in its counts already, and so is never left out.
+    A text of a corpus is counted already, so it cannot be left out: it fails the part.
     """
     for problem in problems:
         if job.shape.cut_anywhere:
@@ -321,7 +307,7 @@ def _record_refused(job: EncodeJob, problems: list[Problem], result: EncodedPart
 
 
 def record_bad_line(recipe: Recipe, problems: list[Problem], result: EncodedPart) -> None:
-    """Note what is wrong with a line: for the error, or for the record (`bad`) if bad lines are left out."""
+    """Record the problems of a line: in `bad` if the recipe leaves bad lines out, else for the error."""
     if recipe.on_error == "skip" and len(result.bad) < MAX_BAD_LINES:
         what = "; ".join(f"{problem.field}: {problem.what}".removeprefix(": ") for problem in problems)
         result.bad.append((problems[0].line, what if len(what) <= MAX_REASON_CHARS else what[:MAX_REASON_CHARS] + "…"))
@@ -338,7 +324,7 @@ def lines_if_all_failed(parts: Sequence[EncodedPart]) -> int:
 
 
 def read_records(job: EncodeJob, result: EncodedPart, marks: SpecialTextCounter) -> Iterator[RecordBatch]:
-    """The records of a part, a line each; see Reader."""
+    """A RecordReader for shards with one record a line."""
     batch: list[Record] = []
     skipped: list[tuple[int, int, int, int, int]] = []
     size, limit, path, parse, texts = 0, job.limit, job.part.path, job.shape.parse, job.shape.texts
@@ -371,7 +357,7 @@ def read_records(job: EncodeJob, result: EncodedPart, marks: SpecialTextCounter)
 
 
 def example_table(assembled: Assembled, at: int) -> StructuredArray:
-    """EXAMPLE rows of examples that lie one after the other from token `at`."""
+    """The rows (ENCODED_EXAMPLE_DTYPE) of examples whose tokens start at token `at` of the spool."""
     table = np.zeros(len(assembled.tokens), ENCODED_EXAMPLE_DTYPE)
     table["tokens"], table["trained"] = assembled.tokens, assembled.trained
     table["at"] = at + np.cumsum(assembled.tokens) - assembled.tokens
@@ -379,7 +365,7 @@ def example_table(assembled: Assembled, at: int) -> StructuredArray:
 
 
 def _handle_overlong(job: EncodeJob, result: EncodedPart, rows: StructuredArray) -> None:
-    """Add to the result what the recipe makes of over-long examples."""
+    """Drop, split or truncate over-long examples, as the recipe says, and add the outcome to the result."""
     if job.recipe.overlong == "drop":
         left_out = np.zeros(len(rows), SKIPPED_ROW_DTYPE)
         left_out["line"], left_out["unit"], left_out["reason"] = rows["line"], -1, OVERLONG
@@ -398,10 +384,10 @@ def sort_by_line(rows: StructuredArray) -> StructuredArray:
 
 
 def _split_overlong(job: EncodeJob, rows: StructuredArray, result: EncodedPart) -> SpoolIndex:
-    """Re-make over-long examples into the second spool; `entries` of its index are those of which some were made."""
+    """Split over-long examples into the split spool. `entries` of its index counts those that gave an example."""
     index = SpoolIndex(np.empty(0, ENCODED_EXAMPLE_DTYPE), np.empty(0, SKIPPED_ROW_DTYPE))
     examples, skipped = [index.examples], [index.skipped]
-    lost = job.shape.unsplittable(rows["tokens"], rows["trained"])  # most are, and need not be looked at again
+    lost = job.shape.unsplittable(rows["tokens"], rows["trained"])  # most are, and need not be read again
     skipped.append(_dropped_rows(rows[lost], result.skipped))
     rows = rows[~lost]
     with spool.open_writer(job.split_spool, 4 * records_module.total_tokens(rows)) as (writer, done):
@@ -438,9 +424,9 @@ def _split_overlong(job: EncodeJob, rows: StructuredArray, result: EncodedPart) 
 
 
 def _dropped_rows(rows: StructuredArray, blank: StructuredArray) -> StructuredArray:
-    """SKIPPED rows of entries that are lost whole: each unit that was not left out, by its place, then the entry.
+    """The rows (SKIPPED_ROW_DTYPE) of entries that are lost whole: each unit that was still there, then the entry.
 
-    `blank`: those of the part's units that are left out among others.
+    `blank`: the rows of the part so far, which tell the units that were left out before.
     """
     blank = blank[blank["unit"] >= 0]
     if len(blank):  # np.isin imports numpy.ma, which takes 10 ms
@@ -461,15 +447,19 @@ def _dropped_rows(rows: StructuredArray, blank: StructuredArray) -> StructuredAr
 
 
 def require_unchanged_shard(job: EncodeJob) -> None:
-    """Raise SourceError if the shard changed: its tokens would be kept under the hash of what it was."""
+    """Raise SourceError if the shard changed: its tokens would be cached under the hash of the old shard."""
     if job.shard.has_changed():
-        raise SourceError(f"{job.part.path}: changed while it was read; run again")
+        raise _changed_error(job)
+
+
+def _changed_error(job: EncodeJob) -> SourceError:
+    return SourceError(f"{job.part.path}: changed while it was read; run again")
 
 
 def _iter_split(
     job: EncodeJob, rows: StructuredArray
 ) -> Iterator[tuple[StructuredArray, list[Any], list[SplitResult]]]:
-    """Over-long examples, some at a time: their rows, their records, and what was made of each."""
+    """Split over-long examples in batches: their rows, their records, and the result of each."""
     encode = checked_encoder(load_engine(job.tokenizer, quick=True), job.tokenizer)
     whole = np.memmap(cache.ids_path(job.full_spool), np.uint32, "r")
     for group, records in _iter_record_groups(job, rows):
@@ -482,19 +472,18 @@ def _iter_split(
 
 
 def _iter_record_groups(job: EncodeJob, rows: StructuredArray) -> Iterator[tuple[StructuredArray, list[Any]]]:
-    """Rows with the records on their lines, as many at a time as are re-made together."""
-    changed = SourceError(f"{job.part.path}: changed while it was read")
+    """Rows with the records on their lines, in batches of SPLIT_BATCH_BYTES. Raises SourceError if they changed."""
     records: list[Any] = []
     first = size = 0
     for line in reread_lines(job.part, rows["line"].tolist(), rows["start"].tolist()):
         record = parse_line(job.part.path, line, job.shape.parse)
         if isinstance(record, list):
-            raise changed
+            raise _changed_error(job)
         records.append(record)
         size += len(line.text)
         if size >= SPLIT_BATCH_BYTES:
             yield rows[first : first + len(records)], records
             first, records, size = first + len(records), [], 0
     if first + len(records) < len(rows):
-        raise changed
+        raise _changed_error(job)
     yield rows[first:], records

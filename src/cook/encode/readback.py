@@ -1,7 +1,7 @@
-"""The decode check: what was encoded must be the text again, byte for byte, by a table of each token's bytes.
+"""The decode check: ids must decode to their text, byte for byte, by a table of each token's bytes.
 
-The table does not use the encoder. Where a text does not decode to itself (NFC, SentencePiece's "▁", unknown
-characters), it must decode to its normal form, and its ids must be the reference's.
+The table does not use the encoder. A text that cannot decode to itself (NFC, SentencePiece's "▁", unknown characters)
+must decode to its normal form, and its ids must be those of the reference engine.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
 from cook.tokenizer.loading import Tokenizer, load_engine, reference_engine
 
-EXCERPT_CHARS = 60  # letters of a text that a finding shows
+EXCERPT_CHARS = 60  # bytes of a text that a finding shows
 
 
 @functools.lru_cache(maxsize=4)
 def cached_decoder(tokenizer: Tokenizer) -> Decoder:
-    """The decoder for a tokenizer, made once a process."""
+    """The decoder of a tokenizer, made once a process."""
     return Decoder(tokenizer, load_engine(tokenizer))
 
 
 def find_decode_errors(tokenizer: Tokenizer, texts: Sequence[str], ids: Ids, offsets: Offsets) -> dict[int, str]:
-    """The texts whose ids are not theirs, by number; and in words how."""
+    """Texts whose ids are wrong: the index of each, and the difference in words."""
     decoder = cached_decoder(tokenizer)
     decoded, sizes = decoder.decode(ids, np.diff(offsets))
     suspects = np.flatnonzero(~decoder.matches(decoded, sizes, texts)).tolist()
@@ -51,7 +51,7 @@ def find_decode_errors(tokenizer: Tokenizer, texts: Sequence[str], ids: Ids, off
 def find_split_decode_errors(
     shape: Shape, tokenizer: Tokenizer, records: Sequence[Any], split_results: Sequence[SplitResult]
 ) -> list[tuple[int, str]]:
-    """The lines of over-long records that are not what was made of them, and in words how."""
+    """Over-long records whose pieces do not read as the record: the line of each, and what is wrong."""
     decoder = cached_decoder(tokenizer)
     arrays = [ids for split_result in split_results for piece in split_result.examples for ids in piece.text_ids]
     decoded, sizes = decoder.decode(
@@ -68,7 +68,7 @@ def find_split_decode_errors(
 
 
 def excerpt(text: bytes, other: bytes | None = None) -> str:
-    """A text for a message: from a little before where it differs from another."""
+    """A quoted excerpt of a text, from shortly before its first difference from `other`."""
     begin = 0
     if other is not None:
         size = min(len(text), len(other))

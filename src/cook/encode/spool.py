@@ -1,12 +1,12 @@
-"""A part's tokens on disk, between the stages and, in the cache, between runs.
+"""Spools: the encoded tokens of a part of a shard, on disk. The cache keeps them between runs.
 
-    NAME.ids   the examples' tokens, one after the other, uint32, BOS and EOS in place: bit 31 says that a token is
-               trained, bits 0 to 30 are its id (see `join`)
-    NAME.index what is known of them: a line of JSON (counts, texts, and the check of NAME.ids), EXAMPLE rows, SKIPPED
-               rows of what was left out, and a check of all this
+    NAME.ids    the tokens of all examples, concatenated, as uint32, with BOS and EOS: bit 31 says whether a token is
+                trained, bits 0 to 30 are its id (`core.records.mark_trained`)
+    NAME.index  a line of JSON (counts, texts, the CRC-32 of NAME.ids), the rows of the examples
+                (ENCODED_EXAMPLE_DTYPE), the rows of what was left out (SKIPPED_ROW_DTYPE), and a CRC-32 of all this
 
-Each is written under another name and renamed, the index last: what can be loaded is whole. NAME is a hash of all that
-determines the tokens, so that a file that is there is the right one.
+Each file is written under a temporary name and renamed, the index last; so a spool that loads is complete. NAME is a
+hash of everything that determines the tokens.
 """
 
 from __future__ import annotations
@@ -28,36 +28,42 @@ from cook.core.cache import ids_path, index_path
 from cook.core.errors import OutputError, write_error
 from cook.core.records import ENCODED_EXAMPLE_DTYPE, SKIPPED_ROW_DTYPE, MarkedTokens, StructuredArray, total_tokens
 
-VERSION = 5  # part of every name: raise it when the files or the rules that they follow change
+VERSION = 5  # part of every name: raise it when the format or its rules change
 
 
-@dataclasses.dataclass
-class SpoolIndex:
-    """What is known of a spool file's examples."""
+@dataclasses.dataclass(kw_only=True)
+class PartCounts:
+    """The counts of a part."""
 
-    examples: StructuredArray
-    skipped: StructuredArray
     lines: int = 0
-    """Lines of the part, blank ones too."""
+    """Lines, blank ones too."""
     entries: int = 0
     units: int = 0
     truncated: int = 0
     """Examples with a cut context."""
     special: int = 0
-    """Entries whose text holds a special token's; see `shapes.special_text`."""
+    """Entries whose text holds the text of a special token; see `shapes.special_text`."""
     markers: dict[str, int] = dataclasses.field(default_factory=dict)
     """For each template marker, the entries whose text holds it."""
     unknown: dict[str, int] = dataclasses.field(default_factory=dict)
-    """The characters that the tokenizer lacks, the commonest; see `unknown_characters`."""
+    """How often each character occurs that the tokenizer lacks; see `encode.unknown_characters`."""
     characters: int = 0
-    """Of all texts."""
+    """Characters of all texts."""
     lost: int = 0
-    """Of these, those that the tokenizer lacks."""
+    """Characters that the tokenizer lacks."""
     bad: list[tuple[int, str]] = dataclasses.field(default_factory=list)
-    """Each line that is no entry and was left out, and what is wrong with it."""
+    """Each line that was left out because it is no entry, and what is wrong with it."""
+
+
+@dataclasses.dataclass
+class SpoolIndex(PartCounts):
+    """The examples of a spool, and the rows of what was left out."""
+
+    examples: StructuredArray
+    skipped: StructuredArray
 
     def tokens(self) -> int:
-        """How many ids the file holds."""
+        """The tokens in NAME.ids."""
         return total_tokens(self.examples)
 
 
@@ -67,7 +73,7 @@ CRC_BYTES = 4  # bytes of a CRC-32
 
 
 class SpoolWriter:
-    """Writes tokens as they come; keeps their count and check."""
+    """Writes tokens, and keeps their count and CRC-32."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -75,22 +81,22 @@ class SpoolWriter:
         self.crc = 0
 
     def write(self, raw: MarkedTokens) -> None:
-        """Append tokens (see `join`)."""
+        """Append tokens."""
         self._file.write(raw.data)
         self.crc = zlib.crc32(raw.data, self.crc)
         self.tokens += len(raw)
 
 
 @contextlib.contextmanager
-def open_writer(name: str, takes: int) -> Iterator[tuple[SpoolWriter, list[SpoolIndex]]]:
-    """Write a spool, of about `takes` bytes: tokens through the writer, and one index put into the list before the end.
+def open_writer(name: str, size_hint: int) -> Iterator[tuple[SpoolWriter, list[SpoolIndex]]]:
+    """Write a spool of about `size_hint` bytes: tokens go to the writer, and at the end one index into the list.
 
-    An empty list, or an error, leaves nothing. Raises OutputError where the files cannot be written.
+    If the list stays empty, or after an error, no file is left. Raises OutputError if the files cannot be written.
     """
     temporary = owned.temporary_path(name)
     writer = None
     try:
-        _checked_folder(name).mkdir(exist_ok=True)  # where the folder of all is gone, so is the run
+        _checked_folder(name).mkdir(exist_ok=True)  # its parent is made once a run
         with owned.create_file(temporary) as file:
             writer, index = SpoolWriter(file), list[SpoolIndex]()
             yield writer, index
@@ -98,9 +104,9 @@ def open_writer(name: str, takes: int) -> Iterator[tuple[SpoolWriter, list[Spool
             owned.replace_own_file(temporary, ids_path(name))
             _write_index(name, index[0], writer)
     except OSError as exc:
-        takes = max(takes, 4 * writer.tokens) if writer else takes
+        size_hint = max(size_hint, 4 * writer.tokens) if writer else size_hint
         raise OutputError(
-            f"{write_error(exc.filename or name, exc, takes)}. Tokens are spooled there: --cache DIR keeps "
+            f"{write_error(exc.filename or name, exc, size_hint)}. Tokens are spooled there: --cache DIR keeps "
             "them elsewhere, --no-cache beside the output"
         ) from exc
     finally:
@@ -108,7 +114,7 @@ def open_writer(name: str, takes: int) -> Iterator[tuple[SpoolWriter, list[Spool
 
 
 def _checked_folder(name: str) -> Path:
-    """The folder of a spool: no link, nor is the one that it is in. Raises OutputError."""
+    """The folder of a spool. Raises OutputError if the folder, or the one above, is a link."""
     folder = Path(name).parent
     for path in (folder.parent, folder):
         owned.refuse_link(path, "its tokens")
@@ -130,23 +136,23 @@ def _write_index(name: str, index: SpoolIndex, writer: SpoolWriter) -> None:
 
 
 def load(name: str) -> SpoolIndex | None:
-    """The index of a spool that is whole; None where there is none, or one that is damaged or another user's."""
+    """The index of a spool; None if there is none, or if it is damaged or belongs to another user."""
     try:
         _checked_folder(name)
         with owned.open_own_file(index_path(name)) as file:
             index, tokens, check = _parse_index(file.read())
             if index.tokens() != tokens or _size_and_crc(ids_path(name)) != (tokens * 4, check):
                 return None
-            os.utime(file.fileno())  # the cache drops first what was not used for longest
+            os.utime(file.fileno())  # the cache evicts the least recently used first
     except (OSError, OutputError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
         return None
     return index
 
 
 def _parse_index(data: bytes) -> tuple[SpoolIndex, int, int]:
-    """The index that `_write_index` wrote, the count of its ids, and their check.
+    """An index, with the count and the CRC-32 of its tokens, from the bytes that `_write_index` wrote.
 
-    Raises what `load` expects otherwise.
+    Raises one of the errors that `load` catches for any other bytes.
     """
     if zlib.crc32(memoryview(data)[:-CRC_BYTES]) != int.from_bytes(data[-CRC_BYTES:], "little"):
         raise ValueError("damaged")
@@ -168,9 +174,9 @@ def _parse_index(data: bytes) -> tuple[SpoolIndex, int, int]:
 
 
 def _size_and_crc(path: str) -> tuple[int, int]:
-    """The bytes of a file and their check."""
+    """The size of a file in bytes, and its CRC-32."""
     with owned.open_own_file(path) as file:
-        if not (size := os.fstat(file.fileno()).st_size):  # what is empty cannot be mapped
+        if not (size := os.fstat(file.fileno()).st_size):  # an empty file cannot be mapped
             return 0, 0
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
             return size, zlib.crc32(data)

@@ -1,16 +1,17 @@
-"""A dataset's examples as they are known on disk: a table of all, the plan of each window, the files by that plan.
+"""The table of a dataset's examples, on disk, and the files that planning adds to it.
 
-    placed         PLACED rows, one an example, in shard order
-    hashed         HASHED rows likewise, where the recipe asks for them
-    skipped        SKIPPED rows of what was left out
-    names          of the spools that `placed` counts, below the folder of all, each of the same length, and a zero
-    SPLIT.rows     which examples are of a split, where not all are
-    SPLIT-N.order  the plan of the window from example N of a split: which examples, one after the other
-    SPLIT-N.starts … and where in those each sequence starts; one more than there are sequences
-    SPLIT-N.tokens … and the tokens of each sequence
+    placed          PLACED_EXAMPLE_DTYPE, one row an example, in shard order
+    hashed          EXAMPLE_HASHES_DTYPE likewise, if the recipe needs hashes
+    skipped         SKIPPED_ROW_DTYPE, one row for each entry or unit left out
+    names           the spools that the column `file` of `placed` numbers: paths below the folder of all spools, of
+                    equal length, each ended by a zero byte
+    SPLIT.rows      int64, the examples of a split, unless it holds all of them
+    SPLIT-N.order   int64, the plan of the window from example N of a split: its examples in order,
+    SPLIT-N.starts  int64, where in this order each sequence starts, and the end (see `pack.planner.Plan`),
+    SPLIT-N.tokens  int64, and the tokens of each sequence
 
-They lie in the dataset's staging folder, where every worker sees them. So a job is a few numbers, and who hands out
-jobs holds nothing that grows with the input.
+The files lie in the staging folder, which every worker can read. So a job is a few numbers, and the process that hands
+out jobs holds nothing that grows with the input.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from cook.encode.parts import EncodedPart, EncodeJob
 
 
 class ExampleTable:
-    """The table of all examples, for a with block: it is written part by part, and can be read once it is `finish`."""
+    """The table of all examples, for a with block. It is written part by part; after `finish` it can be read."""
 
     def __init__(self, folder: Path, spools: Path, hashes: bool) -> None:
         self.folder, self.spools = folder, spools
@@ -48,7 +49,7 @@ class ExampleTable:
         self._stack.close()
 
     def add(self, part: EncodedPart, job: EncodeJob, shard: int) -> None:
-        """Append what came of a part, which then holds it no more; its lines are counted from the shard's start."""
+        """Append a part's rows and empty them in the part. Its lines must be counted from the start of the shard."""
         examples = np.concatenate([part.full_positions, part.split_positions])
         numbers = [
             self._register_spool(job.full_spool, part.full_positions),
@@ -69,7 +70,7 @@ class ExampleTable:
         part.skipped = part.skipped[:0].copy()
 
     def _register_spool(self, name: str, examples: StructuredArray) -> int:
-        """The number of a spool; it has one if it is needed."""
+        """The number of a spool; -1 for one without examples, which needs none."""
         if not len(examples):
             return -1
         self._write("names", os.fsencode(os.path.relpath(name, self.spools)) + b"\0")
@@ -85,7 +86,7 @@ class ExampleTable:
             raise write_error(self.folder / name, exc, file.tell() + len(left)) from exc
 
     def finish(self, parts: list[EncodedPart]) -> None:
-        """Have all of it on disk; the parts see what was left out of them again, there."""
+        """Flush and close the table. Each part's `skipped` becomes a memory map of its rows on disk."""
         try:
             self._stack.close()
         except OSError as exc:
@@ -97,9 +98,9 @@ class ExampleTable:
             begin += part.skipped_count
 
     def read_examples(self) -> StructuredArray:
-        """All examples."""
+        """The rows of `placed`."""
         return memory_mapped(self.folder / "placed", records.PLACED_EXAMPLE_DTYPE)
 
     def read_hashes(self) -> StructuredArray | None:
-        """Their hashes, if the recipe asks for them."""
+        """The rows of `hashed`; None if the recipe needs no hashes."""
         return memory_mapped(self.folder / "hashed", records.EXAMPLE_HASHES_DTYPE) if "hashed" in self._dtypes else None

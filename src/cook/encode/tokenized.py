@@ -1,4 +1,4 @@
-"""A dataset's parts, tokenized; its skipped.jsonl, written."""
+"""A dataset's encoded parts, and the writer of its skipped.jsonl."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from cook.encode import parts as part_encoding
 from cook.read.source import Shard
 from cook.store.kinds import SKIPPED_NAME
 
-ROW_BYTES = 100  # a line of it, about
+ROW_BYTES = 100  # bytes of a line of skipped.jsonl, roughly
 
 
 @dataclasses.dataclass
 class TokenizedDataset:
-    """A tokenized dataset: its parts, with lines counted from the start of their shards."""
+    """The encoded parts of a dataset, with lines counted from the start of their shards."""
 
     parts: list[part_encoding.EncodedPart]
     shard_of: list[int]  # for each part
 
     def total(self, field: str) -> int:
-        """A count, over all parts."""
+        """The sum of a count over all parts."""
         return sum(getattr(part, field) for part in self.parts)
 
     def skipped_counts(self) -> tuple[ReasonCounts, ReasonCounts]:
-        """How many entries, and how many pairs, were left out for each of REASONS."""
+        """The entries, and the pairs, left out for each of SKIP_REASONS."""
         of_parts = [count_skipped(part.skipped) for part in self.parts]
         entries, pairs = (np.sum(sums, axis=0) for sums in zip(*of_parts, strict=True))
         return entries, pairs
@@ -43,7 +43,10 @@ class TokenizedDataset:
     def skip_repeats(
         self, placed: StructuredArray, units: npt.NDArray[np.int32], repeated: npt.NDArray[np.bool_]
     ) -> None:
-        """Note the entries of these examples of the table of all as left out because they repeat others."""
+        """Add the entries of the repeated examples to the rows of what was left out.
+
+        `placed` and `units` are columns of the table of all examples, `repeated` a mask of it.
+        """
         begin = 0
         for part in self.parts:
             rows = slice(begin, begin + part.examples)
@@ -53,8 +56,7 @@ class TokenizedDataset:
                 noted = np.zeros(len(lines), records.SKIPPED_ROW_DTYPE)
                 noted["line"], noted["unit"], noted["reason"] = lines, -1, records.REPEAT
                 noted["units"] = np.bincount(group, units[rows][repeated[rows]])
-                skipped = np.concatenate([part.skipped, noted])
-                part.skipped = skipped[np.argsort(skipped["line"], kind="stable")]
+                part.skipped = part_encoding.sort_by_line(np.concatenate([part.skipped, noted]))
 
 
 def write_skipped(out: Path, shards: list[Shard], dataset: TokenizedDataset) -> list[dict[str, Any]]:
@@ -78,7 +80,7 @@ def write_skipped(out: Path, shards: list[Shard], dataset: TokenizedDataset) -> 
 
 
 def _skipped_lines(part: part_encoding.EncodedPart, shard: str) -> Iterator[str]:
-    """A part's lines of skipped.jsonl. There can be many, and what writes any JSON takes four times as long."""
+    """A part's lines of skipped.jsonl, formatted by hand: a JSON writer takes four times as long."""
     name = orjson.dumps(shard).decode()
     problem_json = {line: f',"problem":{orjson.dumps(what).decode()}' for line, what in part.bad}
     return (

@@ -1,8 +1,8 @@
-"""What of a text a tokenizer cannot hold: counted, character by character, and held against a limit.
+"""Count the characters that a tokenizer lacks, and enforce the limit on their share.
 
-A byte-level vocabulary, or one with a token for every byte, holds all text. Of any other each text is decoded, at the
-speed of numpy; where that is not the text, the reference says which of its characters have no token but the unknown.
-White space is not counted: many tokenizers split at it and drop it.
+A byte-level vocabulary, or one with a token for every byte, lacks none. For other vocabularies each text is decoded in
+numpy. If the result is not the text, the reference engine tells which characters have no token but the unknown one.
+White space does not count: many tokenizers split at it and drop it.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
 from cook.tokenizer.loading import Tokenizer, load_engine, reference_engine
 
-MAX_COMMONEST = 10
+MAX_COMMONEST = 10  # characters that the manifest lists
 
 
 class UnknownCharacters:
-    """Counts what is lost of texts."""
+    """Counts the characters of texts, and those that the tokenizer lacks."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.characters = 0
-        """Of all texts."""
+        """Characters of all texts."""
         self.lost = Counter[str]()
         self._tokenizer = tokenizer
         self._decoder = None if tokenizer.covers_all_text else Decoder(tokenizer, load_engine(tokenizer))
 
     def count(self, texts: Sequence[str], ids: Ids, offsets: Offsets) -> None:
-        """Count texts, and their ids."""
+        """Count texts. `ids` and `offsets` are what they are encoded as."""
         self.characters += sum(map(len, texts))
         if self._decoder is None:
             return
@@ -49,7 +49,7 @@ def by_frequency(lost: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def unknown_counts(characters: int, lost: int, commonest: Mapping[str, int]) -> dict[str, object]:
-    """The manifest's count of what is lost; nothing where all is held."""
+    """The manifest's field `unknown`, if the tokenizer lacks a character; else nothing."""
     if not lost:
         return {}
     return {
@@ -58,7 +58,7 @@ def unknown_counts(characters: int, lost: int, commonest: Mapping[str, int]) -> 
 
 
 def describe(unknown: Mapping[str, int | Mapping[str, int]]) -> str:
-    """A manifest's count in words, without its noun."""
+    """The manifest's field `unknown` in words."""
     lost, every, commonest = unknown["characters"], unknown["of"], unknown["commonest"]
     assert isinstance(lost, int)
     assert isinstance(every, int)
@@ -68,7 +68,7 @@ def describe(unknown: Mapping[str, int | Mapping[str, int]]) -> str:
 
 
 def enforce_max_unknown(recipe: Recipe, name: str, found: Mapping[str, Mapping[str, int | Mapping[str, int]]]) -> None:
-    """Raise InputError where a dataset of these counts loses more than the recipe allows."""
+    """Raise InputError if the dataset with these counts loses more characters than the recipe allows."""
     if not (unknown := found.get("unknown")):
         return
     lost, every = unknown["characters"], unknown["of"]

@@ -1,1 +1,1 @@
-"""Which examples make which sequence; splits; plans of mixes. It sees lengths only."""
+"""Plan which examples make which sequence, choose splits, plan mixes, and write output files by these plans."""

@@ -1,4 +1,4 @@
-"""Output files by the plans of windows: which sequences each holds, gathered and written."""
+"""Write a split's output files: which sequences each file holds, and their tokens from the spools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from cook.core import cache, records
 from cook.core.errors import write_error
@@ -24,16 +23,16 @@ class OutputFileJob(NamedTuple):
     path: str
     folder: str
     spools: str
-    """The folder of all spools."""
+    """The folder that holds all spools."""
     sequence_ranges: tuple[tuple[str, int, int], ...]
-    """Sequences [first, last) of windows, by the windows' names."""
+    """(name of a window, first sequence, last + 1), in order."""
 
     def __str__(self) -> str:
         return self.path
 
 
 def output_file_jobs(out: Path, folder: Path, spools: Path, split: str, names: list[str]) -> list[OutputFileJob]:
-    """The files of a split, whose windows have these names: each closes before it would hold more than FILE_TOKENS."""
+    """The output files of a split with these windows. A file is closed before it exceeds FILE_TOKENS tokens."""
     files: list[list[tuple[str, int, int]]] = []
     room = 0
     for name in names:
@@ -42,7 +41,7 @@ def output_file_jobs(out: Path, folder: Path, spools: Path, split: str, names: l
         while first < len(ends):
             before = int(ends[first - 1]) if first else 0
             last = int(np.searchsorted(ends, before + room, side="right"))
-            if last <= first:  # the open file, if any, has no room for this sequence; a new one takes it, however long
+            if last <= first:  # no room in the open file: a new one takes the sequence, however long
                 files.append([])
                 room = write.FILE_TOKENS
                 last = max(first + 1, int(np.searchsorted(ends, before + room, side="right")))
@@ -64,13 +63,11 @@ def write_output_file(output_job: OutputFileJob) -> write.FileDone:
         orders.append(memory_mapped(folder / f"{name}.order", np.int64)[range_starts[0] : range_starts[-1]])
         starts.append(range_starts[1:] - range_starts[0] + starts[-1][-1])
     examples = memory_mapped(folder / "placed", records.PLACED_EXAMPLE_DTYPE)[np.concatenate(orders)]
-    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
     name = Path(output_job.path).name
-    # Outside of what is published: a worker that is cut off leaves it behind.
+    # Not in the output folder: a worker that is killed leaves this file behind.
     temporary = folder / f"{uuid.uuid4().hex}-{name}"
-    job = write.FileJob(
-        str(temporary), _spool_paths(folder, output_job.spools, files), examples, np.concatenate(starts)
-    )
+    paths = _number_spools(folder, output_job.spools, examples)
+    job = write.FileJob(str(temporary), paths, examples, np.concatenate(starts))
     done = write.write_parquet_file(job)._replace(name=name)
     try:
         os.replace(temporary, output_job.path)
@@ -80,15 +77,15 @@ def write_output_file(output_job: OutputFileJob) -> write.FileDone:
 
 
 def read_raw_tokens(folder: Path, spools: str, examples: StructuredArray) -> records.MarkedTokens:
-    """The tokens of rows of the table, one after the other."""
+    """The tokens of some rows of the table `placed`, concatenated."""
     examples = examples.copy()
-    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
-    with write.mapped_files(_spool_paths(folder, spools, files)) as views:
+    with write.mapped_files(_number_spools(folder, spools, examples)) as views:
         return write.gather_tokens(examples, views)
 
 
-def _spool_paths(folder: Path, spools: str, files: npt.NDArray[np.integer]) -> tuple[str, ...]:
-    """The paths of files of ids, by the numbers of their spools."""
+def _number_spools(folder: Path, spools: str, examples: StructuredArray) -> tuple[str, ...]:
+    """The paths of the examples' files of ids. The column `file` becomes an index into them."""
+    files, examples["file"] = np.unique(examples["file"], return_inverse=True)
     text = memory_mapped(folder / "names", np.uint8)
     width = bytes(text[:MAX_PATH]).index(b"\0") + 1
     names = (os.fsdecode(name[:-1].tobytes()) for name in text.reshape(-1, width)[files])

@@ -1,4 +1,4 @@
-"""The plan of a mix: shares of its datasets, and the order of their sequences."""
+"""Plan a mix: the share of each dataset, and the order of all sequences."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cook.core.recipe import SETTING_CHECKS
 from cook.pack.planner import random_order
 
 Array = npt.NDArray[np.int64]
-MAX_SEQUENCES = 2**31 - 1  # sequences of a mix
+MAX_SEQUENCES = 2**31 - 1  # the most sequences of a mix
 
 
 @dataclasses.dataclass(frozen=True)
 class MixSettings:
-    """What a mix is asked to be."""
+    """The checked settings of a mix."""
 
     weights: Mapping[str, Fraction]
     sequences: int | None
@@ -33,7 +33,7 @@ class MixSettings:
 def check_settings(
     weights: Mapping[str, float], sequences: int | None, seed: int, split: str, jobs: int | None, held: list[str]
 ) -> MixSettings:
-    """The settings, checked. Raises RecipeError, listing every one that is wrong."""
+    """The settings, checked; `held` names the datasets there are. Raises RecipeError that lists every wrong setting."""
     problems, known = [], {}
     for requested_name, weight in weights.items():
         names = [name for name in held if name == requested_name] or [
@@ -42,7 +42,7 @@ def check_settings(
         if len(names) != 1:
             near = difflib.get_close_matches(requested_name, held, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(held)}"
-            problems.append(f"weights: {requested_name}: no dataset of that name is there; {hint}")
+            problems.append(f"weights: {requested_name}: no such dataset; {hint}")
             continue
         if names[0] in known:
             problems.append(f"weights: {names[0]}: is named twice")
@@ -68,10 +68,10 @@ def check_settings(
 def allocate_sequences(
     sizes: list[int], weights: list[Fraction], sequences: int | None
 ) -> tuple[list[Fraction], list[int]]:
-    """The sequences asked of each dataset, exactly, and the whole number that it gives.
+    """For each dataset, the exact share of sequences and the whole number that it gives.
 
-    Without `sequences` each is its size times its weight, and half a sequence is rounded up; with it they sum to that,
-    by largest remainder, the first of equal ones.
+    Without `sequences`, the share is size times weight, and halves are rounded up. With `sequences`, the numbers sum
+    to it by the largest remainder method; of equal remainders the first dataset's counts.
 
     >>> allocate_sequences([4, 3], [Fraction(2), Fraction(1, 2)], None)[1]
     [8, 2]
@@ -91,10 +91,10 @@ def allocate_sequences(
 
 
 def plan_stream(names: list[str], sizes: list[int], given: list[int], seed: int) -> Array:
-    """The sequences of a mix, in order: numbers into those of all datasets, one dataset after the other.
+    """The sequences of a mix, in order: indices into the concatenated sequences of all datasets.
 
-    A dataset gives every sequence `given // size` times, and those that come first in an order of its own, keyed by
-    seed and name, once more: so a larger share holds a smaller one, whatever is mixed beside it.
+    A dataset gives every sequence `given // size` times, and the remainder from the start of a random order that
+    depends on seed and name alone. So a larger share contains a smaller one, whatever the other datasets are.
     """
     parts, first = [np.empty(0, np.int64)], 0
     for name, size, count in zip(names, sizes, given, strict=True):
@@ -107,5 +107,5 @@ def plan_stream(names: list[str], sizes: list[int], given: list[int], seed: int)
 
 
 def _order_seed(seed: int, name: str) -> int:
-    """The seed of one of a mix's orders; no dataset has no name."""
+    """The seed of a dataset's order, or of the whole mix for the name "", which no dataset has."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "little")

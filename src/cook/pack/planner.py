@@ -1,15 +1,15 @@
-"""Example lengths -> plan: which examples make which sequence. Pure; sees lengths only.
+"""Plan which examples make which sequence. Pure functions of example lengths.
 
-Every strategy keeps each example whole and puts it into exactly one sequence of at most `max_length` tokens:
+Each strategy puts every example, whole, into one sequence of at most `max_length` tokens:
 
     best-fit             in a seeded random order, each example into the fullest sequence that has room for it
     best-fit-decreasing  the same, from the longest example to the shortest (Best-fit Packing, arXiv 2404.10830)
     in-order             in shard order; a new sequence when the next example does not fit (the published recipe)
     none                 one example a sequence
-    wrap                 in order, every sequence full: for the texts of a corpus, which `cut_at_length` makes pieces of
+    wrap                 in order, every sequence full; for texts of a corpus that `cut_at_length` cut
 
-The plan depends on lengths, strategy, max_length and seed alone. A dataset of more than WINDOW examples is planned in
-windows of that many, in shard order; with wrap a window ends where a sequence does.
+The plan depends on nothing but lengths, strategy, max_length and seed. A dataset of more than WINDOW examples is
+planned in windows of WINDOW examples, in shard order; with wrap a window ends where a sequence ends.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Plan(NamedTuple):
 
 
 def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
-    """The plan for examples of these lengths, each from 1 to max_length tokens."""
+    """The plan of a whole dataset. `lengths`: tokens of each example, from 1 to max_length."""
     lengths = np.asarray(lengths, np.int64)
     assert len(lengths) == 0 or (lengths.min() > 0 and lengths.max() <= max_length), (
-        "over-long examples are re-made before"
+        "over-long examples are split before they are packed"
     )
     size = max(1, len(lengths)) if packing == "wrap" else WINDOW
     windows = [
@@ -65,7 +65,7 @@ def pack_window(lengths: Array, begin: int, max_length: int, packing: str, seed:
     return Plan(order + begin, starts)
 
 
-# A strategy gives the order that examples are placed in, and the sequence that each then goes to, counted from 0.
+# The order in which a strategy places examples, and for each, in that order, its sequence, counted from 0.
 Placement = tuple[Array, Array]
 
 
@@ -86,55 +86,39 @@ CHUNK = 1 << 12
 
 
 def _assign_best_fit(lengths: Array, counts: Array, max_length: int) -> Array:
-    """Best fit of `counts[i]` examples of `lengths[i]` tokens, for each i in turn: the sequence of each example.
+    """The sequence of each example, by best fit: `counts[i]` examples of `lengths[i]` tokens, for each i in turn.
 
-    Open sequences with the same room left are one stack. A bit a room says which stacks hold any, in words of 512 bits,
-    and a bit a word which words are not 0: so the fullest sequence with room for an example is at the lowest bit from
-    its length up, a few steps whatever max_length is. Of examples of one length, best fit puts as many into one
-    sequence as it holds before it takes the next, so those go in at once. (One flat loop: this is all of the time that
-    a plan takes, and calls would be half of it.)
+    Examples of one length fill a sequence before the next is taken, so they go in together. The loop takes most of a
+    plan's time, and one call an example is 6 % of that: so it has but the one call.
     """
-    stacks: list[list[int]] = [[]] * (max_length + 1)  # the one empty list is never added to
-    words = [0] * ((max_length >> WORD_BITS) + 1)
-    full = 0  # words that are not 0
+    stacks: list[list[int]] = [[]] * (
+        max_length + 1
+    )  # by room left: open sequences; nothing is added to the empty list
+    words, full = [0] * ((max_length >> WORD_BITS) + 1), 0  # see `_find_room`
     opened = 0
     sequence_of = array("q")
     append = sequence_of.append
     for length, count in _length_counts(lengths, counts):
         left = count
         while left:
-            word = length >> WORD_BITS
-            bits = words[word] >> (length & 511)
-            if bits:
-                room = length + (bits & -bits).bit_length() - 1
-            elif higher := full >> (word + 1):
-                word += (higher & -higher).bit_length()
-                bits = words[word]
-                room = (word << WORD_BITS) + (bits & -bits).bit_length() - 1
-            else:
-                room = 0
-            if room:
+            if room := _find_room(words, full, length):
                 stack = stacks[room]
                 sequence = stack.pop()
                 if not stack:
-                    words[word] ^= 1 << (room & 511)
-                    if not words[word]:
-                        full ^= 1 << word
+                    words[room >> WORD_BITS] ^= 1 << (room & 511)
+                    if not words[room >> WORD_BITS]:
+                        full ^= 1 << (room >> WORD_BITS)
             else:
                 room, sequence = max_length, opened
                 opened += 1
-            if left == 1:
+            placed = 1 if left == 1 else min(left, room // length)
+            if placed == 1:
                 append(sequence)
-                room -= length
-                left = 0
             else:
-                placed = min(left, room // length)
                 sequence_of.extend([sequence] * placed)
-                room -= placed * length
-                left -= placed
-            if room:
-                stack = stacks[room]
-                if stack:
+            left -= placed
+            if room := room - placed * length:
+                if stack := stacks[room]:
                     stack.append(sequence)
                 else:
                     stacks[room] = [sequence]
@@ -143,8 +127,25 @@ def _assign_best_fit(lengths: Array, counts: Array, max_length: int) -> Array:
     return np.frombuffer(sequence_of, np.int64)
 
 
+def _find_room(words: list[int], full: int, length: int) -> int:
+    """The smallest room, from `length` up, that an open sequence has left; 0 where none has so much.
+
+    Bit `room & 511` of `words[room >> 9]` says that a sequence has this room left, and bit i of `full` that word i is
+    not 0. So the search takes a few steps, whatever max_length is.
+    """
+    word = length >> WORD_BITS
+    bits = words[word] >> (length & 511)
+    if bits:
+        return length + (bits & -bits).bit_length() - 1
+    if higher := full >> (word + 1):
+        word += (higher & -higher).bit_length()
+        bits = words[word]
+        return (word << WORD_BITS) + (bits & -bits).bit_length() - 1
+    return 0
+
+
 def _length_counts(lengths: Array, counts: Array) -> Iterator[tuple[int, int]]:
-    """Lengths with their counts as Python integers, which weigh ten times as much as in arrays: some at a time."""
+    """Lengths with their counts as Python integers, CHUNK at a time: they take ten times the memory of an array."""
     parts = (slice(begin, begin + CHUNK) for begin in range(0, len(lengths), CHUNK))
     return chain.from_iterable(zip(lengths[part].tolist(), counts[part].tolist(), strict=True) for part in parts)
 
@@ -179,7 +180,7 @@ STRATEGIES: dict[str, Callable[[Array, int, int, int], Placement]] = {
 
 
 class TextPieces(NamedTuple):
-    """Texts in pieces, in order; arrays of one length."""
+    """The pieces of texts, in order: arrays of one length."""
 
     text: Array  # which text
     begin: Array  # the first of its tokens
@@ -187,10 +188,10 @@ class TextPieces(NamedTuple):
 
 
 def cut_at_length(lengths: Array, max_length: int, stream_offset: int | None = None) -> TextPieces:
-    """Texts of these lengths in pieces of at most max_length tokens, none of which is lost.
+    """Cut texts into pieces of at most max_length tokens; no token is lost. `lengths`: tokens of each text.
 
-    Each text is cut from its own first token on; with `stream_offset` they are one stream, of which the first text
-    begins at token `stream_offset`, and are cut where it passes a multiple of max_length.
+    Without `stream_offset` each text is cut from its own first token. With it the texts form one stream, whose first
+    text starts at token `stream_offset`; cuts are at the stream's multiples of max_length.
 
     >>> [piece.tolist() for piece in cut_at_length(np.array([3, 5]), 4, 0)]
     [[0, 1, 1], [0, 0, 1], [3, 1, 4]]
@@ -207,17 +208,17 @@ def cut_at_length(lengths: Array, max_length: int, stream_offset: int | None = N
 
 
 def full_sequence_starts(lengths: Array, max_length: int) -> Array:
-    """The starts of full sequences in a stream that `cut_at_length` cut; all have max_length tokens but the last."""
+    """Indices of the pieces of a stream that start a sequence, and the count of pieces. `lengths`: of the pieces."""
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     starts = np.flatnonzero(ends[:-1] % max_length == 0)
     return np.append(starts, len(lengths)).astype(np.int64)
 
 
 def random_order(count: int, seed: int, begin: int = 0) -> Array:
-    """The indices 0 … count - 1, sorted by a hash of (seed, begin + index).
+    """The indices 0 to count - 1, sorted by a hash of (seed, begin + index).
 
-    The hash is splitmix64 (Steele, Lea, Flood 2014), a bijection for each seed: no ties, and nothing that a library's
-    version could change.
+    The hash is splitmix64 (Steele, Lea, Flood 2014). It is a bijection for each seed, so there are no ties, and no
+    version of a library can change the order.
     """
     with np.errstate(over="ignore"):
         x = np.arange(begin, begin + count, dtype=np.uint64)

@@ -1,7 +1,7 @@
-"""Which examples repeat others, and which are for which split. Pure; sees hashes, and where examples came from.
+"""Find repeated entries and choose splits. Pure functions of names, hashes and lines.
 
-Hashes are those of `parts`: 64 bits of a context, and of a context with its pairs. An over-long entry may have been
-made into several examples, which share line and hashes, and so stay together.
+`encode.parts` makes the hashes: 64 bits of a context, and of a context with its pairs. The examples of one over-long
+entry share its line and hashes, and so stay together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Hashes = npt.NDArray[np.uint64]
 
 
 SPLIT_NAMES = ("train", "validation", "test")
-SPLIT_OF_WORD = {  # of shards' names, between what are no letters
+SPLIT_OF_WORD = {  # words of a shard's name
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "tests", "eval", "evaluation"), "test"),  # as `datasets` reads them
@@ -26,9 +26,9 @@ SPLIT_OF_WORD = {  # of shards' names, between what are no letters
 
 
 def infer_splits(dataset: str, shards: Sequence[str]) -> list[str]:
-    """The split that each shard of a dataset is for by its name, of several words the last; train where it has none.
+    """The split that each shard's name says; of several words the last one counts, and train is the default.
 
-    A shard alone that has the dataset's name is the dataset.
+    A single shard with the dataset's own name is for train.
 
     >>> infer_splits("d", ["00000.jsonl", "d-dev-00001.jsonl.gz", "test.jsonl", "latest.jsonl"])
     ['train', 'validation', 'test', 'train']
@@ -41,14 +41,14 @@ def infer_splits(dataset: str, shards: Sequence[str]) -> list[str]:
 
 
 def entry_numbers(shards: npt.NDArray[Any], lines: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """A number for the entry of each example: those of one line of one shard, which stand together, share it."""
+    """The number of each example's entry, from 0. Consecutive examples of one line of one shard are one entry."""
     new = np.ones(len(lines), bool)
     new[1:] = (np.diff(shards) != 0) | (np.diff(lines) != 0)
     return np.cumsum(new) - 1
 
 
 def find_repeats(context: Hashes, content: Hashes, entry: npt.NDArray[np.int64]) -> Mask:
-    """The examples whose entry has the context and the pairs of an earlier one: 128 bits of hashes are alike."""
+    """Which examples are of an entry with the hashes (128 bits: context, and content) of an earlier entry."""
     both = np.empty(len(context), [("context", "u8"), ("content", "u8")])
     both["context"], both["content"] = context, content
     _, first, group = np.unique(both, return_index=True, return_inverse=True)
@@ -57,11 +57,11 @@ def find_repeats(context: Hashes, content: Hashes, entry: npt.NDArray[np.int64])
 
 
 def select_validation(setting: float, context: Hashes, entry: npt.NDArray[np.int64]) -> Mask:
-    """The examples for validation: those whose context's hash is lowest, by share of all hashes or number of entries.
+    """Which examples are for validation: those with the lowest hashes of their contexts.
 
-    So an entry's split depends on nothing but its context (for a number: and on the other contexts), a larger setting
-    keeps what a smaller one chose, and one context never stands on both sides. Of a number, at most that many entries,
-    contexts whole.
+    A float setting is a share of the range of hashes; an int is the most entries, with contexts kept together. So the
+    split of an entry depends on its context alone (for an int, also on the other contexts), a larger setting keeps
+    all that a smaller one chose, and no context is in both splits.
     """
     if isinstance(setting, float):
         return context < np.uint64(min(int(setting * 2**64), 2**64 - 1))

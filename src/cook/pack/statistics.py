@@ -1,4 +1,4 @@
-"""What planning counts: tallies of lengths, and tokens that are trained."""
+"""Statistics of packed splits: histograms of example and sequence lengths, and counts of trained tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class IntHistogram(NamedTuple):
-    """How often each of some numbers is there: as small for many of them as for few."""
+    """How often each value occurs. Its size grows with the distinct values, not with the count of them."""
 
     values: npt.NDArray[np.int64]
     """Ascending."""
@@ -18,20 +18,20 @@ class IntHistogram(NamedTuple):
 
     @classmethod
     def from_values(cls, values: npt.NDArray[np.integer]) -> IntHistogram:
-        """Of these numbers."""
+        """The histogram of these values."""
         found, counts = np.unique(values, return_counts=True)
         return cls(found.astype(np.int64), counts.astype(np.int64))
 
     @classmethod
-    def merge(cls, tallies: Sequence[IntHistogram]) -> IntHistogram:
-        """Of the numbers of all of these."""
-        values, where = np.unique(np.concatenate([each.values for each in tallies]), return_inverse=True)
+    def merge(cls, histograms: Sequence[IntHistogram]) -> IntHistogram:
+        """One histogram of the values of all."""
+        values, where = np.unique(np.concatenate([each.values for each in histograms]), return_inverse=True)
         counts = np.zeros(len(values), np.int64)
-        np.add.at(counts, where, np.concatenate([each.counts for each in tallies]))
+        np.add.at(counts, where, np.concatenate([each.counts for each in histograms]))
         return cls(values, counts)
 
     def quantiles(self) -> dict[str, int]:
-        """The number at each of some marks: of the two that a mark lies between, the lower."""
+        """Quantiles by their names in the manifest. Between two values the lower one counts."""
         marks = {"min": 0.0, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
         ends = np.cumsum(self.counts)
         places = np.floor((ends[-1] - 1) * np.array(list(marks.values())))
@@ -40,10 +40,10 @@ class IntHistogram(NamedTuple):
 
 
 class PackingStats(NamedTuple):
-    """What became of a split, or of a window of it."""
+    """Statistics of a split, or of one window of it."""
 
     trained_tokens: int
-    """Tokens that bear loss."""
+    """Tokens with a loss."""
     lengths: IntHistogram
     """Tokens of examples."""
     tokens: IntHistogram
@@ -51,14 +51,14 @@ class PackingStats(NamedTuple):
 
     @classmethod
     def merge(cls, stats: Sequence[PackingStats]) -> PackingStats:
-        """What became of all of these."""
+        """The statistics of all together."""
         lengths, tokens = (
             IntHistogram.merge([getattr(each, field) for each in stats]) for field in ("lengths", "tokens")
         )
         return cls(sum(each.trained_tokens for each in stats), lengths, tokens)
 
     def counts(self) -> dict[str, int]:
-        """As the manifest has them."""
+        """The manifest's counts."""
         return {
             "examples": int(self.lengths.counts.sum()),
             "sequences": int(self.tokens.counts.sum()),

@@ -1,4 +1,4 @@
-"""The windows of a split, and the plan of each, kept on disk."""
+"""Plan the windows of a split, and keep each plan on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cook.core.records import StructuredArray
 from cook.pack import planner
 from cook.pack.statistics import IntHistogram, PackingStats
 
-MAX_PATH = 1 << 16  # bytes; systems have far less
+MAX_PATH = 1 << 16  # bytes; no system allows as many
 RowSelection = npt.NDArray[np.int64] | slice  # rows of the table
 
 
@@ -28,7 +28,7 @@ class WindowJob(NamedTuple):
     begin: int
     end: int
     covers_all: bool
-    """Every example of the dataset is of the split: there is no file of its rows."""
+    """Whether the split holds every example of the dataset; then there is no SPLIT.rows file."""
     max_length: int
     packing: str
     seed: int
@@ -38,23 +38,25 @@ class WindowJob(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How its files' names begin."""
+        """The stem of its files' names."""
         return f"{self.split}-{self.begin}"
 
 
 def window_jobs(folder: Path, split: str, chosen: RowSelection, recipe: Recipe) -> Iterator[WindowJob]:
-    """The windows of a split."""
+    """The windows of a split, in order. Writes SPLIT.rows where the split does not hold every example."""
     placed = memory_mapped(folder / "placed", records.PLACED_EXAMPLE_DTYPE)
     every = isinstance(chosen, slice)
     if not isinstance(chosen, slice):
         write_atomically(folder / f"{split}.rows", chosen)
     count = len(placed) if isinstance(chosen, slice) else len(chosen)
     wraps = recipe.packing == "wrap"
-    size = max(planner.WINDOW, recipe.max_length + 1) if wraps else planner.WINDOW  # so many pieces fill a sequence
+    size = (
+        max(planner.WINDOW, recipe.max_length + 1) if wraps else planner.WINDOW
+    )  # at least a sequence of one-token pieces
     begin = 0
     while begin < count:
         end = min(begin + size, count)
-        if wraps and end < count:  # up to the end of its last full sequence
+        if wraps and end < count:  # ends with its last full sequence
             end = begin + int(planner.full_sequence_starts(_lengths(placed[begin:end]), recipe.max_length)[-2])
         yield WindowJob(str(folder), split, begin, end, every, recipe.max_length, recipe.packing, recipe.seed)
         begin = end
@@ -66,7 +68,7 @@ def _lengths(examples: StructuredArray) -> npt.NDArray[np.int64]:
 
 
 def plan_window(window: WindowJob) -> PackingStats:
-    """Plan a window and keep its plan. Raises OutputError."""
+    """Plan a window and write its plan; its statistics. Raises OutputError."""
     folder = Path(window.folder)
     placed = memory_mapped(folder / "placed", records.PLACED_EXAMPLE_DTYPE)
     rows: RowSelection = slice(window.begin, window.end)

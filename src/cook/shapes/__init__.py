@@ -1,1 +1,1 @@
-"""A record -> the texts of an example; what is too long -> several that fit."""
+"""Turn a record into the texts of an example; split an example that is too long into several that fit."""

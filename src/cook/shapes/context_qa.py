@@ -1,11 +1,11 @@
-r"""The shape context-qa: a context and question-answer pairs; the pairs are trained.
+r"""The shape context-qa: a context and question-answer pairs. The pairs are trained.
 
     input  = BOS + " <CON> {context} </CON>" + "\n\n"
     output = "\n\n".join("<QUE> {question} <ANS> {answer} </END>" for each pair) + EOS
 
-A row is one JSON object, `{"context": str, "QA_list": [{"Q": str, "A": str}, ...]}`, or with other keys (`Fields`);
-unknown keys are fine, anything else is a `Problem` that names shard, line and field. Texts are not stripped or
-normalised. BOS and EOS enter as ids. The templates are those of the context-based instruction synthesizer (Instruction
+A row is a JSON object, `{"context": str, "QA_list": [{"Q": str, "A": str}, ...]}`, or has other keys (`Fields`). More
+keys are allowed; any other deviation is a `Problem` with shard, line and field. Texts are not stripped or normalised.
+BOS and EOS are added as ids. The templates are those of the context-based instruction synthesizer (Instruction
 Pre-Training, arXiv 2406.14491).
 """
 
@@ -28,7 +28,7 @@ from cook.core.records import BLANK_ANSWER, BLANK_QUESTION
 from cook.read.lines import JSON_TYPE_NAMES, Line, parse_line
 from cook.shapes import splitting
 from cook.shapes.formatter import Formatter, Pair
-from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult
+from cook.shapes.protocol import EncodeRequests, Lengths, MaskRule, Segments, SplitResult, boundary_ids
 from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids
 from cook.tokenizer.loading import Tokenizer, token_ends
@@ -37,15 +37,15 @@ from cook.tokenizer.loading import Tokenizer, token_ends
 class Entry(NamedTuple):
     """A row of a shard."""
 
-    line: int  # 1-based, counted from the start of the part
-    start: int  # its first byte, counted from the start of the (decompressed) shard
+    line: int  # from 1 at the start of the part
+    start: int  # its first byte, from 0 at the start of the decompressed shard
     context: str
-    pairs: list[Pair]  # those of which each side has something to see
-    left_out: list[tuple[int, int]]  # the indices of the others, and the reason of each
+    pairs: list[Pair]  # pairs with something visible on both sides
+    left_out: list[tuple[int, int]]  # the other pairs: index in QA_list, and reason
 
     @property
     def units(self) -> int:
-        """How many pairs are trained on."""
+        """The count of `pairs`."""
         return len(self.pairs)
 
     @property
@@ -54,14 +54,14 @@ class Entry(NamedTuple):
         return [self.context, *chain.from_iterable(self.pairs)]
 
     def original_pair_index(self, kept: int) -> int:
-        """Where in QA_list the pair stands that is `pairs[kept]`."""
+        """The index in QA_list of `pairs[kept]`."""
         for blank, _ in self.left_out:
             kept += blank <= kept
         return kept
 
 
 class ContextQA(NamedTuple):
-    """Contexts with question-answer pairs, as an input shape; see `shapes.protocol.Shape`. A unit is a pair."""
+    """The shape context-qa; see `shapes.protocol.Shape`. A unit is a pair."""
 
     recipe: Recipe
     tokenizer: Tokenizer
@@ -71,7 +71,7 @@ class ContextQA(NamedTuple):
 
     @property
     def required_field(self) -> str:
-        """See Shape."""
+        """The context: all trained text follows it."""
         return "context"
 
     @property
@@ -80,25 +80,26 @@ class ContextQA(NamedTuple):
         return _formatter(self.recipe)
 
     def identity(self) -> dict[str, Any]:
-        """See Shape."""
+        """The keys of the fields, and the templates."""
         recipe = self.recipe
         templates = ("context_template", "pair_template", "delimiter")
         return {"fields": recipe.fields._asdict(), **{name: getattr(recipe, name) for name in templates}}
 
     def parse(self, path: str, line: int, start: int, row: Any) -> Entry | list[Problem]:
-        """See Shape."""
+        """The entry of a row, or all problems of the row."""
         return entry_from_row(path, line, start, row, self.recipe.fields)
 
     def segments(self, records: Sequence[Entry]) -> Segments:
-        """See Shape: BOS, the input's text; the output's text, EOS."""
+        """BOS and the input's text, not trained; the output's text and EOS, trained."""
         formatter, texts = self.formatter, list[str]()
         for entry in records:
             texts.append(formatter.input_text(entry.context))
             texts.append(formatter.output_text(entry.pairs))
-        return Segments(texts, *segment_layout(self.tokenizer))
+        bos, eos = boundary_ids(self.tokenizer)
+        return Segments(texts, [bos, None, None, eos], [False, False, True, True])
 
     def split(self, record: Entry, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:
-        """See Shape: by pairs, each with the whole context; truncate cuts the context of a pair that does not fit."""
+        """Group pairs, each group with the whole context. truncate cuts the context of a pair that does not fit."""
         bos = int(self.tokenizer.bos_id is not None)
         capacity = self.recipe.max_length - bos - 1
         head = ids[bos : len(ids) - trained]
@@ -110,7 +111,7 @@ class ContextQA(NamedTuple):
     def round_trips(
         self, record: Entry, split_result: SplitResult, texts: Sequence[Sequence[bytes]], decoder: Decoder
     ) -> bool:
-        """See Shape: whole contexts or heads of it, and every pair that is kept once."""
+        """Whether each piece has the context, or a head of it, and each pair that is not lost is there once."""
         lost, formatter, same = set(split_result.lost_units), self.formatter, decoder.matches_text
         left = [pair for index, pair in enumerate(record.pairs) if index not in lost]
         for (head, output), piece in zip(texts, split_result.examples, strict=True):
@@ -127,7 +128,7 @@ class ContextQA(NamedTuple):
         return next(remaining_pairs, None) is None
 
     def _is_context_prefix(self, context: str, text: bytes, decoder: Decoder) -> bool:
-        """Whether an input's text is that of a head of the context: not empty, and not all of it."""
+        """Whether an input's text holds a head of the context that is neither empty nor all of it."""
         frame = len(decoder.expected_bytes(self.formatter.input_text("")))
         size, remainder = divmod(len(text) - frame, self.recipe.context_template.count("{context}"))
         head = context.encode()[: max(size, 0)].decode(errors="ignore")
@@ -136,19 +137,19 @@ class ContextQA(NamedTuple):
         return decoder.contains_truncated(text, context, self.formatter.around_context)
 
     def unsplittable(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
-        """See Shape: where the context leaves no room for EOS, as `splitting.split` tells it."""
+        """With split: those whose context alone leaves no room for EOS."""
         return (tokens - trained >= self.recipe.max_length) & (self.recipe.overlong == "split")
 
     def texts(self, record: Entry) -> list[str]:
-        """See Shape."""
+        """The context, then questions and answers."""
         return record.texts
 
     def template_markers(self) -> tuple[str, ...]:
-        """See Shape."""
+        """Words of both templates."""
         return template_markers(self.recipe)
 
     def hash_keys(self, record: Entry) -> tuple[bytes, bytes]:
-        """See Shape: the context, where there is one to keep together; the context and the pairs."""
+        """The context, or all of the entry if the context is blank; and all of the entry."""
         whole = orjson.dumps((record.context, record.pairs))
         return record.context.encode() if find_visible(record.context) else whole, whole
 
@@ -156,12 +157,6 @@ class ContextQA(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def _formatter(recipe: Recipe) -> Formatter:
     return Formatter(recipe)
-
-
-def segment_layout(tokenizer: Tokenizer) -> tuple[list[Ids | None], list[bool]]:
-    """The segments of an example: BOS and a text that are not trained, a text and EOS that are."""
-    bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.uint32)
-    return [bos, None, None, np.array([tokenizer.eos_id], np.uint32)], [False, False, True, True]
 
 
 PLACEHOLDER = re.compile(r"\{(?:context|question|answer)\}")
@@ -176,18 +171,20 @@ def template_markers(recipe: Recipe) -> tuple[str, ...]:
     templates = (recipe.context_template, recipe.pair_template)
     literal = chain.from_iterable(PLACEHOLDER.split(template) for template in templates)
     words = chain.from_iterable(part.split() for part in literal)
-    return tuple(dict.fromkeys(word for word in words if len(word) > 1))  # one sign alone, as in "Q: A -", says nothing
+    return tuple(
+        dict.fromkeys(word for word in words if len(word) > 1)
+    )  # a single character, as in "Q: A -", is no marker
 
 
 def parse_entry(path: str, line: Line, fields: Fields = DEFAULT_FIELDS) -> Entry | list[Problem]:
-    """The entry on a line, or all that is wrong with it."""
+    """The entry on a line, or all problems of the line."""
     return parse_line(path, line, functools.partial(entry_from_row, fields=fields))
 
 
 def entry_from_row(
     path: str, line: int, start: int, row: Any, fields: Fields = DEFAULT_FIELDS
 ) -> Entry | list[Problem]:
-    """The entry of a decoded row, or all that is wrong with it."""
+    """The entry of a decoded row, or all problems of the row."""
     context_key, pairs_key, question_key, answer_key = fields
     try:
         context, rows = row[context_key], row[pairs_key]
@@ -212,12 +209,12 @@ def entry_from_row(
 
 
 def _diagnose(path: str, line: int, row: Any, fields: Fields) -> list[Problem]:
-    """All that is wrong with a row that is no entry. Slow, and thorough."""
+    """All problems of a row that is no entry; slow."""
     return [Problem(path, line, field, what) for field, what in _type_problems(row, fields)]
 
 
 def _type_problems(row: Any, fields: Fields) -> Iterator[tuple[str, str]]:
-    """(field, what is wrong with it) wherever a JSON value is not of an entry's shape."""
+    """(field, problem) for each JSON value that has no place in an entry."""
 
     def expect(field: str, value: Any, kind: type) -> Iterator[tuple[str, str]]:
         if type(value) is not kind:

@@ -1,15 +1,14 @@
-r"""Entry + templates -> the text of an input and of an output. Pure; nothing is stripped or normalised.
+r"""Format an entry by templates: the text of its input and of its output. Nothing is stripped or normalised.
 
     input  = BOS + " <CON> {context} </CON>" + "\n\n"
     output = "\n\n".join("<QUE> {question} <ANS> {answer} </END>" for each pair) + EOS
 
-BOS and EOS are no part of these texts: they enter as ids (`encode`). The templates are those of the context-based
+BOS and EOS are not part of these texts: they are added as ids. The templates are those of the context-based
 instruction synthesizer (Instruction Pre-Training, arXiv 2406.14491).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from cook.core.recipe import Recipe
@@ -18,26 +17,33 @@ from cook.core.templates import compile_template
 Pair = tuple[str, str]  # question, answer
 
 
-class Formatter:
-    """The templates of a recipe, compiled so that substitution is one pass over each.
+def split_pair_template(template: str) -> tuple[str, str, str] | None:
+    """The text before, between and after question and answer; None unless each stands once, in this order.
 
-    A text that itself holds "{context}", "{question}" or "{answer}" stays as written.
+    >>> split_pair_template("Q: {question} A: {answer}.")
+    ('Q: ', ' A: ', '.')
+    """
+    before, _, rest = template.partition("{question}")
+    between, answer, after = rest.partition("{answer}")
+    once = template.count("{question}") == template.count("{answer}") == 1
+    return (before, between, after) if once and answer else None
+
+
+class Formatter:
+    """The templates of a recipe, compiled for substitution in one pass.
+
+    So "{context}", "{question}" or "{answer}" in a user's text stays as it is.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self.delimiter = recipe.delimiter
         self.before_context = recipe.context_template.partition("{context}")[0]
-        """What stands before the context in an input's text."""
+        """The text before the context in an input."""
         *parts, last = recipe.context_template.split("{context}")
         self.around_context = *parts, last + recipe.delimiter
-        """What stands around the contexts in an input's text."""
+        """The texts before, between and after the places of the context in an input."""
         self._pair = compile_template(recipe.pair_template, ("question", "answer")).format
-        literal = re.fullmatch(r"(.*)\{question\}(.*)\{answer\}(.*)", recipe.pair_template, re.DOTALL)
-        self._around: tuple[str, str, str] | None = None
-        """What stands before, between and after question and answer, where each stands once, in this order."""
-        if literal and not any("{question}" in part or "{answer}" in part for part in literal.groups()):
-            before, between, after = literal.groups()
-            self._around = before, between, after
+        self._around = split_pair_template(recipe.pair_template)
 
     def input_text(self, context: str) -> str:
         """The context block and the delimiter after it."""
@@ -47,5 +53,5 @@ class Formatter:
         """The pairs, joined by the delimiter."""
         if self._around is None:
             return self.delimiter.join([self._pair(question, answer) for question, answer in pairs])
-        before, between, after = self._around  # the same, in half the time
+        before, between, after = self._around  # the same result in half the time
         return before + (after + self.delimiter + before).join(map(between.join, pairs)) + after

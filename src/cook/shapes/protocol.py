@@ -1,9 +1,9 @@
-"""What an input shape is: how a record of a shard becomes the segments of an example, each trained or not.
+"""The protocol of input shapes: how a record of a shard becomes an example, whose tokens are trained or not.
 
-    a row of a shard --parse--> record --segments--> texts, encoded --assemble--> tokens, each trained or not
+    row of a shard --parse--> record --segments--> texts, encoded --assemble--> tokens, each trained or not
 
-A shape is a module of its own (`context_qa`, `text`) that holds all that depends on its fields. The stages around it
-know records only by `Record`, and examples only by their tokens.
+Each shape is a module (`context_qa`, `text`) that holds all code that depends on its fields. The other stages know
+records only as `Record`, and examples only as tokens.
 """
 
 from __future__ import annotations
@@ -18,54 +18,51 @@ from cook.core.errors import Problem
 from cook.core.records import MarkedTokens, mark_trained
 from cook.tokenizer.decoder import Decoder
 from cook.tokenizer.engine import Ids, Offsets
+from cook.tokenizer.loading import Tokenizer
 
 T = TypeVar("T")
 Lengths = npt.NDArray[np.integer]
 EncodeRequests = Generator[list[str], list[Ids], T]
-"""Yields texts, is sent the ids of each, and returns a result."""
+"""A generator that yields texts, receives the ids of each, and returns a result."""
 MaskRule = Literal["prefix", "all-but-bos", "runs"]
-"""Which tokens of an example are trained: prefix: all from the first trained one on, and neither part is empty;
-all-but-bos: every token but a BOS, and an example may be a piece of a text; runs: any, but for the first token."""
+"""Which tokens of an example are trained. prefix: none of a prefix, all after it, and neither part is empty.
+all-but-bos: every token except BOS; an example may be a piece of a text. runs: any tokens except the first."""
 
 
 class Record(Protocol):
-    """An entry, as the stages around a shape know it."""
+    """A record, as the other stages know it."""
 
     @property
     def line(self) -> int:
-        """Its line, from 1, counted from the start of the part."""
-        ...
+        """Its line, from 1 at the start of the part."""
 
     @property
     def start(self) -> int:
-        """Its first byte, counted from the start of the decompressed shard."""
-        ...
+        """Its first byte, from 0 at the start of the decompressed shard."""
 
     @property
     def units(self) -> int:
-        """How many units (of context-qa: pairs) are trained on."""
-        ...
+        """The units (of context-qa: pairs) in its example."""
 
     @property
     def left_out(self) -> Sequence[tuple[int, int]]:
-        """The units that are not: the place of each among all of the record's, and why (a code of REASONS)."""
-        ...
+        """The other units: the index of each among all units of the record, and the reason (of SKIP_REASONS)."""
 
 
 class Segments(NamedTuple):
-    """What a batch of examples is made of, one after the other: texts to encode, and ids that are no text."""
+    """The segments of a batch of examples, in order: texts to encode, and fixed ids."""
 
     texts: list[str]
     """Every text, in order. All are encoded as ordinary text."""
     fixed_ids: Sequence[Ids | None]
-    """For each segment, its ids where it is no text (BOS, EOS), else None."""
+    """For each segment, its ids (BOS, EOS), or None for a text."""
     trained: Sequence[bool]
     """For each segment, whether its tokens are trained."""
     counts: npt.NDArray[np.int64] | None = None
-    """Segments of each example; None: `fixed_ids` and `trained` are those of one example, and all are alike."""
+    """Segments of each example. None: all examples are alike, and `fixed_ids` and `trained` describe one of them."""
 
     def example_indices(self, texts: Iterable[int]) -> list[int]:
-        """The number of the example that each of these texts is of."""
+        """For each index of a text, the index of its example."""
         is_text = np.array([each is None for each in self.fixed_ids], bool)
         if self.counts is None:
             return [text // int(is_text.sum()) for text in texts]
@@ -74,18 +71,24 @@ class Segments(NamedTuple):
 
 
 class Assembled(NamedTuple):
-    """Encoded examples, one after the other."""
+    """Encoded examples, concatenated."""
 
     raw: MarkedTokens
-    """Their tokens, as a spool holds them."""
+    """The tokens, as a spool holds them."""
     tokens: npt.NDArray[np.int64]
     """Tokens of each example."""
     trained: npt.NDArray[np.int64]
-    """Trained tokens of each."""
+    """Trained tokens of each example."""
+
+
+def boundary_ids(tokenizer: Tokenizer) -> tuple[Ids, Ids]:
+    """The ids of BOS (empty where there is none) and of EOS."""
+    bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    return np.array(bos, np.uint32), np.array([tokenizer.eos_id], np.uint32)
 
 
 def assemble(segments: Segments, ids: Ids, offsets: Offsets) -> Assembled:
-    """The examples of a batch, from the ids of its texts, flat, and where each text begins in them (one more)."""
+    """Join the ids of a batch's texts with its fixed ids. Text i is `ids[offsets[i]:offsets[i + 1]]`."""
     is_text = np.array([each is None for each in segments.fixed_ids], bool)
     trained = np.array(segments.trained, bool)
     fixed = np.concatenate([np.empty(0, np.uint32), *(each for each in segments.fixed_ids if each is not None)])
@@ -111,84 +114,71 @@ def assemble(segments: Segments, ids: Ids, offsets: Offsets) -> Assembled:
 
 
 class SplitExample(NamedTuple):
-    """One example made of an over-long one."""
+    """One of the examples that an over-long one is split into."""
 
     text_ids: tuple[Ids, ...]
-    """The ids of its texts, as many as `Shape.segments` has for an example."""
+    """The ids of its texts, as many texts as `Shape.segments` gives an example."""
     units: int
     truncated: bool
-    """Whether the tail of a text is cut."""
+    """Whether the end of a text was cut off."""
 
 
 class SplitResult(NamedTuple):
-    """What became of an over-long example: every unit stands in one piece or is lost."""
+    """The examples made from an over-long one. Every unit is in one of them, or lost."""
 
     examples: list[SplitExample]
     """In the order of their first units."""
     lost_units: list[int]
-    """Indices of units, among those that are trained on."""
+    """Indices among the units of the over-long example."""
 
 
 class Shape(Protocol):
-    """An input shape; made from a recipe and a tokenizer, frozen, and picklable for workers."""
+    """An input shape, made from a recipe and a tokenizer; immutable and picklable."""
 
     @property
     def name(self) -> str:
-        """As the manifest says it."""
-        ...
+        """Its name in the manifest."""
 
     @property
     def mask_rule(self) -> MaskRule:
-        """Which tokens of an example are trained: what a check may demand of a row without its shard."""
-        ...
+        """Which tokens of an example are trained; a check can hold a row against it without the shard."""
 
     @property
     def required_field(self) -> str:
-        """The field whose text may not encode to nothing, since what is trained comes after it; "" for none."""
-        ...
+        """The field whose text must encode to at least one token, because trained text follows it; "" for none."""
 
     @property
     def cut_anywhere(self) -> bool:
-        """Whether what is over-long is cut into pieces of text, by the planner, and not by `split`."""
-        ...
+        """Whether over-long examples are cut at token limits by the planner, and not by `split`."""
 
     def identity(self) -> dict[str, Any]:
-        """All settings that determine an example's tokens, beside the tokenizer. JSON values."""
-        ...
+        """All settings except the tokenizer that determine an example's tokens, as JSON values."""
 
     def parse(self, path: str, line: int, start: int, row: Any) -> Record | list[Problem]:
-        """The record of a decoded row on this line, which starts at this byte; or all that is wrong with the row."""
-        ...
+        """The record of a decoded row, or all problems of the row. `start`: the first byte of its line."""
 
     def segments(self, records: Sequence[Any]) -> Segments:
-        """The examples of records, whole, however long."""
-        ...
+        """The segments of the records' examples, whole, however long."""
 
     def split(self, record: Any, ids: Ids, trained: int) -> EncodeRequests[SplitResult]:
-        """Make several examples that fit of an over-long one, as the recipe says. ids: all of it, BOS and EOS too."""
-        ...
+        """Split an over-long example into examples that fit. `ids` are all of its ids, with BOS and EOS."""
 
     def round_trips(
         self, record: Any, split_result: SplitResult, texts: Sequence[Sequence[bytes]], decoder: Decoder
     ) -> bool:
-        """Whether what `split` made is the record, and every unit that is not lost is there once.
+        """Whether the examples that `split` made read as the record, with every unit that is not lost once.
 
-        texts: of each piece, what its texts decode to by the decoder, which tells what they may decode to.
+        `texts`: for each example, the bytes that its texts decode to. `decoder` tells what a text may decode to.
         """
-        ...
 
     def unsplittable(self, tokens: Lengths, trained: Lengths) -> npt.NDArray[np.bool_]:
-        """Which over-long examples `split` makes nothing of, as their lengths alone tell."""
-        ...
+        """Which over-long examples `split` makes no example of, as far as their lengths tell."""
 
     def texts(self, record: Any) -> list[str]:
-        """The user's own texts, in which special text is looked for."""
-        ...
+        """The user's own texts, which are searched for special text."""
 
     def template_markers(self) -> tuple[str, ...]:
-        """Words of the templates to look for in them."""
-        ...
+        """Words of the templates to search for in these texts."""
 
     def hash_keys(self, record: Any) -> tuple[bytes, bytes]:
-        """What `validation` groups records by, and what `dedup` compares."""
-        ...
+        """The bytes that `validation` groups records by, and the bytes that `dedup` compares."""

@@ -1,4 +1,4 @@
-"""The input shapes, by the names that manifests have; each is made from a recipe and a tokenizer."""
+"""The input shapes by their names in the manifest. Each is made from a recipe and a tokenizer."""
 
 from __future__ import annotations
 

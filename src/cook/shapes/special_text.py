@@ -1,7 +1,7 @@
-"""Text that means something elsewhere: special tokens and template markers that stand in an entry's own words.
+"""Count entries whose own text holds a special token or a template marker.
 
-Neither does harm here: cook encodes all text as ordinary text. But who parses what a model writes would take a `</END>`
-in an answer for the end of its pair, and other tools would make a control token of `<|eot_id|>`; so they are counted.
+Both are harmless in cook, which encodes all text as ordinary text. But a parser of a model's output takes `</END>` in
+an answer for the end of the pair, and other tools turn `<|eot_id|>` into a control token.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from functools import cached_property
 from itertools import repeat
 from operator import contains
 
-NEVER_MATCHES = "(?!)"  # a pattern that is found nowhere
+NEVER_MATCHES = "(?!)"  # a pattern that matches nothing
 
 
 class SpecialTextCounter:
-    """Counts the entries whose texts hold such strings."""
+    """Counts the entries whose texts hold markers or special tokens."""
 
     def __init__(self, markers: Iterable[str], specials: Collection[str]) -> None:
         self.marker_counts = dict.fromkeys(markers, 0)
-        """For each marker, the entries that hold it."""
+        """For each marker, the entries with it."""
         self.special_count = 0
-        """Entries that hold a special token's text."""
+        """Entries with the text of a special token."""
         self._strings = [string for string in specials if string]
         every = {*self.marker_counts, *self._strings}
         self._letters = {string[0] for string in every}
@@ -31,11 +31,11 @@ class SpecialTextCounter:
 
     @cached_property
     def _specials(self) -> re.Pattern[str]:
-        """Compiled when a text may hold one: for some hundred strings that takes as long as to format ten thousand."""
+        """All special tokens. Compiled on first use: that takes as long as formatting ten thousand entries."""
         return re.compile("|".join(map(re.escape, self._strings)) or NEVER_MATCHES)
 
     def count(self, texts: list[str]) -> None:
-        """Count an entry of these texts. Most hold none of the letters that strings begin with: a quick first look."""
+        """Count an entry with these texts. The first check is fast: most texts hold no first letter of a string."""
         for letter in self._letters:
             if True in map(contains, texts, repeat(letter)):
                 break

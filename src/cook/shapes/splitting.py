@@ -1,11 +1,11 @@
-"""An example longer than a sequence -> several that fit. Nothing here knows files; it sees one entry's texts.
+"""Split an example that is longer than a sequence into examples that fit. Only the texts of one entry are seen here.
 
-`split` makes examples greedily and in pair order, each with the whole context and as many pairs as fit; a pair that
-does not fit even alone is lost. `truncate` does the same, and gives such a pair an example of its own, in which the
-tail of the context is cut. Every output and every cut input is encoded anew: pieces of ids differ from ids of pieces.
+`split` goes greedily in the order of pairs: each example has the whole context and as many pairs as fit. A pair that
+does not fit alone is lost. `truncate` does the same, but gives such a pair its own example, in which the end of the
+context is cut off. Each output and each cut input is encoded anew, because slices of ids are not the ids of slices.
 
-An entry is worked on by a generator that yields texts and is sent their ids, so that `run_batched` can encode what many
-entries ask for in one batch.
+Each entry is a generator that yields texts and receives their ids, so `run_batched` encodes the texts of many entries
+in one call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cook.tokenizer.engine import Ids, Offsets
 
 
 def run_batched(steps: Sequence[EncodeRequests[T]], encode: Callable[[list[str]], tuple[Ids, Offsets]]) -> list[T]:
-    """Run generators to their ends, encoding what all of them ask for in one call a round."""
+    """The results of generators. Each round encodes the texts that all of them yield in one call."""
     results: dict[int, T] = {}
     pending_texts: dict[int, list[str]] = {}
 
@@ -42,7 +42,7 @@ def run_batched(steps: Sequence[EncodeRequests[T]], encode: Callable[[list[str]]
 
 
 def split(input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity: int) -> EncodeRequests[SplitResult]:
-    """Examples of at most `capacity` tokens, BOS and EOS not counted, each with the whole context (`input_ids`)."""
+    """Split by pairs. `capacity`: the most tokens of an example without BOS and EOS. `input_ids`: the whole context."""
     if len(input_ids) > capacity:
         return SplitResult([], list(range(len(pairs))))
     pieces, unfit, _ = yield from _group_pairs(input_ids, pairs, formatter, capacity)
@@ -57,7 +57,7 @@ def truncate(
     capacity: int,
     token_ends: Callable[[str], Offsets],
 ) -> EncodeRequests[SplitResult]:
-    """As `split`; a pair that does not fit with the whole context gets as much of its head as fits."""
+    """Split by pairs, as `split`; a pair that does not fit with the whole context gets the longest head that fits."""
     pieces, unfit, single_pair_ids = yield from _group_pairs(input_ids, pairs, formatter, capacity)
     lost = []
     cuts = None
@@ -76,17 +76,16 @@ def truncate(
 def _group_pairs(
     input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity: int
 ) -> EncodeRequests[tuple[list[tuple[int, SplitExample]], list[int], list[Ids]]]:
-    """The pairs that fit with the whole context, grouped greedily and in order: each group's first pair, and its piece.
+    """Group the pairs that fit with the whole context, greedily and in order.
 
-    Then the pairs that do not fit, and the ids of each pair's output if it stands alone.
+    Returns the first pair of each group with its example, the pairs that do not fit, and the ids of each pair alone.
     """
     room = capacity - len(input_ids)
     single_pair_ids = yield [formatter.output_text([pair]) for pair in pairs]
     fitting = [index for index, ids in enumerate(single_pair_ids) if len(ids) <= room]
     unfit = [index for index, ids in enumerate(single_pair_ids) if len(ids) > room]
-    ends = list(
-        itertools.accumulate(len(single_pair_ids[index]) + 1 for index in fitting)
-    )  # + 1: a delimiter is about one token
+    # + 1: a delimiter is about one token.
+    ends = list(itertools.accumulate(len(single_pair_ids[index]) + 1 for index in fitting))
     pieces = []
     first = 0
 
@@ -111,7 +110,7 @@ def _group_pairs(
 
 
 def cut_points(context: str, formatter: Formatter, token_ends: Callable[[str], Offsets]) -> Offsets:
-    """Where a context may be cut: the ends of its tokens, in characters, but for nothing and all of it."""
+    """Where a context may be cut: the ends of its tokens, in characters, without 0 and its length."""
     cuts = token_ends(formatter.input_text(context)) - len(formatter.before_context)
     return cuts[(cuts > 0) & (cuts < len(context))]
 
@@ -119,10 +118,10 @@ def cut_points(context: str, formatter: Formatter, token_ends: Callable[[str], O
 def longest_fitting_prefix(
     context: str, cuts: Offsets, formatter: Formatter, room: int
 ) -> EncodeRequests[tuple[str, Ids] | None]:
-    """The longest head of a context that ends at one of `cuts` and fits, and its input's ids; None if none does.
+    """The longest head of a context that ends at one of `cuts` and whose input has at most `room` tokens; None if none.
 
-    A search between a cut that fits and one that does not, by how many tokens the last one was off: most texts have a
-    token a cut, so that it ends after a few.
+    Returns the head and the ids of its input. The search moves by the number of tokens that the last cut was off: most
+    texts have one token a cut, so it takes a few steps.
     """
     fits, fails = -1, len(cuts)
     best: tuple[str, Ids] | None = None

@@ -15,47 +15,38 @@ import contextlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cook._version import __version__
 from cook.core import catalog
-from cook.core.errors import (
-    BadLines,
-    InputError,
-    OutputError,
-    Problem,
-    RecipeError,
-    SourceError,
-    read_error,
-    refuse_empty,
-)
+from cook.core.errors import InputError, OutputError, Problem, RecipeError, read_error, refuse_empty
 from cook.core.files import fsync_folder, json_line, open_fsynced, output_row, sha256_of, write_bytes
 from cook.core.progress import Progress, no_progress
 from cook.core.recipe import Recipe
 from cook.core.results import OutputResult
-from cook.read.lines import BOM, MAX_LINE_BYTES, ByteRange, Line, LineReader, open_shard
-from cook.read.source import Shard, shard_at
+from cook.read.lines import BOM, MAX_LINE_BYTES, Line, open_shard
 from cook.shapes.formatter import Pair
 from cook.store import kinds, manifest, staging
 from cook.store.kinds import SIDECAR_SUFFIX
 from cook.store.outputs import read_cooked
 from cook.store.replace import existing_result
+from cook.synthesis.inputs import InputFiles, changed_error, parse_lines
 from cook.synthesis.pair_parser import LeftOut, PairParser
 from cook.synthesis.prompt_files import ENTRIES
 from cook.synthesis.requests import ANSWER_FIELDS, Answer, AnswerFields, read_answer
 from cook.synthesis.rounds import Row, complete_entry, make_entry, read_round_rows
 
 SHARD_BYTES = 256 << 20
-MAX_PROBLEMS = 20
 MAX_EXCERPT_CHARS = 500  # letters kept of a piece that gave no pair
 LEFT_OUT, SKIPPED, FAILED, RERUN = "left-out", "skipped.jsonl", "failed.jsonl", "rerun.jsonl"
 REASON_FAILED, REASON_MISSING = "failed", "missing"
 NO_LINE = 0  # of a prompt for which no line has been found
+Check = Callable[[Line, Answer], Problem | None]
 
 
 class Parsed(OutputResult):
@@ -74,10 +65,10 @@ def parse(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Parsed:
-    """Parse a model's answers into the dataset `to`, COLLECTION/NAME: all that `cook parse` does from a shell.
+    """Parse a model's answers into the dataset `to`, COLLECTION/NAME, as `cook parse` does.
 
-    `prompts` is the file that `cook.prompts` wrote, whose contexts and templates count; without it each line of
-    `answers` must have its context. Where several lines answer one prompt, the first that did not fail counts.
+    `prompts` is the file that `cook.prompts` wrote; contexts and templates are taken from it. Without it each line of
+    `answers` must hold its context. Where several lines answer one prompt, the first that did not fail counts.
 
     Raises RecipeError for settings, SourceError, BadLines for lines that are no answers, OutputError, OutputExists.
     """
@@ -86,26 +77,35 @@ def parse(
     to = Path(to)
     if not catalog.is_dataset_name(to.name):
         raise RecipeError(f"to: {str(to)!r} cannot name a dataset; pass COLLECTION/NAME")
-    if isinstance(fields, dict):
-        if unknown := [name for name in fields if name not in AnswerFields._fields]:
-            raise RecipeError(f"fields: there is no {unknown[0]!r}; there are {', '.join(AnswerFields._fields)}")
-        fields = AnswerFields(**fields)
+    fields = _answer_fields(fields)
     prompt_file = _PromptFile(Path(prompts)) if prompts is not None else None
-    if prompt_file and (pair_template or delimiter is not None):
-        raise RecipeError("pair_template and delimiter are those of the prompts; leave them out")
-    settings: dict[str, Any] = {
-        "unique_questions": unique_questions,
-        "fields": fields._asdict(),
-        "pair_template": Recipe.pair_template if pair_template is None else pair_template,
-        "delimiter": Recipe.delimiter if delimiter is None else delimiter,
-    }
-    if prompt_file:
-        settings |= {key: prompt_file.manifest["prompts"][key] for key in ("pair_template", "delimiter")}
+    settings: dict[str, Any] = {"unique_questions": unique_questions, "fields": fields._asdict()}
+    settings |= _templates(prompt_file, pair_template, delimiter)
     parser = PairParser(settings["pair_template"], settings["delimiter"], unique_questions)
-    paths = [Path(path) for path in ([answers] if isinstance(answers, (str, Path)) else answers)]
+    paths = map(Path, [answers] if isinstance(answers, (str, Path)) else answers)
     parsing = _AnswerParsing(paths, prompt_file, parser, fields, settings)
     manifest_fields, up_to_date = parsing.write(to, overwrite, progress or no_progress)
     return Parsed(to, manifest_fields, up_to_date, time.perf_counter() - begun)
+
+
+def _answer_fields(fields: AnswerFields | dict[str, str]) -> AnswerFields:
+    """The keys of an answer's line. Raises RecipeError for a name that is none of them."""
+    if isinstance(fields, AnswerFields):
+        return fields
+    if unknown := [name for name in fields if name not in AnswerFields._fields]:
+        raise RecipeError(f"fields: there is no {unknown[0]!r}; there are {', '.join(AnswerFields._fields)}")
+    return AnswerFields(**fields)
+
+
+def _templates(prompt_file: _PromptFile | None, pair_template: str | None, delimiter: str | None) -> dict[str, Any]:
+    """The templates of the prompts; without prompts, those given or the defaults. Raises RecipeError."""
+    names = ("pair_template", "delimiter")
+    if not prompt_file:
+        given = zip(names, (pair_template, delimiter), strict=True)
+        return {name: getattr(Recipe, name) if value is None else value for name, value in given}
+    if pair_template or delimiter is not None:
+        raise RecipeError("pair_template and delimiter are those of the prompts; leave them out")
+    return {name: prompt_file.manifest["prompts"][name] for name in names}
 
 
 class _PromptFile:
@@ -142,17 +142,14 @@ class _AnswerParsing:
 
     def __init__(
         self,
-        paths: list[Path],
+        paths: Iterable[Path],
         prompt_file: _PromptFile | None,
         parser: PairParser,
         fields: AnswerFields,
         settings: dict[str, Any],
     ) -> None:
         self.prompt_file, self.parser, self.fields = prompt_file, parser, fields
-        try:
-            self.input_files: list[Shard] = [shard_at(path) for path in paths]
-        except OSError as exc:
-            raise SourceError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
+        self.inputs = InputFiles((path, path.name) for path in paths)
         self.counts: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
         self.head = self._identity_fields(settings)
@@ -169,7 +166,7 @@ class _AnswerParsing:
             "kind": kinds.PARSE,
             "parse": settings,
             "prompts": prompt_fields,
-            "inputs": [{"name": s.name, "bytes": s.size, "sha256": sha256_of(s.path)} for s in self.input_files],
+            "inputs": self.inputs.rows(),
         }
 
     def write(self, to: Path, overwrite: bool, progress: Progress) -> tuple[dict[str, Any], bool]:
@@ -181,8 +178,9 @@ class _AnswerParsing:
             out = staged / "out"
             (out / "shard").mkdir(parents=True)
             (out / LEFT_OUT).mkdir()
-            files = [_decompressed(stat.path, staged / f"answers-{at}") for at, stat in enumerate(self.input_files)]
-            with _ShardWriter(out / "shard") as shards, _LeftOutFiles(out / LEFT_OUT) as left_out_files:
+            shards = self.inputs.shards
+            files = [_decompressed(shard.path, staged / f"answers-{at}") for at, shard in enumerate(shards)]
+            with _ShardWriter(out / "shard") as writer, _LeftOutFiles(out / LEFT_OUT) as left_out_files:
                 rows = (
                     self._entries_of_prompts(files, left_out_files)
                     if self.prompt_file
@@ -190,17 +188,15 @@ class _AnswerParsing:
                 )
                 for row in rows:
                     self.counts["entries"] += 1
-                    shards.write(json_line(row))
+                    writer.write(json_line(row))
                     progress("parse", 1)
-            for stat in self.input_files:
-                if stat.has_changed():
-                    raise SourceError(f"{stat.path}: changed while it was read; run again")
+            self.inputs.require_unchanged()
             if not self.counts["entries"]:
-                raise InputError(f"{self.input_files[0].path}: no answer: nothing to write")
-            if not any((out / LEFT_OUT).iterdir()):
-                (out / LEFT_OUT).rmdir()
-            else:
+                raise InputError(f"{shards[0].path}: no answer: nothing to write")
+            if any((out / LEFT_OUT).iterdir()):
                 fsync_folder(out / LEFT_OUT)
+            else:
+                (out / LEFT_OUT).rmdir()
             fsync_folder(out / "shard")
             fields = self.head | {
                 "outputs": [output_row(path, out) for path in sorted(out.glob("*/*.jsonl"))],
@@ -217,23 +213,24 @@ class _AnswerParsing:
         return {name: self.counts[name] for name in names} | {"left_out": left_out}
 
     def _entries_with_context(self, files: list[Path], left_out_files: _LeftOutFiles) -> Iterator[Row]:
-        """Entries of lines that have their own context."""
-        for each in self._answers(files, self._require_context):
-            assert each.context is not None
-            if each.failure is None:
-                yield make_entry(each.context, self._parse_pairs(each, left_out_files))
+        """The entries of lines that hold their own context."""
+        for number in range(len(files)):
+            for _, answer in self._read_answers(files, number, self._context_problem):
+                assert answer.context is not None
+                if answer.failure is None:
+                    yield make_entry(answer.context, self._parse_pairs(answer, left_out_files))
 
-    def _require_context(self, each: Answer) -> Problem | None:
-        if each.context is None:
+    def _context_problem(self, line: Line, answer: Answer) -> Problem | None:
+        if answer.context is None:
             what = f"{self.fields.context} is missing: without --prompts a line must have its context"
-            return Problem("", 0, "", what)
+            return Problem("", line.number, "", what)
         return None
 
     def _entries_of_prompts(self, files: list[Path], left_out_files: _LeftOutFiles) -> Iterator[Row]:
-        """Entries of the prompts, in their order, with the answers found for them."""
+        """The entries of the prompts, in their order, with the answers found for them."""
         prompt_file = self.prompt_file
         assert prompt_file is not None
-        at, file_numbers = self._index_answers(files)
+        starts, file_numbers = self._index_answers(files)
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(file.open("rb")) for file in files]
             requests = stack.enter_context(prompt_file.file.open("rb"))
@@ -242,153 +239,142 @@ class _AnswerParsing:
                     yield row
                     continue
                 pairs: list[Pair] = []
-                custom_id = row["custom_id"]
-                if custom_id is not None:
+                if row["custom_id"] is not None:
                     request = requests.readline()
-                    slot = prompt_file.slot(custom_id)
+                    slot = prompt_file.slot(row["custom_id"])
                     if slot is None:
                         raise OutputError(f"{prompt_file.entries}: is not of {prompt_file.file}")
-                    each = None
-                    if at[slot] != NO_LINE:
-                        each = self._reread_answer(
-                            opened[file_numbers[slot]], file_numbers[slot], abs(int(at[slot])) - 1
-                        )
-                    if each and each.failure is None:
-                        pairs = self._parse_pairs(each, left_out_files)
+                    start, number = abs(int(starts[slot])) - 1, file_numbers[slot]
+                    answer = self._reread_answer(opened[number], number, start) if starts[slot] != NO_LINE else None
+                    if answer and answer.failure is None:
+                        pairs = self._parse_pairs(answer, left_out_files)
                     else:
-                        reason = REASON_FAILED if each else REASON_MISSING
-                        self.counts[reason] += 1
-                        problem = each.failure if each else None
-                        left_out_files.write(
-                            FAILED, json_line({"custom_id": custom_id, "reason": reason, "problem": problem})
-                        )
-                        left_out_files.write(RERUN, request)
+                        self._record_unanswered(row["custom_id"], request, answer, left_out_files)
                 yield complete_entry(row, pairs)
 
-    def _index_answers(self, files: list[Path]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """For each prompt where the line of its answer begins, and in which file.
+    def _record_unanswered(
+        self, custom_id: str, request: bytes, answer: Answer | None, left_out_files: _LeftOutFiles
+    ) -> None:
+        """Count a prompt without an answer, and write its line to rerun.jsonl."""
+        reason, problem = (REASON_FAILED, answer.failure) if answer else (REASON_MISSING, None)
+        self.counts[reason] += 1
+        left_out_files.write(FAILED, json_line({"custom_id": custom_id, "reason": reason, "problem": problem}))
+        left_out_files.write(RERUN, request)
 
-        The byte, counted from 1; negative if it says that the request failed; NO_LINE where there is no line.
+    def _index_answers(self, files: list[Path]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """For each prompt, the place of its answer: the byte where the line starts, and the number of the file.
+
+        Bytes are counted from 1; they are negative if the request failed, and NO_LINE where there is no line.
         """
         prompt_file = self.prompt_file
         assert prompt_file is not None
-        at = np.full(prompt_file.size, NO_LINE, np.int64)
+        starts = np.full(prompt_file.size, NO_LINE, np.int64)
         file_numbers = np.zeros(prompt_file.size, np.int32)
-
-        def unknown(each: Answer) -> Problem | None:
-            if each.custom_id is None:
-                return Problem("", 0, self.fields.id, "is missing; --fields names another key, as in id=request")
-            if prompt_file.slot(each.custom_id) is None:
-                what = f"{each.custom_id!r} is of no prompt in {prompt_file.file}: these are answers to others"
-                return Problem("", 0, self.fields.id, what)
-            return None
-
-        for number, file in enumerate(files):
-            for each, start in self._read_answers(file, self.input_files[number].path, unknown):
-                slot = prompt_file.slot(each.custom_id or "")
+        for number in range(len(files)):
+            for line, answer in self._read_answers(files, number, self._id_problem):
+                slot = prompt_file.slot(answer.custom_id or "")
                 assert slot is not None
-                if at[slot] > 0:
+                if starts[slot] > 0:
                     self.counts["repeated"] += 1
                 else:
-                    at[slot], file_numbers[slot] = (start + 1) * (1 if each.failure is None else -1), number
-        return at, file_numbers
+                    sign = 1 if answer.failure is None else -1
+                    starts[slot], file_numbers[slot] = (line.start + 1) * sign, number
+        return starts, file_numbers
+
+    def _id_problem(self, line: Line, answer: Answer) -> Problem | None:
+        assert self.prompt_file is not None
+        if answer.custom_id is None:
+            what = "is missing; --fields names another key, as in id=request"
+        elif self.prompt_file.slot(answer.custom_id) is None:
+            what = f"{answer.custom_id!r} is of no prompt in {self.prompt_file.file}: these are answers to others"
+        else:
+            return None
+        return Problem("", line.number, self.fields.id, what)
 
     def _reread_answer(self, file: IO[bytes], number: int, start: int) -> Answer:
-        """The answer on a line that was read before."""
+        """The answer on a line that was read before. Raises SourceError if it is none now."""
         file.seek(start)
         text = file.readline(MAX_LINE_BYTES + 1)
-        read = read_answer(file.name, Line(0, start, text if start else text.removeprefix(BOM)), self.fields)
-        if isinstance(read, Problem):
-            raise SourceError(f"{self.input_files[number].path}: changed while it was read; run again")
-        return read
+        answer = read_answer(Line(0, start, text if start else text.removeprefix(BOM)), self.fields)
+        if isinstance(answer, Problem):
+            raise changed_error(self.inputs.shards[number].path)
+        return answer
 
-    def _answers(self, files: list[Path], check: Any) -> Iterator[Answer]:
-        for number, file in enumerate(files):
-            for each, _ in self._read_answers(file, self.input_files[number].path, check):
-                yield each
+    def _read_answers(self, files: list[Path], number: int, find_problem: Check) -> Iterator[tuple[Line, Answer]]:
+        """The lines of a file with their answers. Raises BadLines for lines that are none, or have a problem."""
 
-    def _read_answers(self, file: Path, shown_path: Path, check: Any) -> Iterator[tuple[Answer, int]]:
-        """The answers of a file and where their lines begin. Raises BadLines, with the first that are none."""
-        problems: list[Problem] = []
-        count = 0
-        for each in LineReader(ByteRange(str(file), 0, None)):
-            answer = each if isinstance(each, Problem) else read_answer(str(shown_path), each, self.fields)
-            wrong = answer if isinstance(answer, Problem) else check(answer)
-            if wrong:
-                number = each.line if isinstance(each, Problem) else each.number
-                count += 1
-                problems += [wrong._replace(shard=str(shown_path), line=number)][: MAX_PROBLEMS - len(problems)]
-            elif not count:
-                assert isinstance(answer, Answer)
-                assert isinstance(each, Line)
-                yield answer, each.start
-        if count:
-            raise BadLines(problems, count)
+        def read(line: Line) -> Answer | Problem:
+            answer = read_answer(line, self.fields)
+            return answer if isinstance(answer, Problem) else find_problem(line, answer) or answer
 
-    def _parse_pairs(self, each: Answer, left_out_files: _LeftOutFiles) -> list[Pair]:
+        return parse_lines(files[number], str(self.inputs.shards[number].path), read)
+
+    def _parse_pairs(self, answer: Answer, left_out_files: _LeftOutFiles) -> list[Pair]:
         """The pairs of an answer; of all its texts, where it has several."""
         self.counts["answers"] += 1
         pairs: list[Pair] = []
-        for text in each.texts:
+        for text in answer.texts:
             found, left_out = self.parser(text)
             pairs += found
-            self._record_left_out(each, left_out, left_out_files)
-        if len(each.texts) > 1:
+            self._record_left_out(answer, left_out, left_out_files)
+        if len(answer.texts) > 1:
             pairs = list(dict.fromkeys(pairs))
         self.counts["pairs"] += len(pairs)
         self.counts["with_pairs"] += bool(pairs)
         return pairs
 
-    def _record_left_out(self, each: Answer, left_out: list[LeftOut], left_out_files: _LeftOutFiles) -> None:
+    def _record_left_out(self, answer: Answer, left_out: list[LeftOut], left_out_files: _LeftOutFiles) -> None:
         for piece, reason, text in left_out:
             self.left_out[reason] += 1
             short = text if len(text) <= MAX_EXCERPT_CHARS else text[:MAX_EXCERPT_CHARS] + "…"
             left_out_files.write(
-                SKIPPED, json_line({"custom_id": each.custom_id, "piece": piece, "reason": reason, "text": short})
+                SKIPPED, json_line({"custom_id": answer.custom_id, "piece": piece, "reason": reason, "text": short})
             )
 
 
-class _ShardWriter:
-    """Shards of a folder, each closed when it is full."""
+class _OutputFiles:
+    """New files of a folder, fsynced when the block ends."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._count, self._room = folder, 0, 0
+        self._folder = folder
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> _ShardWriter:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    def _open(self, name: str) -> IO[bytes]:
+        return self._stack.enter_context(open_fsynced(self._folder / name))
+
+
+class _ShardWriter(_OutputFiles):
+    """Shards of a folder, each closed when it is full."""
+
+    _count = _room = 0
 
     def write(self, data: bytes) -> None:
         """Write a line."""
         if self._room <= 0:
             self._stack.close()
-            self._file = self._stack.enter_context(open_fsynced(self._folder / f"{self._count:05}.jsonl"))
+            self._file = self._open(f"{self._count:05}.jsonl")
             self._count, self._room = self._count + 1, SHARD_BYTES
         self._file.write(data)
         self._room -= len(data)
 
 
-class _LeftOutFiles:
+class _LeftOutFiles(_OutputFiles):
     """Files of a folder, each made when there is a line for it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._files: dict[str, IO[bytes]] = {}
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> _LeftOutFiles:
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self._stack.close()
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a line to one of them."""
+        """Write a line to the file of this name."""
         if name not in self._files:
-            self._files[name] = self._stack.enter_context(open_fsynced(self._folder / name))
+            self._files[name] = self._open(name)
         self._files[name].write(data)
 
 

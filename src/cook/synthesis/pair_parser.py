@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from cook.core.errors import RecipeError
 from cook.core.escapes import find_visible
-from cook.shapes.formatter import Pair
+from cook.shapes.formatter import Pair, split_pair_template
 
 # Why a piece is no pair, or why a pair is left out.
 UNFINISHED = "unfinished"
@@ -55,9 +55,8 @@ class PairParser:
     """
 
     def __init__(self, pair_template: str, delimiter: str = "\n\n", unique_questions: bool = False) -> None:
-        literal = re.fullmatch(r"(.*)\{question\}(.*)\{answer\}(.*)", pair_template, re.DOTALL)
-        marks = [part.strip() for part in literal.groups()] if literal else []
-        if len(marks) != 3 or not all(marks) or any("{question}" in m or "{answer}" in m for m in marks):
+        marks = [part.strip() for part in split_pair_template(pair_template) or ("",)]
+        if not all(marks):
             raise RecipeError(
                 "pair_template: cannot be parsed back: it must have text before the question, between question and "
                 f"answer, and after the answer (it is {pair_template!r})"

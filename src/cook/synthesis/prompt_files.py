@@ -24,21 +24,21 @@ import numpy as np
 
 from cook._version import __version__
 from cook.core import catalog
-from cook.core.errors import InputError, OutputExists, RecipeError, SourceError, refuse_empty
+from cook.core.errors import InputError, OutputExists, RecipeError, refuse_empty
 from cook.core.files import fsync_folder, json_line, open_fsynced, output_row, sha256_of, write_bytes
 from cook.core.progress import Progress, no_progress
 from cook.core.recipe import Recipe
 from cook.core.results import OutputResult
 from cook.executors import process
-from cook.read.source import Shard, shard_at
 from cook.store import kinds, manifest, staging
 from cook.store.kinds import SIDECAR_SUFFIX
 from cook.store.replace import check_output_file, existing_result
 from cook.synthesis import raw_texts
+from cook.synthesis.inputs import InputFiles
 from cook.synthesis.prompt_tokens import OVERLONG, PendingText, PromptBuilder, PromptIds
 from cook.synthesis.requests import CHAT, ENDPOINTS, FORMATS, OPENAI_BATCH, PromptWriter
 from cook.synthesis.rounds import PreviousRound, Row, history, round_range
-from cook.tokenizer.loading import Tokenizer, resolve_tokenizer
+from cook.tokenizer.loading import resolve_tokenizer
 
 Format = Literal["jsonl", "openai-batch"]
 Endpoint = Literal["chat", "completions"]
@@ -80,44 +80,35 @@ def prompts(
     progress: Progress | None = None,
     **text: Any,
 ) -> Prompted:
-    """Write a round's prompts for raw texts into the file `to`: all that `cook prompts` does from a shell.
+    """Write one round's prompts for raw texts into the file `to`, as `cook prompts` does.
 
-    `raw` names files and folders of JSONL, Parquet and text. With `rounds` M each text is given up to M - 1 worked
-    examples; the first round takes the first part of the texts, and each later one the next part and, as `previous`,
-    what `cook.parse` made of the answers before. `text` are bos, eos, context_template, pair_template, delimiter,
-    engine and cache, as in a Recipe.
+    `raw` names files and folders of JSONL, Parquet and text. With `rounds` M a text gets up to M - 1 worked examples:
+    the first round takes the first part of the texts; each later round takes the next part and, as `previous`, the
+    folder that `cook.parse` made of the answers before. `text` holds bos, eos, context_template, pair_template,
+    delimiter, engine and cache, as in a Recipe.
 
-    Raises RecipeError for settings, SourceError, TokenizerError, InputError for what is no text, TooLong, OutputError
-    and OutputExists.
+    Raises RecipeError for settings, SourceError, TokenizerError, InputError for a file without text, TooLong,
+    OutputError and OutputExists.
     """
     refuse_empty(raw=raw, to=to, previous=previous, tokenizer=tokenizer)
     begun = time.perf_counter()
     recipe = Recipe(datasets=("prompts",), tokenizer=tokenizer, max_length=max_length, **text)
-    to = Path(to)
-    settings = {
-        "format": format,
-        "endpoint": (endpoint or CHAT) if format == OPENAI_BATCH else endpoint,
-        "model": model,
-        "temperature": temperature,
-        "rounds": rounds,
-        "max_length": max_length,
-        "max_new_tokens": max_new_tokens,
-        "overlong": overlong,
-        "field": field,
-        "context_template": recipe.context_template,
-        "pair_template": recipe.pair_template,
-        "delimiter": recipe.delimiter,
-    }
-    _check_settings(settings, to)
+    request = {"format": format, "endpoint": endpoint, "model": model, "temperature": temperature}
+    limits = {"rounds": rounds, "max_length": max_length, "max_new_tokens": max_new_tokens, "overlong": overlong}
+    settings = _complete_settings(request | limits | {"field": field}, recipe, Path(to))
     given = [raw] if isinstance(raw, (str, Path)) else raw
-    check_output_file(to, "the prompts", map(Path, given))
-    files = raw_texts.find_files(given)
-    before = PreviousRound(previous) if previous is not None else None
-    settings["round"] = before.round + 1 if before else 1
-    fields, up_to_date = _RoundWriter(recipe, resolve_tokenizer(recipe), files, before, settings).write(
-        to, overwrite, progress or no_progress
-    )
+    check_output_file(Path(to), "the prompts", map(Path, given))
+    writer = _RoundWriter(recipe, raw_texts.find_files(given), previous, settings)
+    fields, up_to_date = writer.write(Path(to), overwrite, progress or no_progress)
     return Prompted(Path(f"{to}{SIDECAR_SUFFIX}"), fields, up_to_date, time.perf_counter() - begun)
+
+
+def _complete_settings(settings: dict[str, Any], recipe: Recipe, to: Path) -> dict[str, Any]:
+    """The settings as the manifest has them, with defaults and templates. Raises RecipeError."""
+    if settings["format"] == OPENAI_BATCH:
+        settings["endpoint"] = settings["endpoint"] or CHAT
+    _check_settings(settings, to)
+    return settings | {name: getattr(recipe, name) for name in ("context_template", "pair_template", "delimiter")}
 
 
 def _check_settings(settings: dict[str, Any], to: Path) -> None:
@@ -160,19 +151,18 @@ class _RoundWriter:
     def __init__(
         self,
         recipe: Recipe,
-        tokenizer: Tokenizer,
         files: list[raw_texts.RawFile],
-        previous: PreviousRound | None,
+        previous: str | Path | None,
         settings: dict[str, Any],
     ) -> None:
-        self.settings, self.tokenizer, self.files, self.previous = settings, tokenizer, files, previous
-        try:
-            self.input_files: list[Shard] = [shard_at(file.path, file.name) for file in files]
-        except OSError as exc:
-            raise SourceError(f"{exc.filename}: cannot be read: {exc.strerror}") from exc
+        self.files = files
+        self.previous = PreviousRound(previous) if previous is not None else None
+        self.settings = settings | {"round": self.previous.round + 1 if self.previous else 1}
+        self.tokenizer = tokenizer = resolve_tokenizer(recipe)
+        self.inputs = InputFiles((file.path, file.name) for file in files)
         self.head = self._identity_fields()
-        if previous:
-            previous.require_same_settings(self.head)
+        if self.previous:
+            self.previous.require_same_settings(self.head)
         self.writer = PromptWriter(
             format=settings["format"],
             endpoint=settings["endpoint"],
@@ -199,7 +189,7 @@ class _RoundWriter:
                 "fingerprint": tokenizer.fingerprint,
                 **{key: getattr(tokenizer, key) for key in ("vocab_size", "bos", "bos_id", "eos", "eos_id")},
             },
-            "inputs": [{"name": s.name, "bytes": s.size, "sha256": sha256_of(s.path)} for s in self.input_files],
+            "inputs": self.inputs.rows(),
             "previous": self.previous.digest if self.previous else None,
         }
 
@@ -224,7 +214,7 @@ class _RoundWriter:
                 for batch in _batches(self._pending_texts(chosen, identity)):
                     self._write_batch(batch, lines, entries, skipped)
                     progress("prompts", len(batch))
-            self._require_unchanged()
+            self.inputs.require_unchanged()
             if not self.left_out:
                 (out / SKIPPED).unlink()
             fields = self.head | {
@@ -256,21 +246,14 @@ class _RoundWriter:
             raise OutputExists(f"{to}: was changed since it was written; pass --overwrite to write it again")
         return old
 
-    def _require_unchanged(self) -> None:
-        for stat in self.input_files:
-            if stat.has_changed():
-                raise SourceError(f"{stat.path}: changed while it was read; run again")
-
     def _texts(self) -> Iterator[raw_texts.RawText]:
         """All texts that are not blank."""
-        for each in raw_texts.read_texts(self.files, self.settings["field"]):
-            if each.text and not each.text.isspace():
-                yield each
+        return (each for each in raw_texts.read_texts(self.files, self.settings["field"]) if each.text.strip())
 
     def _select_round(self) -> range:
         """The texts of this round, by their places among all; all are read for that, and checked."""
         for each in raw_texts.read_texts(self.files, self.settings["field"]):
-            self.counts["texts" if each.text and not each.text.isspace() else "blank"] += 1
+            self.counts["texts" if each.text.strip() else "blank"] += 1
         texts, rounds, number = self.counts["texts"], self.settings["rounds"], self.settings["round"]
         if not texts:
             raise InputError(f"{self.files[0].path}: no text: nothing to write prompts for")
@@ -294,11 +277,7 @@ class _RoundWriter:
                 _write_rows(entries, each.rows, False)
                 continue
             self.counts["in_round"] += 1
-            reason = None
-            if self.builder.contains_special_token(each.raw_text.text):
-                reason = SPECIAL_STRING
-            elif len(prompt_ids.own) > self.builder.room:
-                reason = TOO_LONG
+            reason = self._skip_reason(each.raw_text, prompt_ids)
             follows = not reason and self._has_history(each, prompt_ids)
             _write_rows(entries, each.rows, follows)
             context = each.raw_text.text if reason else each.context
@@ -306,13 +285,8 @@ class _RoundWriter:
             entries.write(json_line(pending_row | {"custom_id": None if reason else each.custom_id}))
             if reason:
                 self.left_out[reason] += 1
-                row = {
-                    "file": each.raw_text.file.name,
-                    "line": each.raw_text.line,
-                    "reason": reason,
-                    "tokens": prompt_ids.tokens,
-                }
-                skipped.write(json_line(row))
+                place = {"file": each.raw_text.file.name, "line": each.raw_text.line}
+                skipped.write(json_line(place | {"reason": reason, "tokens": prompt_ids.tokens}))
                 continue
             ids = np.concatenate([*prompt_ids.history_ids, prompt_ids.own]) if follows else prompt_ids.own
             lines.write(self.writer.line(each.custom_id, self.builder.text(each, follows), ids))
@@ -321,6 +295,12 @@ class _RoundWriter:
             self.counts["with_history"] += follows
             self.counts["tokens"] += len(ids)
             self.counts["longest"] = max(self.counts["longest"], len(ids))
+
+    def _skip_reason(self, text: raw_texts.RawText, prompt_ids: PromptIds) -> str | None:
+        """Why a text gets no prompt; None if it gets one."""
+        if self.builder.contains_special_token(text.text):
+            return SPECIAL_STRING
+        return TOO_LONG if len(prompt_ids.own) > self.builder.room else None
 
     def _has_history(self, each: PendingText, prompt_ids: PromptIds) -> bool:
         """Whether the prompt has its history; counts why not."""

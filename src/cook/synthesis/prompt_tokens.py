@@ -16,6 +16,7 @@ from cook.core.errors import TooLong
 from cook.core.recipe import Recipe
 from cook.shapes import splitting
 from cook.shapes.formatter import Formatter
+from cook.shapes.protocol import boundary_ids
 from cook.synthesis.raw_texts import RawText
 from cook.synthesis.rounds import Row, pairs_of
 from cook.tokenizer.engine import Ids
@@ -53,8 +54,7 @@ class PromptBuilder:
         self.room = room
         self._tokenizer, self._overlong, self._as_text = tokenizer, overlong, as_text
         self._formatter = Formatter(recipe)
-        self._bos = np.array([] if tokenizer.bos_id is None else [tokenizer.bos_id], np.uint32)
-        self._eos = np.array([tokenizer.eos_id], np.uint32)
+        self._bos, self._eos = boundary_ids(tokenizer)
         strings = sorted((token for token, _ in tokenizer.specials), key=len, reverse=True) if as_text else []
         self._control = re.compile("|".join(map(re.escape, strings))) if strings else None
 

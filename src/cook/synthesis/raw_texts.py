@@ -12,15 +12,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
-from cook.core.errors import NO_FILE, BadLines, InputError, Problem, SourceError, is_no_file, read_error
-from cook.read.lines import BOM, JSON_TYPE_NAMES, MAX_LINE_BYTES, ByteRange, Line, LineReader, open_shard, shard_name
+from cook.core.errors import NO_FILE, InputError, Problem, SourceError, is_no_file, read_error
+from cook.read.lines import BOM, MAX_LINE_BYTES, Line, open_shard, shard_name
 from cook.read.source import SourceWarning
+from cook.synthesis.inputs import parse_lines, parse_object, text_field
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt", ".txt.gz", ".txt.zst", ".parquet")
 BATCH_ROWS = 1024
-MAX_PROBLEMS = 20
 
 
 class RawFile(NamedTuple):
@@ -98,34 +96,12 @@ def read_texts(files: Iterable[RawFile], field: str) -> Iterator[RawText]:
 
 
 def _read_jsonl(file: RawFile, field: str) -> Iterator[RawText]:
-    problems: list[Problem] = []
-    count = 0
-    for line in LineReader(ByteRange(str(file.path), 0, None)):
-        text = line if isinstance(line, Problem) else _parse_line(str(file.path), line, field)
-        if isinstance(text, Problem):
-            count += 1
-            problems += [text][: MAX_PROBLEMS - len(problems)]
-        elif not count:
-            assert isinstance(line, Line)
-            yield RawText(file, line.number, text)
-    if count:
-        raise BadLines(problems, count)
+    def parse(line: Line) -> str | Problem:
+        row = parse_object(line)
+        return row if isinstance(row, Problem) else text_field(line, row, field, "--field names another key")
 
-
-def _parse_line(path: str, line: Line, field: str) -> str | Problem:
-    try:
-        row = orjson.loads(line.text)
-    except orjson.JSONDecodeError as exc:
-        return Problem(path, line.number, "", f"is not JSON: {exc.msg} at column {exc.colno}")
-    if not isinstance(row, dict):
-        return Problem(path, line.number, "", f"must be an object, not {JSON_TYPE_NAMES.get(type(row), 'null')}")
-    if field not in row:
-        there = f" (there is {', '.join(map(str, list(row)[:5]))}; --field names another)" if row else ""
-        return Problem(path, line.number, field, f"is missing{there}")
-    text = row[field]
-    if type(text) is not str:
-        return Problem(path, line.number, field, f"must be text, not {JSON_TYPE_NAMES.get(type(text), 'null')}")
-    return text
+    for line, text in parse_lines(file.path, str(file.path), parse):
+        yield RawText(file, line.number, text)
 
 
 def _read_text_file(file: RawFile, field: str) -> Iterator[RawText]:  # noqa: ARG001 - one signature for all kinds

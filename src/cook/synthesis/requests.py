@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from cook.core.errors import Problem
-from cook.read.lines import JSON_TYPE_NAMES, Line
+from cook.read.lines import Line
+from cook.synthesis.inputs import parse_object, text_field
 from cook.tokenizer.engine import Ids
 
 JSONL, OPENAI_BATCH = FORMATS = ("jsonl", "openai-batch")
@@ -89,30 +90,22 @@ class Answer(NamedTuple):
     context: str | None  # where the line itself has it
 
 
-def read_answer(path: str, line: Line, fields: AnswerFields = ANSWER_FIELDS) -> Answer | Problem:
-    """The answer on a line, or what is wrong with the line. A request that failed is an answer."""
-
-    def problem(field: str, what: str) -> Problem:
-        return Problem(path, line.number, field, what)
-
-    try:
-        row = orjson.loads(line.text)
-    except orjson.JSONDecodeError as exc:
-        return problem("", f"is not JSON: {exc.msg} at column {exc.colno}")
-    if not isinstance(row, dict):
-        return problem("", f"must be an object, not {_json_type(row)}")
+def read_answer(line: Line, fields: AnswerFields = ANSWER_FIELDS) -> Answer | Problem:
+    """The answer on a line, or what is wrong with the line. A failed request is an answer too."""
+    row = parse_object(line)
+    if isinstance(row, Problem):
+        return row
     batch = "response" in row or "error" in row
     names = (("custom_id", True),) if batch else ((fields.id, False), (fields.context, False), (fields.text, True))
-    for name, needed in names:
-        if (needed or row.get(name) is not None) and type(row.get(name)) is not str:
-            if name in row:
-                return problem(name, f"must be text, not {_json_type(row[name])}")
-            there = f" (there is {', '.join(map(str, list(row)[:6]))})" if row else ""
-            return problem(name, f"is missing{there}; --fields names other keys, as in text=generation")
+    for name, required in names:
+        if required or row.get(name) is not None:
+            text = text_field(line, row, name, "--fields names other keys, as in text=generation")
+            if isinstance(text, Problem):
+                return text
     if not batch:
         return Answer(row.get(fields.id), (row[fields.text],), None, row.get(fields.context))
-    texts, failed = _batch_texts(row)
-    return Answer(row["custom_id"], texts, failed, None)
+    texts, failure = _batch_texts(row)
+    return Answer(row["custom_id"], texts, failure, None)
 
 
 def _batch_texts(row: dict[str, Any]) -> tuple[tuple[str, ...], str | None]:
@@ -142,7 +135,3 @@ def _error_line(error: Any) -> str:
         error = error.get("message") or error.get("error")
     text = " ".join((error if isinstance(error, str) else orjson.dumps(error).decode()).split())
     return text if len(text) <= MAX_ERROR_CHARS else text[:MAX_ERROR_CHARS] + "…"
-
-
-def _json_type(value: Any) -> str:
-    return JSON_TYPE_NAMES.get(type(value), "null")

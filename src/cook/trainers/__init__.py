@@ -1,13 +1,13 @@
-"""Cooked sequences as trainers read them: `cook export`, `cook.load`, `cook.Collator`.
+"""Cooked sequences in the formats that trainers read: `cook export`, `cook.load`, `cook.Collator`.
 
-exporter   a folder of a target's files, whole or not at all; the table of targets
-job        what a writer is given, and what it gives back
-rows       cooked rows, and what trainers ask of them: places, segments, rolled masks, padding     (pure)
-tables     trl, hf, llama-factory, axolotl, torchtune, megatron-bridge
-olmo       olmo-core
-jsonl      jsonl, for people
-usage      USE.md: the trainer's settings that make it right, and those that silently make it wrong
-collator   what is cooked -> a datasets.Dataset; rows -> batches for a model
+exporter   the table of targets; an export as a whole
+job        what a target's writer is given, and what it returns
+rows       batches of cooked sequences: positions, segments, shifted masks, padding     (pure)
+tables     writers of trl, hf, llama-factory, axolotl, torchtune, megatron-bridge
+olmo       the writer of olmo-core
+jsonl      the writer of jsonl, for people
+usage      USE.md, from usage/TARGET.md: settings that are right, and settings that go wrong silently
+collator   `cook.load`; rows -> batches for a model
 
-A target is a row of `exporter.TARGETS` and a page in `usage`.
+A target is a row of `exporter.TARGETS` and a page in usage/.
 """

@@ -1,11 +1,11 @@
-"""Cooked sequences -> what a trainer takes: a datasets.Dataset, and batches of torch tensors.
+"""Open cooked sequences as a datasets.Dataset, and make batches of torch tensors of them.
 
-A model may see a sequence in two ways. One sequence of three examples, and where each token's attention reaches:
+A model may see a sequence in two ways. For a sequence of three examples:
 
     few-shot   [ example 1   example 2   example 3 ]     one segment: later examples see the earlier ones
     isolated   [ example 1 ][ example 2 ][ example 3 ]   one segment each: no example sees another
 
-A *segment* is what attends to itself alone, causally, with positions from 0. Segments reach the model in two layouts:
+A *segment* attends only to itself, causally, with positions from 0. Segments reach the model in two layouts:
 
     flat      (1, all tokens): no padding and no attention_mask. position_ids that start anew, and cu_seq_lens, say
               where segments begin. FlashAttention's variable-length kernels read cu_seq_lens; Hugging Face models
@@ -17,8 +17,8 @@ A *segment* is what attends to itself alone, causally, with positions from 0. Se
               another and -inf elsewhere, for attention that does not read position_ids: sdpa and eager add it as it
               is; FlashAttention cannot take it.
 
-Labels are those of the data, not shifted (the model does that), with -100 on padding and on the first token of every
-example: nothing before it belongs to it. torch and datasets are imported where they are used.
+Labels are those of the data, not shifted (the model shifts them), with -100 on padding and on the first token of each
+example, which nothing in the example precedes. torch and datasets are imported where they are used.
 """
 
 from __future__ import annotations
@@ -37,22 +37,23 @@ from cook.core.errors import CookError, InputError, OutputError, RecipeError, in
 from cook.core.records import IGNORE_INDEX
 from cook.store import kinds
 from cook.store.outputs import Sequence, read_cooked
+from cook.trainers.rows import positions
 
 if TYPE_CHECKING:
     import datasets
 
 Attention = Literal["few-shot", "isolated"]
 Layout = Literal["flat", "padded"]
-BATCH_COLUMNS = ("input_ids", "labels", "seq_lengths")  # what a batch is made of
+BATCH_COLUMNS = ("input_ids", "labels", "seq_lengths")  # columns that a batch needs
 Ints = npt.NDArray[np.int64]
 
 
 def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True) -> datasets.Dataset:
-    """Open a split of the folder of a dataset, a mix or a corpus, after `read_cooked`'s checks, as a datasets.Dataset.
+    """Open a split of a dataset, a mix or a corpus as a datasets.Dataset, after the checks of `read_cooked`.
 
-    Its columns are those of the files (`cook.store.write`; of text, `cook.corpora.text_files`). It is mapped from
-    `datasets`' own cache, not held in memory. Raises OutputError, naming what is missing or damaged, also where there
-    is no such split.
+    Its columns are those of the files (`cook.store.write`; for text, `cook.corpora.text_files`). It is mapped from the
+    cache of `datasets`, not held in memory. Raises OutputError that names what is missing or damaged, or the split that
+    is not there.
     """
     cooked = read_cooked(path, hashes)
     if "load" not in cooked.kind.readers:
@@ -67,18 +68,18 @@ def load(path: str | os.PathLike[str], split: str = "train", hashes: bool = True
     read = Dataset.from_json if files[0].endswith(".jsonl") else Dataset.from_parquet
     try:
         return read(files, split=split)
-    except Exception as exc:  # `datasets` has many of its own, and Arrow's under them
+    except Exception as exc:  # `datasets` raises many kinds, and Arrow's too
         message = " ".join(str(exc.__cause__ or exc).split())
         raise OutputError(f"{path}: cannot be opened: {message}") from exc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Make a batch for a Hugging Face model, `model(**batch)`, of rows of cooked data.
+    """Make a batch for a Hugging Face model, `model(**batch)`, from rows of cooked data.
 
-    Rows are those of `cook.load` or `load_dataset`, or `cook.Sequence`s. Hugging Face's Trainer takes it as
-    `data_collator`, with `remove_unused_columns=False`, since it reads `seq_lengths`; TRL's SFTTrainer keeps that
-    column by itself, and needs `max_length=None`. The keys and shapes of a batch, int64 where nothing else is said:
+    Rows come from `cook.load` or `load_dataset`, or are `cook.Sequence`s. Pass it to Hugging Face's Trainer as
+    `data_collator` with `remove_unused_columns=False`, because it reads `seq_lengths`. TRL's SFTTrainer keeps that
+    column, and needs `max_length=None`. The keys and shapes of a batch, int64 unless the table says otherwise:
 
     | key | flat | padded |
     | --- | --- | --- |
@@ -88,20 +89,20 @@ class Collator:
     | max_length_q, max_length_k | int | |
     | use_cache | False | |
 
-    A row is never cut. Raises RecipeError when it is made with a wrong setting; when called, InputError for rows that
-    lack a column or whose lengths disagree, and CookError where torch is not installed.
+    Rows are never cut. The constructor raises RecipeError for wrong settings. A call raises InputError for rows that
+    lack a column or whose lengths disagree, and CookError if torch is not installed.
     """
 
     attention: Attention = "few-shot"
-    """Whether an example sees those before it in its sequence, as the published recipe has it."""
+    """few-shot: an example sees the earlier ones in its sequence, as in the published recipe."""
     layout: Layout | None = None
     """None: padded for few-shot, which every model reads; flat for isolated."""
     pad_id: int = 0
-    """What stands in input_ids as padding. No text sees it and it bears no loss: any id of the model will do."""
+    """The id of padding in input_ids. No token sees it and it has no loss, so any id of the model will do."""
     pad_to_multiple_of: int | None = None
-    """The second dimension becomes a multiple of this; in a flat batch the padding is a segment of its own."""
+    """Pad the second dimension to a multiple of this. In a flat batch the padding is its own segment."""
     mask_dtype: str = "float32"
-    """The name of the torch dtype of a 4D attention_mask: that of the model, unless it runs under autocast."""
+    """The torch dtype of a 4D attention_mask: the model's, unless it runs under autocast."""
 
     def __post_init__(self) -> None:
         wrong = []
@@ -119,7 +120,7 @@ class Collator:
             raise RecipeError(*wrong)
 
     def __call__(self, rows: list[Mapping[str, Any] | Sequence]) -> dict[str, Any]:
-        """The batch of some rows."""
+        """The batch of these rows."""
         torch = _import_torch()
         checked = [_CheckedRow.from_row(number, row) for number, row in enumerate(rows)]
         if not checked:
@@ -149,7 +150,7 @@ class Collator:
         return {
             "input_ids": columns[0][None],
             "labels": columns[1][None],
-            "position_ids": _positions(lengths)[None],
+            "position_ids": positions(lengths).astype(np.int64)[None],
             "cu_seq_lens_q": ends,
             "cu_seq_lens_k": ends.copy(),
             "max_length_q": longest,
@@ -160,22 +161,22 @@ class Collator:
     def _padded(self, rows: list[_CheckedRow], segments: list[Ints]) -> dict[str, Any]:
         width = self._round_up(max(len(row.ids) for row in rows))
         ids, labels = (np.full((len(rows), width), fill, np.int64) for fill in self._padding_values)
-        positions, segment_of = np.zeros_like(ids), np.full_like(ids, -1)
+        place, segment_of = np.zeros_like(ids), np.full_like(ids, -1)
         for number, (row, lengths) in enumerate(zip(rows, segments, strict=True)):
             end = len(row.ids)
             ids[number, :end], labels[number, :end] = row.ids, row.labels
-            positions[number] = _positions(np.append(lengths, width - end))
+            place[number] = positions(np.append(lengths, width - end))
             segment_of[number, :end] = np.repeat(np.arange(len(lengths)), lengths)
         mask: npt.NDArray[Any] = (segment_of >= 0).astype(np.int64)
         if self.attention == "isolated":
-            # Padding sees padding: a token that sees nothing would be NaN.
+            # Padding sees padding: the output of a token that sees nothing would be NaN.
             sees = (segment_of[:, :, None] == segment_of[:, None, :]) & np.tri(width, dtype=np.bool_)
             mask = np.where(sees, np.float32(0), np.float32(-np.inf))[:, None]
-        return {"input_ids": ids, "labels": labels, "position_ids": positions, "attention_mask": mask}
+        return {"input_ids": ids, "labels": labels, "position_ids": place, "attention_mask": mask}
 
     @property
     def _padding_values(self) -> tuple[int, int]:
-        """What padding is in input_ids and in labels."""
+        """The values of padding in input_ids and in labels."""
         return self.pad_id, IGNORE_INDEX
 
     def _round_up(self, tokens: int) -> int:
@@ -188,7 +189,7 @@ _NO_MASK = np.zeros(0)
 
 @dataclasses.dataclass(frozen=True)
 class _CheckedRow:
-    """A row that is known to be whole: ids and labels of equal length, which the lengths of its examples sum to."""
+    """A row with as many ids as labels, which is also the sum of its examples' lengths."""
 
     ids: Ints
     labels: Ints
@@ -214,13 +215,8 @@ class _CheckedRow:
         return cls(ids, labels, lengths)
 
 
-def _positions(lengths: Ints) -> Ints:
-    """0, 1, 2, … in each segment."""
-    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-
-
 def _import_torch() -> Any:
-    """The module. Raises CookError if it is not installed."""
+    """The module torch. Raises CookError if it is not installed."""
     try:
         return import_module("torch")
     except ImportError as exc:

@@ -1,10 +1,10 @@
-"""Exports: a cooked dataset or a mix -> a folder of another trainer's files, whole or not at all.
+"""Export a cooked dataset or a mix as a folder of another trainer's files; on an error nothing is written.
 
-    open       the folder, its files checked by their hashes
-    write      each cooked file into the target's, row group by row group     (one file a job)
-    finish     what the target needs beside them, USE.md, the manifest
+    open       the folder; check its files by their hashes
+    write      each cooked file as the target's, one row group at a time     (one file a job)
+    finish     the other files of the target, USE.md, the manifest
 
-Memory holds a row group a process; the bytes depend on nothing but the source's and the settings.
+A process holds one row group in memory. The bytes depend only on the source and the settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from cook._version import __version__
 from cook.core import catalog
 from cook.core.errors import OutputError, RecipeError, refuse_empty
-from cook.core.files import sha256_of, write_bytes
+from cook.core.files import output_row, write_bytes
 from cook.core.progress import Progress, no_progress
 from cook.core.recipe import SETTING_CHECKS
 from cook.core.results import OutputResult
@@ -35,12 +35,12 @@ from cook.trainers.job import COUNT_FIELDS, ExportDone, ExportJob, ExportSetting
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A trainer's files: a writer of one part, and of what is needed beside all parts."""
+    """A trainer's file format: the writer of one part, and the writer of the files beside all parts."""
 
     write: Callable[[ExportJob], ExportDone]
     finish: Callable[[Path, ExportSettings, list[ExportDone]], list[Path]] = lambda out, settings, parts: []  # noqa: ARG005
     chooses_attention: bool = False
-    """Whether examples see earlier ones is in the data, not in the trainer's settings."""
+    """Whether the data, not the trainer, says if examples see earlier ones."""
     decodes: bool = False
 
 
@@ -55,11 +55,10 @@ TARGETS = {
     "jsonl": Target(jsonl.write_jsonl, decodes=True),
 }
 ATTENTIONS = ("isolated", "few-shot")
-# What the folder of an export holds; see `store.replace`.
 
 
 class Exported(OutputResult):
-    """An export that is made; its counts are rows of the target, and sequences, examples and tokens in them."""
+    """A finished export. Its counts are the rows of the target, and the sequences, examples and tokens in them."""
 
 
 def export(
@@ -74,12 +73,12 @@ def export(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write a cooked dataset or a mix as another trainer reads it, into `to`: all that `cook export` does.
+    """Write a cooked dataset or a mix into `to` as another trainer reads it, as `cook export` does.
 
-    `attention` is for the target hf alone: "isolated" (the default) has positions begin again at each example,
-    "few-shot" has them run through the sequence. `tokenizer` is for jsonl alone; None: the one of the manifest.
+    `attention` is for the target hf only: with "isolated" (the default) positions start again at each example, with
+    "few-shot" they run through the sequence. `tokenizer` is for jsonl only; None: the one in the manifest.
 
-    Raises RecipeError for settings, TokenizerError, OutputError for what cannot be read or written, OutputExists.
+    Raises RecipeError for settings, TokenizerError, OutputError for files that cannot be read or written, OutputExists.
     """
     refuse_empty(folder=folder, to=to, tokenizer=tokenizer)
     begun = time.perf_counter()
@@ -88,7 +87,7 @@ def export(
     source = read_cooked(folder)
     settings = _build_settings(source, target, split, attention, tokenizer)
     if to.resolve().is_relative_to(folder.resolve()):
-        raise RecipeError(f"to: {to} is, or lies in, the folder that is exported")
+        raise RecipeError(f"to: {to} is the folder that is exported, or lies in it; choose another")
     size = sum(output["bytes"] for output in source.manifest["outputs"])
     cores = jobs or process.usable_cores()
     # As in `pipeline.mixing.mix`.
@@ -112,7 +111,7 @@ def _output_folder(to: str | Path) -> Path:
 
 
 def _check_settings(target: str, attention: str | None, tokenizer: str | None, jobs: int | None) -> None:
-    """Raises RecipeError, listing every setting that is wrong."""
+    """Raise RecipeError that lists every wrong setting."""
     problems = []
     known = TARGETS.get(target)
     if known is None:
@@ -120,9 +119,9 @@ def _check_settings(target: str, attention: str | None, tokenizer: str | None, j
     if attention is not None and attention not in ATTENTIONS:
         problems.append(f"attention: must be {' or '.join(ATTENTIONS)} (it is {attention!r})")
     elif attention is not None and known and not known.chooses_attention:
-        problems.append(f"attention: for {target} it is the trainer's to set, see its {usage.NAME}; it goes with hf")
+        problems.append(f"attention: is for hf only; {target} sets it in the trainer, see its {usage.NAME}")
     if tokenizer is not None and known and not known.decodes:
-        problems.append(f"tokenizer: {target} needs none; it goes with jsonl")
+        problems.append(f"tokenizer: is for jsonl only; {target} needs none")
     if wrong := SETTING_CHECKS["jobs"](jobs):
         problems.append(f"jobs: {wrong} (it is {jobs!r})")
     if problems:
@@ -153,7 +152,7 @@ def _build_settings(
 def _build_export(
     source: Cooked, to: Path, settings: ExportSettings, pool: Executor, overwrite: bool, progress: Progress
 ) -> tuple[dict[str, Any], bool]:
-    """The export's manifest, and whether it was there already."""
+    """Write the export; its manifest, and whether it was up to date already."""
     head = _identity_fields(source, settings)
     old = existing_result(to, head, overwrite)
     if old is not None:
@@ -174,7 +173,7 @@ def _build_export(
         import pyarrow as pa
 
         fields = head | {
-            "outputs": [_output(out, path, settings.split) for path in [*files, out / usage.NAME]],
+            "outputs": [{"split": settings.split} | output_row(path, out) for path in [*files, out / usage.NAME]],
             "counts": {name: sum(getattr(part, name) for part in parts) for name in COUNT_FIELDS},
             "versions": {"cook": __version__, "numpy": np.__version__, "pyarrow": pa.__version__},
         }
@@ -212,8 +211,3 @@ def _jobs(source: Cooked, outputs: list[dict[str, Any]], out: Path, settings: Ex
         ExportJob(str(source.folder / output["name"]), str(out), index, len(outputs), source.mixed, settings)
         for index, output in enumerate(outputs)
     ]
-
-
-def _output(out: Path, path: Path, split: str) -> dict[str, Any]:
-    name = path.relative_to(out).as_posix()
-    return {"split": split, "name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}

@@ -1,4 +1,4 @@
-"""The work of an export: one cooked file into one part of the new folder; what every target's writer is given."""
+"""The job of a target's writer: one cooked file into one part of the export."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from cook.trainers.rows import SequenceBatch
 
 @dataclasses.dataclass(frozen=True)
 class ExportSettings:
-    """What writers need to know beside the rows."""
+    """Settings for writers."""
 
     target: str
     split: str
     max_length: int
-    """The most tokens that a sequence may have."""
+    """The most tokens of a sequence."""
     pad_id: int
     vocab_size: int
     few_shot: bool
-    """Positions run through a sequence, and do not begin again at each example."""
+    """Whether positions run through a sequence; else they start again at each example."""
     tokenizer: Tokenizer | None
-    """For a target that decodes."""
+    """None unless the target decodes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +40,13 @@ class ExportJob:
         return self.source
 
     def path(self, suffix: str) -> Path:
-        """The file of this part, named as cook names its own: train-00000-of-00001 and the suffix."""
+        """The file of this part, such as train-00000-of-00001 with the suffix."""
         return Path(self.out) / f"{self.settings.split}-{self.index:05}-of-{self.count:05}{suffix}"
 
 
 @dataclasses.dataclass
 class ExportDone:
-    """What was written, in rows of the target, and of what."""
+    """The files that a job wrote, with the counts of rows in the target and of sequences, examples and tokens."""
 
     files: tuple[Path, ...] = ()
     rows: int = 0
@@ -56,7 +56,7 @@ class ExportDone:
     trained_tokens: int = 0
 
     def add(self, rows: SequenceBatch) -> SequenceBatch:
-        """Count in sequences that are about to be written."""
+        """Count sequences, and return them."""
         self.sequences += len(rows.counts)
         self.examples += len(rows.lengths)
         self.tokens += len(rows.ids)

@@ -1,4 +1,4 @@
-"""jsonl: what a model reads, as text, for people. A line a sequence: its text, and the spans of it that are trained."""
+"""Write the target jsonl, for people: a line a sequence, with its text and the spans of it that are trained."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-import orjson
 
-from cook.core.errors import write_error
-from cook.core.files import fsync_file
+from cook.core.files import json_line, open_fsynced
 from cook.store.read import read_datasets
 from cook.tokenizer.engines.hf import HfEngine
 from cook.tokenizer.loading import reference_engine
@@ -18,39 +16,33 @@ from cook.trainers.rows import SequenceBatch, read_sequences
 
 
 def write_jsonl(job: ExportJob) -> ExportDone:
-    """One file of lines. Raises OutputError, TokenizerError."""
+    """Write one file of lines. Raises OutputError, TokenizerError."""
     assert job.settings.tokenizer is not None, "a target that decodes is given its tokenizer"
     engine = reference_engine(job.settings.tokenizer)
     path = job.path(".jsonl")
     done = ExportDone((path,))
     names = read_datasets(job.source) if job.mixed else itertools.repeat([])
-    try:
-        with path.open("wb") as file:
-            for rows, named in zip(read_sequences(job.source), names, strict=job.mixed):
-                done.add(rows)
-                done.rows += len(rows.counts)
-                for row, (text, spans) in enumerate(_decode_sequences(rows, engine)):
-                    fields = {"dataset": named[row]} if job.mixed else {}
-                    file.write(orjson.dumps({**fields, "text": text, "spans": spans}) + b"\n")
-        fsync_file(path)
-    except OSError as exc:
-        raise write_error(path, exc) from exc
+    with open_fsynced(path) as file:
+        for rows, named in zip(read_sequences(job.source), names, strict=job.mixed):
+            done.add(rows)
+            done.rows += len(rows.counts)
+            for row, (text, spans) in enumerate(_decode_sequences(rows, engine)):
+                fields = {"dataset": named[row]} if job.mixed else {}
+                file.write(json_line({**fields, "text": text, "spans": spans}))
     return done
 
 
 def _decode_sequences(rows: SequenceBatch, engine: HfEngine) -> Iterator[tuple[str, list[list[int]]]]:
-    """The text of each sequence, and where in it trained text begins and ends, in characters.
+    """The text of each sequence, and the spans [start, end) of trained text, in characters.
 
-    Inputs and outputs are decoded apart, as they were encoded.
+    Inputs and outputs are decoded separately, as they were encoded.
     """
-    by_sequence = rows.sequence_offsets.tolist()
     starts = np.zeros(len(rows.ids), bool)
     starts[rows.example_offsets[:-1]] = True
-    turns = np.flatnonzero(np.diff(rows.mask, prepend=rows.mask[:1]) != 0)
-    starts[turns] = True
+    starts[1:] |= np.diff(rows.mask) != 0
     bounds = [*np.flatnonzero(starts).tolist(), len(rows.ids)]
     at = 0
-    for end in by_sequence[1:]:
+    for end in rows.sequence_offsets[1:].tolist():
         text, spans = "", []
         while bounds[at] < end:
             piece = engine.decode(rows.ids[bounds[at] : bounds[at + 1]].tolist())

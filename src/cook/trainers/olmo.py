@@ -1,4 +1,4 @@
-"""olmo-core: headerless memmaps, one document an example.
+"""Write the target olmo-core: headerless memmaps, one document an example.
 
 token_ids_part_00000.npy     ids, uint16 or uint32
 labels_mask_part_00000.npy   bool, aligned to its own token; the trainer shifts ids and mask together
@@ -20,12 +20,12 @@ from cook.trainers.rows import read_sequences
 
 
 def id_dtype(vocab_size: int) -> type[np.unsignedinteger]:
-    """The type of ids that OLMo-core takes for a vocabulary, if it is told none."""
+    """The type of ids that OLMo-core assumes for a vocabulary of this size."""
     return np.uint16 if vocab_size - 1 <= np.iinfo(np.uint16).max else np.uint32
 
 
 def write_olmo_core(job: ExportJob) -> ExportDone:
-    """The three files of a part. Raises OutputError."""
+    """Write the three files of a part. Raises OutputError."""
     out, kind = Path(job.out), id_dtype(job.settings.vocab_size)
     ids, mask = out / f"token_ids_part_{job.index:05}.npy", out / f"labels_mask_part_{job.index:05}.npy"
     done = ExportDone((ids, mask, ids.with_suffix(".csv.gz")))
@@ -34,7 +34,7 @@ def write_olmo_core(job: ExportJob) -> ExportDone:
             ids.open("wb") as ids_file,
             mask.open("wb") as mask_file,
             done.files[2].open("wb") as packed,
-            gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as documents_file,  # neither name nor clock inside
+            gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as documents_file,  # no name and no time inside
         ):
             for rows in read_sequences(job.source):
                 if len(rows.ids) and not 0 <= int(rows.ids.min()) <= int(rows.ids.max()) < job.settings.vocab_size:

@@ -1,7 +1,7 @@
-"""Cooked rows, and what trainers ask of them beyond their columns. Arrays are flat: examples lie one after the other.
+"""Batches of cooked sequences, and the arrays that trainers need of them. Arrays are flat: examples are concatenated.
 
-One polarity, and one place: a mask is 1 on the tokens that are trained, aligned to its own token, and never on the
-first token of an example, which nothing of that example comes before.
+A mask is 1 on trained tokens and aligned to its own token. It is 0 on the first token of each example, which nothing
+in the example precedes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cook.core.records import labels_of
 from cook.store.read import examples_of, read_columns
 
 Array = npt.NDArray[np.int64]
-PADDED_TOKENS = 1 << 20  # rows that are padded are made so many tokens at a time
+PADDED_TOKENS = 1 << 20  # tokens of padded rows made at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class SequenceBatch:
-    """Some sequences."""
+    """Some sequences, concatenated."""
 
     ids: npt.NDArray[np.int32]
     mask: npt.NDArray[np.int8]
@@ -38,16 +38,16 @@ class SequenceBatch:
 
     @property
     def example_offsets(self) -> Array:
-        """Where each example begins, in tokens; and where the last ends."""
+        """The token at which each example starts, and the end of the last."""
         return offsets(self.lengths)
 
     @property
     def sequence_offsets(self) -> Array:
-        """Where each sequence begins, in tokens; and where the last ends."""
+        """The token at which each sequence starts, and the end of the last."""
         return self.example_offsets[offsets(self.counts)]
 
     def parts(self, tokens: int) -> Iterator[SequenceBatch]:
-        """Them, some at a time: as many as take at most `PADDED_TOKENS` if each takes so many `tokens`."""
+        """The sequences in smaller batches, of at most PADDED_TOKENS if each is padded to `tokens`."""
         step = max(1, PADDED_TOKENS // tokens)
         in_examples, in_tokens = offsets(self.counts), self.sequence_offsets
         for first in range(0, len(self.counts), step):
@@ -58,7 +58,7 @@ class SequenceBatch:
 
 
 def read_sequences(path: str | os.PathLike[str]) -> Iterator[SequenceBatch]:
-    """The row groups of a cooked file. Raises OutputError, also for rows that are not as cook writes them."""
+    """The row groups of a cooked file. Raises OutputError, also for rows that cook would not write."""
     for columns in read_columns(path):
         table, counts = examples_of(os.fspath(path), columns)
         ids = np.ascontiguousarray(columns["input_ids"][0], np.int32)
@@ -69,7 +69,7 @@ def read_sequences(path: str | os.PathLike[str]) -> Iterator[SequenceBatch]:
 
 
 def offsets(counts: npt.NDArray[np.integer]) -> Array:
-    """Where runs of so many elements begin, one after the other; and where the last ends.
+    """The starts of consecutive runs of these lengths, and the end of the last.
 
     >>> offsets(np.array([2, 3])).tolist()
     [0, 2, 5]
@@ -78,7 +78,7 @@ def offsets(counts: npt.NDArray[np.integer]) -> Array:
 
 
 def positions(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """The place of each element in its run, from 0.
+    """The position of each element in its run, from 0.
 
     >>> positions(np.array([2, 3])).tolist()
     [0, 1, 0, 1, 2]
@@ -93,13 +93,13 @@ def segment_ids(rows: SequenceBatch) -> npt.NDArray[np.int32]:
 
 
 def starts_in_sequence(rows: SequenceBatch) -> npt.NDArray[np.int32]:
-    """Where each example begins in its sequence, in tokens: of each sequence the first is 0."""
+    """The token of its sequence at which each example starts: 0 for the first of each sequence."""
     begin = np.repeat(rows.sequence_offsets[:-1], rows.counts)
     return (rows.example_offsets[:-1] - begin).astype(np.int32)
 
 
 def shifted_mask(rows: SequenceBatch) -> npt.NDArray[np.int8]:
-    """The mask moved one token to the left in each example, for a trainer whose mask is of the NEXT token."""
+    """The mask shifted left by one in each example, for trainers whose mask is of the NEXT token."""
     mask = np.append(rows.mask[1:], np.int8(0))
     mask[rows.example_offsets[1:] - 1] = 0
     return mask
@@ -108,7 +108,7 @@ def shifted_mask(rows: SequenceBatch) -> npt.NDArray[np.int8]:
 def pad_rows(
     values: npt.NDArray[np.integer], begins: Array, length: int, fill: int | npt.NDArray[np.integer]
 ) -> npt.NDArray[np.int32]:
-    """Flat rows, each filled up to `length` with `fill`, flat again.
+    """Pad flat rows to `length` with `fill`; flat again. `begins`: row offsets, one more than there are rows.
 
     >>> pad_rows(np.array([5, 6, 7]), np.array([0, 1, 3]), 3, -1).tolist()
     [5, -1, -1, 6, 7, -1]

@@ -1,4 +1,4 @@
-"""Targets that are tables: for each, its columns from cooked rows; as Parquet, or as the Arrow files of save_to_disk.
+"""Write the targets that are tables, as Parquet or as the Arrow files of save_to_disk.
 
 trl              input_ids, labels, seq_lengths            a row a sequence
 hf               input_ids, labels, position_ids           a row a sequence, of equal length; no attention_mask
@@ -39,40 +39,39 @@ from cook.trainers.rows import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Column = tuple[npt.NDArray[np.integer], Array]  # values, flat, and where each row begins
+Column = tuple[npt.NDArray[np.integer], Array]  # flat values, and the offsets of rows in them
 Table = dict[str, Column]
-SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
-PAD_MULTIPLE = 8  # LLaMA-Factory's collator pads to a multiple of it, but not position_ids
+PAD_MULTIPLE = 8  # LLaMA-Factory's collator pads all columns but position_ids to a multiple of this
 
 PARQUET_OPTIONS = {"compression": "zstd", "compression_level": 1, "use_dictionary": False, "write_statistics": False}
 
 
 class TableFormat(NamedTuple):
-    """The columns of a target, with the type of the elements of their lists, and how they are made."""
+    """A target's columns, each with the type of its lists' elements, and the function that makes tables of them."""
 
     columns: dict[str, str]
     tables: Callable[[SequenceBatch, ExportSettings], Iterator[Table]]
 
 
+def _table(row_offsets: Array, **values: npt.NDArray[np.integer]) -> Table:
+    """Columns that share their row offsets."""
+    return {name: (column, row_offsets) for name, column in values.items()}
+
+
 def _trl(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:  # noqa: ARG001 - one signature for all
-    row_offsets = rows.sequence_offsets
     lengths = rows.lengths.astype(np.int32), offsets(rows.counts)
-    yield {"input_ids": (rows.ids, row_offsets), "labels": (rows.labels, row_offsets), "seq_lengths": lengths}
+    yield _table(rows.sequence_offsets, input_ids=rows.ids, labels=rows.labels) | {"seq_lengths": lengths}
 
 
 def _hf(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:
     length = settings.max_length
     for part in rows.parts(length):
         ids, labels, example_positions, row_offsets = _pad_columns(part, length, settings)
-        # Pads stand after all else: in the running order, or as an example of their own.
+        # Padding continues the positions (few-shot), or is an example of its own.
         position_ids = (
             np.tile(np.arange(length, dtype=np.int32), len(part.counts)) if settings.few_shot else example_positions
         )
-        yield {
-            "input_ids": (ids, row_offsets),
-            "labels": (labels, row_offsets),
-            "position_ids": (position_ids, row_offsets),
-        }
+        yield _table(row_offsets, input_ids=ids, labels=labels, position_ids=position_ids)
 
 
 def _llama_factory(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:
@@ -81,28 +80,23 @@ def _llama_factory(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Ta
         ids, labels, position_ids, row_offsets = _pad_columns(part, length, settings)
         mask = pad_rows(segment_ids(part), part.sequence_offsets, length, 0)
         position_ids = np.where(mask > 0, position_ids, np.int32(0))
-        yield {
-            "input_ids": (ids, row_offsets),
-            "attention_mask": (mask, row_offsets),
-            "position_ids": (position_ids, row_offsets),
-            "labels": (labels, row_offsets),
-        }
+        yield _table(row_offsets, input_ids=ids, attention_mask=mask, position_ids=position_ids, labels=labels)
 
 
 def llama_factory_length(max_length: int) -> int:
-    """The length of its rows: at least one pad in each, since attention that finds none drops the mask."""
+    """The length of LLaMA-Factory's rows. Each has a pad at least: without one, attention drops the mask."""
     return -(-(max_length + 1) // PAD_MULTIPLE) * PAD_MULTIPLE
 
 
 def _pad_columns(rows: SequenceBatch, length: int, settings: ExportSettings) -> tuple[Any, Any, Any, Array]:
-    """Ids, labels, and places from 0 in each example and in the pads; rows of equal length; and where rows begin.
+    """Ids, labels, and positions (from 0 in each example and in the padding) of rows of this length; row offsets.
 
-    Raises OutputError for a sequence that is longer.
+    Raises OutputError for a longer sequence.
     """
     begins = rows.sequence_offsets
     tokens = np.diff(begins)
     if len(tokens) and int(tokens.max()) > length:
-        raise OutputError(f"a sequence has {tokens.max():,} tokens, its manifest says at most {length:,}")
+        raise OutputError(f"a sequence has {tokens.max():,} tokens, but its manifest says at most {length:,}")
     after = (np.arange(length) - tokens[:, None]).astype(np.int32)
     return (
         pad_rows(rows.ids, begins, length, settings.pad_id),
@@ -113,24 +107,17 @@ def _pad_columns(rows: SequenceBatch, length: int, settings: ExportSettings) -> 
 
 
 def _axolotl(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:  # noqa: ARG001
-    row_offsets = rows.example_offsets
-    ones = np.ones(len(rows.ids), np.int8)
-    yield {
-        "input_ids": (rows.ids, row_offsets),
-        "attention_mask": (ones, row_offsets),
-        "labels": (rows.labels, row_offsets),
-    }
+    mask = np.ones(len(rows.ids), np.int8)
+    yield _table(rows.example_offsets, input_ids=rows.ids, attention_mask=mask, labels=rows.labels)
 
 
 def _torchtune(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:  # noqa: ARG001
-    row_offsets = rows.example_offsets
-    yield {"tokens": (rows.ids, row_offsets), "labels": (rows.labels, row_offsets)}
+    yield _table(rows.example_offsets, tokens=rows.ids, labels=rows.labels)
 
 
 def _megatron_bridge(rows: SequenceBatch, settings: ExportSettings) -> Iterator[Table]:  # noqa: ARG001
-    row_offsets = rows.sequence_offsets
     starts = starts_in_sequence(rows), offsets(rows.counts)
-    yield {"input_ids": (rows.ids, row_offsets), "loss_mask": (shifted_mask(rows), row_offsets), "seq_start_id": starts}
+    yield _table(rows.sequence_offsets, input_ids=rows.ids, loss_mask=shifted_mask(rows)) | {"seq_start_id": starts}
 
 
 TABLE_FORMATS = {
@@ -148,7 +135,7 @@ TABLE_FORMATS = {
 
 
 def write_parquet(job: ExportJob) -> ExportDone:
-    """One Parquet file of the target's columns. Raises OutputError."""
+    """Write a Parquet file of the target's columns. Raises OutputError."""
     import pyarrow.parquet as pq
 
     suffix = ".idx.parquet" if job.settings.target == "megatron-bridge" else ".parquet"
@@ -156,7 +143,7 @@ def write_parquet(job: ExportJob) -> ExportDone:
 
 
 def write_arrow(job: ExportJob) -> ExportDone:
-    """One Arrow file of a dataset as save_to_disk writes it. Raises OutputError."""
+    """Write an Arrow file of a dataset, as save_to_disk does. Raises OutputError."""
     import pyarrow as pa
 
     folder = Path(job.out) / job.settings.split
@@ -196,7 +183,7 @@ def _features(settings: ExportSettings) -> dict[str, Any]:
 
 
 def finish_arrow(out: Path, settings: ExportSettings, parts: list[ExportDone]) -> list[Path]:
-    """The files that make the Arrow files a DatasetDict for load_from_disk. Raises OutputError."""
+    """Write the JSON files with which load_from_disk reads the Arrow files as a DatasetDict. Raises OutputError."""
     split, folder = settings.split, out / settings.split
     names = [path.name for part in parts for path in part.files]
     state: dict[str, Any] = {
@@ -220,7 +207,7 @@ def finish_arrow(out: Path, settings: ExportSettings, parts: list[ExportDone]) -
 
 
 def lists(values: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
-    """A list array, from buffers: `pa.array(ndarray)` imports pandas, which takes 0.3 s."""
+    """A list array of int8 or int32. Made from buffers, since `pa.array(ndarray)` imports pandas in 0.3 s."""
     import pyarrow as pa
 
     values = np.ascontiguousarray(values)
