@@ -69,9 +69,9 @@ def test_a_recipe_survives_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max_lenght: 9", "unknown key 'max_lenght'; did you mean 'max_length'?"),
-        ("max-length: 9", "unknown key 'max-length'; did you mean 'max_length'?"),
-        ("dataset: squad", "unknown key 'dataset'; did you mean 'datasets'?"),
+        ("max_lenght: 9", "unknown key 'max_lenght'; did you mean max_length?"),
+        ("max-length: 9", "unknown key 'max-length'; did you mean max_length?"),
+        ("dataset: squad", "unknown key 'dataset'; did you mean datasets?"),
         ("1: 2", "unknown key 1"),
         ("[a, b]", "must hold settings as `key: value` lines"),
         ("a: [", "is not YAML: expected the node content, but found '<stream end>' in line 1, column 5"),

@@ -8,12 +8,11 @@ says where.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cook.core.errors import RecipeError
+from cook.core.errors import RecipeError, name_some, suggestion
 
 HUB_COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
 
@@ -225,11 +224,9 @@ def _unknown_name_problem(name: str, held: list[str]) -> str:
     known = {n.lower(): n for n in (*CATALOG_BY_NAME, *ALIASES)}
     if name.lower() in known:
         return f"datasets: {name}: is in the catalog, but this source does not hold it; it holds {_list_names(held)}"
-    names = {n.lower(): n for n in held}
-    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
-    hint = f"did you mean {' or '.join(names[n] for n in near)}?" if near else f"this source holds {_list_names(held)}"
+    hint = suggestion(name, held, 2) or f"this source holds {_list_names(held)}"
     return f"datasets: {name}: no dataset of that name; {hint}"
 
 
 def _list_names(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
+    return name_some(names, 8) or "none"

@@ -134,8 +134,7 @@ def write_text_file(job: TextJob) -> TextDone:
                     put([_part_row(piece, *both) for both in zip(documents, made, strict=True)])
                     rows += len(made)
                     letters += sum(len(text.text) for text in made)
-                if piece.shard.has_changed():
-                    raise SourceError(f"{piece.part.path}: changed while it was read; run again")
+                piece.shard.require_unchanged()
         with open(job.path, "rb") as written:
             os.fsync(written.fileno())
     except OSError as exc:

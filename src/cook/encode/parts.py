@@ -452,8 +452,7 @@ def _dropped_rows(rows: StructuredArray, blank: StructuredArray) -> StructuredAr
 
 def require_unchanged_shard(job: EncodeJob) -> None:
     """Raise SourceError if the shard changed: its tokens would be kept under the hash of what it was."""
-    if job.shard.has_changed():
-        raise SourceError(f"{job.part.path}: changed while it was read; run again")
+    job.shard.require_unchanged()
 
 
 def _iter_split(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.core import owned
-from cook.core.errors import ClusterError, CookError, CookWarning, write_error
+from cook.core.errors import ClusterError, CookError, CookWarning, name_some, write_error
 from cook.executors.local import ClusterLost
 
 try:
@@ -130,11 +130,10 @@ class Cluster(Executor):
                 since, done, warned = time.monotonic(), self._jobs_ended, False
                 continue
             waited = time.monotonic() - since
-            more = f" and {len(paused) - 5} more" if len(paused) > 5 else ""
             message = (
-                f"{', '.join(paused[:5])}{more}: paused by Dask for lack of memory, and no other worker runs: give "
+                f"{name_some(paused)}: paused by Dask for lack of memory, and no other worker runs: give workers more "
+                "memory (--memory-limit) or start others"
             )
-            message += "workers more (--memory-limit), or start others"
             if waited > PAUSE_TIMEOUT:
                 self._pause_failure = f"{message}. No job ended within {waited:.0f} s; run again to go on where it was"
                 with self._lock:

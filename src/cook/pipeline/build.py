@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cook.core import cache
-from cook.core.errors import BadLines, CookWarning, InputError, Problem, SourceError
+from cook.core.errors import BadLines, CookWarning, InputError, Problem
 from cook.core.files import write_bytes
 from cook.core.progress import Progress, no_progress
 from cook.core.recipe import Recipe
@@ -126,8 +126,7 @@ def build_dataset(context: RunContext, name: str, shards: list[Shard]) -> Result
         )
         fields["outputs"] += tokenized.write_skipped(out, shards, dataset)
         for shard in shards:
-            if shard.has_changed():
-                raise SourceError(f"{shard.path}: changed while it was read; run again")
+            shard.require_unchanged()
         write_bytes(out / manifest.MANIFEST_NAME, manifest.seal(fields))
         staging.publish(out, context.root, name)
     return Result(folder, fields, False, time.perf_counter() - begun)

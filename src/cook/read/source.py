@@ -66,13 +66,19 @@ class Shard:
     modified: int  # nanoseconds
     sha256: str | None = None  # of its bytes, where they were read to check them
 
-    def has_changed(self) -> bool:
-        """Whether the file is another than when it was listed. Raises SourceError if it is gone."""
+    def require_unchanged(self) -> None:
+        """Raise SourceError if the file is gone, or another than when it was listed."""
         try:
             now = self.path.stat()
         except OSError as exc:
             raise read_error(self.path, exc) from exc
-        return (now.st_size, now.st_mtime_ns) != (self.size, self.modified)
+        if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
+            raise changed_error(self.path)
+
+
+def changed_error(path: str | Path) -> SourceError:
+    """The error for a file whose bytes changed between two reads."""
+    return SourceError(f"{path}: changed while it was read; run again")
 
 
 class ListedShard(NamedTuple):

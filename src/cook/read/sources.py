@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from cook.core.errors import SourceError, refuse_empty
+from cook.core.errors import SourceError, refuse_empty, suggestion
 from cook.core.recipe import HUB, hub_address
 from cook.read.source import LAYOUT_HINT, MAX_NAMED, SAMPLE, Folder, Source, unread_reason
 
@@ -58,11 +58,9 @@ def open_source(
 
 def _source_hint(name: str) -> str:
     """What a source may be, for who named one that is none."""
-    import difflib
-
     known = (SAMPLE, HUB, MODELSCOPE)
-    if near := difflib.get_close_matches(name.lower(), known, n=1):
-        return f"did you mean {near[0]}?"
+    if hint := suggestion(name, known):
+        return hint
     if address := re.fullmatch(r"(?:https?://huggingface\.co/datasets/)?([\w.-]+/[\w.-]+)/?", name):
         return f"one on the Hub is hf://datasets/{address[1]}"
     return f"a source is one laid out DATASET/shard/*.jsonl, {', '.join(known)}, or on the Hub hf://datasets/OWNER/NAME"

@@ -19,7 +19,7 @@ import orjson
 
 from cook._version import __version__
 from cook.core.catalog import is_safe
-from cook.core.errors import OutputError
+from cook.core.errors import OutputError, name_some, shorten
 from cook.store.kinds import KINDS
 
 MANIFEST_NAME = "cook.json"
@@ -151,16 +151,14 @@ def _differences(where: str, old: Any, new: Any, found: list[str]) -> None:
         by_name = [{row["name"]: row for row in rows} for rows in (old, new)]
         names = sorted(by_name[0].keys() | by_name[1].keys())
         changed = [name for name in names if by_name[0].get(name) != by_name[1].get(name)]
-        found.append(
-            f"{where}: {', '.join(changed[:5])}" + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        )
+        found.append(f"{where}: {name_some(changed)}")
     else:
         found.append(f"{where}: it has {_shorten(old)}, this run {_shorten(new)}")
 
 
 def _shorten(value: Any) -> str:
     text = orjson.dumps(value).decode()
-    return text if len(text) <= 80 else text[:77] + "…"
+    return shorten(text, 80)
 
 
 @functools.cache

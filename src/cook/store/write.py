@@ -27,6 +27,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cook.core.arrays import offsets
 from cook.core.errors import write_error
 from cook.core.records import MarkedTokens, split_rows, token_ids, tokens_per_sequence, trained_mask
 from cook.store import pages
@@ -137,7 +138,7 @@ def _row_group_columns(job: FileJob, spools: list[memoryview], first: int, last:
     lengths, raw = examples["tokens"], gather_tokens(examples, spools)
     mask = trained_mask(raw)
     by_example = starts - starts[0]
-    by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
+    by_token = offsets(lengths)[by_example]
     of_tokens = token_columns(token_ids(raw), mask)
     of_examples = {"seq_lengths": lengths, "source_shard": examples["shard"], "source_line": examples["line"]}
     by_column = {name: (values, by_token) for name, values in of_tokens.items()}

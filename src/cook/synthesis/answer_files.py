@@ -193,8 +193,7 @@ class _AnswerParsing:
                     shards.write(json_line(row))
                     progress("parse", 1)
             for stat in self.input_files:
-                if stat.has_changed():
-                    raise SourceError(f"{stat.path}: changed while it was read; run again")
+                stat.require_unchanged()
             if not self.counts["entries"]:
                 raise InputError(f"{self.input_files[0].path}: no answer: nothing to write")
             if not any((out / LEFT_OUT).iterdir()):

@@ -258,8 +258,7 @@ class _RoundWriter:
 
     def _require_unchanged(self) -> None:
         for stat in self.input_files:
-            if stat.has_changed():
-                raise SourceError(f"{stat.path}: changed while it was read; run again")
+            stat.require_unchanged()
 
     def _texts(self) -> Iterator[raw_texts.RawText]:
         """All texts that are not blank."""
