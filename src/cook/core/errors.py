@@ -237,6 +237,11 @@ def name_some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+def first_lines(lines: Sequence[str], most: int = MAX_PROBLEMS) -> list[str]:
+    """The first lines of a message, and one that says how many more there are."""
+    return [*lines[:most], *([f"… and {len(lines) - most:,} more"] if len(lines) > most else [])]
+
+
 def suggestion(name: str, known: Iterable[str], count: int = 1) -> str:
     """A question that names the nearest of the known names, whatever their case; "" where none is near.
 

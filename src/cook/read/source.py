@@ -12,12 +12,21 @@ import itertools
 import os
 import re
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.core.catalog import is_dataset_name
-from cook.core.errors import ARCHIVE, PACKED_OTHERWISE, TABLE, CookWarning, OutputExists, SourceError, read_error
+from cook.core.errors import (
+    ARCHIVE,
+    PACKED_OTHERWISE,
+    TABLE,
+    CookWarning,
+    OutputExists,
+    SourceError,
+    first_lines,
+    read_error,
+)
 from cook.core.escapes import is_encodable
 from cook.read.lines import SUFFIXES, dataset_name, is_shard_name, shard_name
 
@@ -126,6 +135,34 @@ class Source(Protocol):
         ...
 
 
+class RemoteSource:
+    """What sources on a server share: datasets by the paths in a repository's file list. `str` names the source."""
+
+    skip: bool
+    """Whether to continue without the files that `unread` lists."""
+    _files: Mapping[str, Any]
+    """By path; each has a `size` in bytes."""
+    _datasets: Mapping[str, list[str]]
+    """The paths of each dataset's shards."""
+
+    def names(self) -> list[str]:
+        """See Source."""
+        return list(self._datasets)
+
+    def listed(self, dataset: str) -> list[ListedShard]:
+        """See Source."""
+        return [ListedShard(path, self._files[path].size) for path in self._paths(dataset)]
+
+    def unread(self, dataset: str) -> list[UnreadFile]:
+        """See Source."""
+        return unread_files(dataset, self._files)
+
+    def _paths(self, dataset: str) -> list[str]:
+        if not self.skip:
+            refuse_unread(dataset, self.unread(dataset), f"{self}: ")
+        return ordered_shards(dataset, self._datasets.get(dataset, ()))
+
+
 def group_by_dataset(paths: Iterable[str]) -> dict[str, list[str]]:
     """The datasets of a collection by the paths of its files, each with those that may be its shards.
 
@@ -183,10 +220,8 @@ def unread_files(dataset: str, paths: Iterable[str], odd: Collection[str] = ()) 
 def refuse_unread(dataset: str, found: list[UnreadFile], root: str = "") -> None:
     """Raise SourceError where anything that could be data is not read."""
     if found:
-        more = f"… and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
         raise SourceError(
-            *(f"{root}{each}" for each in found[:MAX_NAMED]),
-            *([more] if more else []),
+            *first_lines([f"{root}{each}" for each in found], MAX_NAMED),
             f"{dataset}: {len(found)} of its files cannot be read (--on-error skip leaves them out, and records them)",
         )
 
