@@ -169,7 +169,7 @@ def _differences(where: str, old: Any, new: Any, found: list[str]) -> None:
 
 def _shorten(value: Any) -> str:
     text = orjson.dumps(value).decode()
-    return shorten(text, 80)
+    return shorten(text, 77)
 
 
 @functools.cache
