@@ -135,7 +135,7 @@ def test_what_never_ends_in_a_tokenizers_folder(tmp_path, name, make):
     folder = write(tmp_path / "t", byte_level())
     (folder / name).unlink(missing_ok=True)
     make(folder / name)
-    with at_most(30), pytest.raises(TokenizerError, match=f"{name}: is a pipe or a device, and no file"):
+    with at_most(30), pytest.raises(TokenizerError, match=f"{name}: is a pipe or a device, not a file"):
         resolve_tokenizer(Recipe(datasets="d", tokenizer=str(folder)))
     (folder / name).unlink()
     (folder / name).symlink_to("gone")
@@ -150,9 +150,9 @@ def test_what_never_ends_among_raw_texts(tmp_path, name, make):
     (tmp_path / "raw" / "a.txt").write_text("A text.")
     make(tmp_path / "raw" / name)
     for place in (tmp_path / "raw", tmp_path / "raw" / name):
-        with at_most(30), pytest.raises(SourceError, match=f"{name}: is a pipe or a device, and no file"):
+        with at_most(30), pytest.raises(SourceError, match=f"{name}: is a pipe or a device, not a file"):
             prompts(place, tmp_path / "p.jsonl", tokenizer="llama3")
-    with at_most(30), pytest.raises(SourceError, match=f"{name}: is a pipe or a device, and no file"):
+    with at_most(30), pytest.raises(SourceError, match=f"{name}: is a pipe or a device, not a file"):
         parse(tmp_path / "raw" / name, tmp_path / "c" / "new")
 
 

@@ -149,7 +149,7 @@ def test_an_unknown_key_of_the_configuration(cook, tmp_path):
     (tmp_path / "r.yaml").write_text("max_lenght: 512\n")
     result = cook("--config", "r.yaml")
     assert result.exit_code == 2
-    assert "cook: r.yaml: unknown key 'max_lenght'; did you mean 'max_length'?" in result.stderr
+    assert "cook: r.yaml: unknown key 'max_lenght'; did you mean max_length?" in result.stderr
 
 
 def test_bad_lines_exit_3_and_name_file_line_and_field(cook, tmp_path):

@@ -117,7 +117,7 @@ def test_a_path_that_is_near_the_source(tmp_path):
         ("https://huggingface.co/datasets/owner/name/", "one on the Hub is hf://datasets/owner/name$"),
         (
             "/no/where",
-            r"a source is one laid out DATASET/shard/\*\.jsonl, sample, hub, modelscope, or on the Hub hf://",
+            r"a source is a folder laid out DATASET/shard/\*\.jsonl, sample, hub, modelscope, or hf://",
         ),
     ],
 )

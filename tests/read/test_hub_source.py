@@ -272,7 +272,7 @@ def test_a_damaged_copy_is_mended(server, tmp_path, monkeypatch, number, damage,
     with monkeypatch.context() as patch:
         offline(patch)
         with pytest.raises(
-            SourceError, match=r"its copy in the cache was damaged .*; once online, run again to mend it"
+            SourceError, match=r"its copy in the cache was damaged .*; once online, run again to repair it"
         ):
             fetch()
     asked = len(server.requests)

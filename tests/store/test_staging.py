@@ -192,7 +192,7 @@ def test_the_reader_refuses_what_is_not_whole(cooked):
         (cooked / "cook.json").write_bytes(damaged)
         assert message in refused(cooked)
     (cooked / "cook.json").unlink()
-    assert "is not cooked: it has no cook.json" in refused(cooked)
+    assert "not a cook output: it has no cook.json" in refused(cooked)
 
 
 def resealed(cooked: Path, change) -> str:

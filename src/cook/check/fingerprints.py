@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from cook.check.hashing import Hashes, splitmix64
+from cook.check.hashing import Hashes
+from cook.core.arrays import splitmix64
 from cook.core.errors import refuse_empty
 from cook.core.files import hash64
 from cook.store import kinds, read

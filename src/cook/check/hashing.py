@@ -7,19 +7,12 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
+from cook.core.arrays import splitmix64
 from cook.core.records import MarkedTokens
 
 Hashes = npt.NDArray[np.uint64]
 MIN_FACTORS = 1 << 12  # places in an example that factors are made for at least
 BLOCK_TOKENS = 1 << 16  # tokens that are hashed together, so that they stay in the processor's cache
-
-
-def splitmix64(x: Hashes) -> Hashes:
-    """Splitmix64's finaliser (Steele, Lea, Flood 2014): a bijection that spreads every bit."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def hash_examples(raw: MarkedTokens, tokens: npt.NDArray[np.integer], seed: int) -> Hashes:

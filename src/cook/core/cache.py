@@ -95,15 +95,20 @@ def prepare_cache(setting: str | None) -> Path | None:
         return None
     try:
         return _claim_folder(found)
-    except OSError as exc:
-        message = f"{found}: the cache cannot be written: {exc.strerror or exc}"
-        error = OutputError(message)
-    except OutputError as exc:
-        error = exc
+    except (OSError, OutputError) as exc:
+        _do_without(setting, found, exc)
+        return None
+
+
+def _do_without(setting: str | None, found: Path, exc: OSError | OutputError) -> None:
+    """Warn that the run goes on without its cache; raise OutputError for a folder that the user named."""
+    error = exc
+    if isinstance(exc, OSError):
+        error = OutputError(f"{found}: the cache cannot be written: {exc.strerror or exc}")
     if setting:
-        raise error
-    warnings.warn(f"{error}; the run goes on without it", CacheWarning, stacklevel=1)  # of one place, and so told once
-    return None
+        raise error from exc
+    # From this one line, so that Python shows the warning once.
+    warnings.warn(f"{error}; the run goes on without it", CacheWarning, stacklevel=1)
 
 
 def _claim_folder(found: Path, create: bool = True) -> Path:
@@ -154,10 +159,7 @@ def open_cache(setting: str | None) -> Iterator[Path | None]:
         (found / "spools").mkdir(exist_ok=True)
         lock = _lock(found)
     except OSError as exc:
-        message = f"{found}: the cache cannot be written"
-        if setting:
-            raise OutputError(f"{message}: {exc.strerror or exc}") from exc
-        warnings.warn(f"{message}; the run goes on without it", CacheWarning, stacklevel=2)
+        _do_without(setting, found, exc)
         yield None
         return
     with lock:
@@ -303,14 +305,10 @@ def put(path: Path, data: bytes) -> None:
         if path.parent.resolve() != root.resolve() / path.parent.relative_to(root):  # a link leads out of it
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with owned.create_file(temporary := owned.temporary_path(path)) as file:
-            try:
-                file.write(hashlib.sha256(data).digest() + data)
-                file.flush()
-                owned.replace_own_file(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+        with owned.removed_on_error(temporary := owned.temporary_path(path)) as file:
+            file.write(hashlib.sha256(data).digest() + data)
+            file.flush()
+            owned.replace_own_file(temporary, path)
 
 
 def ids_path(name: str) -> str:

@@ -8,12 +8,11 @@ says where.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cook.core.errors import RecipeError
+from cook.core.errors import RecipeError, name_some, suggestion
 
 HUB_COLLECTION = "instruction-pretrain/ft-instruction-synthesizer-collection"
 
@@ -27,124 +26,45 @@ class CatalogRow(NamedTuple):
     homepage: str
 
 
+# fmt: off
 CATALOG = (
     CatalogRow("squad", "CC BY-SA 4.0", "attribution, share alike", "https://rajpurkar.github.io/SQuAD-explorer/"),
-    CatalogRow(
-        "TopiOCQA",
-        "CC BY-NC-SA 4.0",
-        "attribution, non-commercial, share alike",
-        "https://mcgill-nlp.github.io/topiocqa/",
-    ),
+    CatalogRow("TopiOCQA", "CC BY-NC-SA 4.0", "attribution, non-commercial, share alike", "https://mcgill-nlp.github.io/topiocqa/"),
     CatalogRow("HotpotQA", "CC BY-SA 4.0", "attribution, share alike", "https://hotpotqa.github.io/"),
-    CatalogRow(
-        "WikiTableQuestions",
-        "CC BY-SA 4.0",
-        "attribution, share alike",
-        "https://github.com/ppasupat/WikiTableQuestions",
-    ),
+    CatalogRow("WikiTableQuestions", "CC BY-SA 4.0", "attribution, share alike", "https://github.com/ppasupat/WikiTableQuestions"),
     CatalogRow("Quac", "CC BY-SA 4.0", "attribution, share alike", "https://quac.ai/"),
-    CatalogRow(
-        "QED",
-        "CC BY-SA 3.0",
-        "attribution, share alike (stated for the Wikipedia text)",
-        "https://github.com/google-research-datasets/QED",
-    ),
-    CatalogRow(
-        "FairyTaleQA",
-        "Apache 2.0",
-        "keep the licence and notices, mark changes",
-        "https://github.com/uci-soe/FairytaleQAData",
-    ),
-    CatalogRow(
-        "mctest",
-        "Microsoft Research licence",
-        "Microsoft Research terms: read them; non-commercial research as far as known; cite the paper",
-        "https://mattr1.github.io/mctest/",
-    ),
-    CatalogRow(
-        "NarrativeQA",
-        "Apache 2.0",
-        "keep the licence and notices, mark changes",
-        "https://github.com/google-deepmind/narrativeqa",
-    ),
-    CatalogRow(
-        "race",
-        "RACE terms",
-        "non-commercial research only; no copying or exploiting for commercial purposes",
-        "https://www.cs.cmu.edu/~glai1/data/race/",
-    ),
-    CatalogRow(
-        "race_c", "non-commercial research", "non-commercial research only", "https://github.com/mrcdata/race-c"
-    ),
-    CatalogRow(
-        "ReClor",
-        "not stated",
-        "not stated: ask the authors (data given out through their request form)",
-        "https://whyu.me/reclor/",
-    ),
+    CatalogRow("QED", "CC BY-SA 3.0", "attribution, share alike (stated for the Wikipedia text)", "https://github.com/google-research-datasets/QED"),
+    CatalogRow("FairyTaleQA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/uci-soe/FairytaleQAData"),
+    CatalogRow("mctest", "Microsoft Research licence", "Microsoft Research terms: read them; non-commercial research as far as known; cite the paper", "https://mattr1.github.io/mctest/"),
+    CatalogRow("NarrativeQA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/google-deepmind/narrativeqa"),
+    CatalogRow("race", "RACE terms", "non-commercial research only; no copying or exploiting for commercial purposes", "https://www.cs.cmu.edu/~glai1/data/race/"),
+    CatalogRow("race_c", "non-commercial research", "non-commercial research only", "https://github.com/mrcdata/race-c"),
+    CatalogRow("ReClor", "not stated", "not stated: ask the authors (data given out through their request form)", "https://whyu.me/reclor/"),
     CatalogRow("LogiQA", "not stated", "not stated: ask the authors", "https://github.com/lgw863/LogiQA-dataset"),
-    CatalogRow(
-        "AQUA_RAT_yes_opt",
-        "Apache 2.0",
-        "keep the licence and notices, mark changes",
-        "https://github.com/google-deepmind/AQuA",
-    ),
-    CatalogRow(
-        "TriviaQA",
-        "Apache 2.0",
-        "keep the licence and notices, mark changes; questions and documents are others' copyright",
-        "https://nlp.cs.washington.edu/triviaqa/",
-    ),
+    CatalogRow("AQUA_RAT_yes_opt", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/google-deepmind/AQuA"),
+    CatalogRow("TriviaQA", "Apache 2.0", "keep the licence and notices, mark changes; questions and documents are others' copyright", "https://nlp.cs.washington.edu/triviaqa/"),
     CatalogRow("CosmosQA", "CC BY 4.0", "attribution", "https://wilburone.github.io/cosmos/"),
-    CatalogRow(
-        "ECQA",
-        "CDLA-Sharing-1.0",
-        "attribution, share data under the same licence",
-        "https://github.com/dair-iitd/ECQA-Dataset",
-    ),
-    CatalogRow(
-        "NLQuAD", "CC BY-NC", "attribution, non-commercial and academic use", "https://github.com/ASoleimaniB/NLQuAD"
-    ),
-    CatalogRow(
-        "NewsQA",
-        "MIT (code)",
-        "keep the notice; CNN keeps all rights in the articles: get them from their source",
-        "https://www.microsoft.com/en-us/research/project/newsqa-dataset/",
-    ),
+    CatalogRow("ECQA", "CDLA-Sharing-1.0", "attribution, share data under the same licence", "https://github.com/dair-iitd/ECQA-Dataset"),
+    CatalogRow("NLQuAD", "CC BY-NC", "attribution, non-commercial and academic use", "https://github.com/ASoleimaniB/NLQuAD"),
+    CatalogRow("NewsQA", "MIT (code)", "keep the notice; CNN keeps all rights in the articles: get them from their source", "https://www.microsoft.com/en-us/research/project/newsqa-dataset/"),
     CatalogRow("tweet_qa", "CC BY-SA 4.0", "attribution, share alike", "https://tweetqa.github.io/"),
-    CatalogRow(
-        "quail",
-        "CC BY-NC-SA 4.0",
-        "attribution, non-commercial, share alike",
-        "https://github.com/text-machine-lab/quail",
-    ),
+    CatalogRow("quail", "CC BY-NC-SA 4.0", "attribution, non-commercial, share alike", "https://github.com/text-machine-lab/quail"),
     CatalogRow("dream", "non-commercial research", "non-commercial research only", "https://dataset.org/dream/"),
-    CatalogRow(
-        "multirc",
-        "UIUC research and academic",
-        "academic and research use only, keep the notices, tell the university of derivatives you distribute",
-        "https://cogcomp.seas.upenn.edu/multirc/",
-    ),
+    CatalogRow("multirc", "UIUC research and academic", "academic and research use only, keep the notices, tell the university of derivatives you distribute", "https://cogcomp.seas.upenn.edu/multirc/"),
     CatalogRow("ROPES", "CC BY 4.0", "attribution", "https://allenai.org/data/ropes"),
     CatalogRow("QuaRTz", "CC BY 4.0", "attribution", "https://allenai.org/data/quartz"),
-    CatalogRow(
-        "CoQA",
-        "mixed, by passage",
-        "by passage: CC-BY-SA-4.0 (literature, Wikipedia), MSR-LA (MCTest stories), RACE terms (exams), Apache-2.0 (CNN news)",
-        "https://stanfordnlp.github.io/coqa/",
-    ),
+    CatalogRow("CoQA", "mixed, by passage", "by passage: CC-BY-SA-4.0 (literature, Wikipedia), MSR-LA (MCTest stories), RACE terms (exams), Apache-2.0 (CNN news)", "https://stanfordnlp.github.io/coqa/"),
     CatalogRow("DoQA", "CC BY-SA 4.0", "attribution, share alike", "http://ixa.eus/node/12931"),
     CatalogRow("qasper", "CC BY 4.0", "attribution", "https://allenai.org/data/qasper"),
     CatalogRow("PubMedQA_no_opt", "MIT", "keep the notice", "https://pubmedqa.github.io/"),
     CatalogRow("PubMedQA_yes_opt", "MIT", "keep the notice", "https://pubmedqa.github.io/"),
-    CatalogRow(
-        "COVID_QA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/deepset-ai/COVID-QA"
-    ),
+    CatalogRow("COVID_QA", "Apache 2.0", "keep the licence and notices, mark changes", "https://github.com/deepset-ai/COVID-QA"),
     CatalogRow("ConvFinQA", "MIT", "keep the notice", "https://github.com/czyssrs/ConvFinQA"),
     CatalogRow("SpartQA", "MIT", "keep the notice", "https://github.com/HLR/SpartQA_generation"),
     CatalogRow("bAbI", "CC BY 3.0", "attribution", "https://github.com/facebookarchive/bAbI-tasks"),
     CatalogRow("QASC", "CC BY 4.0", "attribution", "https://allenai.org/data/qasc"),
 )
+# fmt: on
 CITATION = """\
 @inproceedings{cheng-etal-2024-instruction,
   title = "Instruction Pre-Training: Language Models are Supervised Multitask Learners",
@@ -225,11 +145,9 @@ def _unknown_name_problem(name: str, held: list[str]) -> str:
     known = {n.lower(): n for n in (*CATALOG_BY_NAME, *ALIASES)}
     if name.lower() in known:
         return f"datasets: {name}: is in the catalog, but this source does not hold it; it holds {_list_names(held)}"
-    names = {n.lower(): n for n in held}
-    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
-    hint = f"did you mean {' or '.join(names[n] for n in near)}?" if near else f"this source holds {_list_names(held)}"
+    hint = suggestion(name, held, 2) or f"this source holds {_list_names(held)}"
     return f"datasets: {name}: no dataset of that name; {hint}"
 
 
 def _list_names(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
+    return name_some(names, 8) or "none"

@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 EXIT_DIFFERENCES = 4  # what the command returns where verify or diff found something
 
 MIN_ALIKE = 3  # lines of a shard from which one message says what all of them have
-MAX_REPR_CHARS = 500  # letters of a wrong value that a message shows
+MAX_REPR_CHARS = 500  # characters of a wrong value that a message shows
+MAX_PROBLEMS = 20  # problems that an error names; the rest are counted
 
 
 class CookError(Exception):
@@ -260,4 +261,55 @@ def short_repr(value: Any) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of more digits than Python writes; nesting
         return f"a {'number' if isinstance(value, int) else type(value).__name__} too long to show"
-    return text if len(text) <= MAX_REPR_CHARS else text[:MAX_REPR_CHARS] + "…"
+    return shorten(text, MAX_REPR_CHARS)
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """A text of at most `max_chars` characters, or its first ones and "…"."""
+    return text if len(text) <= max_chars else text[:max_chars] + "…"
+
+
+def name_some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are.
+
+    >>> name_some(["a", "b", "c", "d"], 2)
+    'a, b and 2 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def first_lines(lines: Sequence[str], most: int = MAX_PROBLEMS) -> list[str]:
+    """The first lines of a message, and one that says how many more there are."""
+    return [*lines[:most], *([f"… and {len(lines) - most:,} more"] if len(lines) > most else [])]
+
+
+def suggestion(name: str, known: Iterable[str], count: int = 1) -> str:
+    """A question that names the nearest of the known names, whatever their case; "" where none is near.
+
+    >>> suggestion("Squod", ["squad", "race"])
+    'did you mean squad?'
+    """
+    from difflib import get_close_matches
+
+    by_lower = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), by_lower, n=count)
+    return f"did you mean {' or '.join(by_lower[each] for each in near)}?" if near else ""
+
+
+class Problems:
+    """The first problems of many, and how many there are."""
+
+    def __init__(self) -> None:
+        self.first: list[Problem] = []
+        self.count = 0
+
+    def add(self, problem: Problem) -> None:
+        """Count a problem; keep it if it is one of the first MAX_PROBLEMS."""
+        self.count += 1
+        if len(self.first) < MAX_PROBLEMS:
+            self.first.append(problem)
+
+    def raise_if_any(self) -> None:
+        """Raise BadLines with the problems, if there are any."""
+        if self.count:
+            raise BadLines(self.first, self.count)

@@ -1,4 +1,4 @@
-"""The files that a step of the loop writes: lines of JSON, fsynced, and as a manifest has them."""
+"""Files: write, fsync, hash and memory-map them."""
 
 from __future__ import annotations
 
@@ -24,44 +24,56 @@ def json_line(row: Any) -> bytes:
 
 
 @contextlib.contextmanager
-def open_fsynced(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, fsynced when the block ends. Raises OutputError."""
+def open_fsynced(path: Path, size_hint: int = 0) -> Iterator[IO[bytes]]:
+    """Open a file to write, and fsync it at the end of the block. Raises OutputError for each OSError in the block.
+
+    `size_hint`: about how many bytes the file takes, for the message if the disk is full.
+    """
     try:
         with path.open("wb", buffering=1 << 20) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
     except OSError as exc:
-        raise write_error(path, exc) from exc
+        raise write_error(path, exc, size_hint) from exc
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file and fsync it. Raises OutputError."""
+    with open_fsynced(path, len(data)) as file:
+        file.write(data)
 
 
 def output_row(path: Path, root: Path) -> dict[str, Any]:
-    """A file as a manifest has it, named from `root`. Raises SourceError."""
+    """A manifest's row for a file: its name relative to `root`, bytes and sha256. Raises SourceError."""
     return {"name": path.relative_to(root).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def fsync_file(path: Path) -> None:
-    """Have a file's bytes on the disk."""
+    """Write a file's bytes to the disk."""
     with path.open("rb") as written:
         os.fsync(written.fileno())
 
 
 def memory_mapped(path: Path, dtype: Any) -> npt.NDArray[Any]:
-    """A file's rows: their pages are the system's to drop, and count as nobody's own memory."""
+    """A file's rows as a read-only memory map: the system may drop its pages, so they cost the process no memory."""
     import numpy as np
 
-    if not path.stat().st_size:
-        return np.empty(0, dtype)  # which cannot be mapped
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return np.empty(0, dtype)
     return np.asarray(np.memmap(path, dtype, "r"))
 
 
 def write_atomically(path: Path, rows: npt.NDArray[Any]) -> None:
-    """Write rows whole or not at all, though the same is done twice at once: where a worker was lost, and was not."""
+    """Write rows whole or not at all. Raises OutputError.
+
+    Two processes may do it at once: a cluster repeats the job of a worker that it takes for lost.
+    """
     import numpy as np
 
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(np.ascontiguousarray(rows).data)  # `tofile` says nothing of a last block without room
+        temporary.write_bytes(np.ascontiguousarray(rows).data)  # `tofile` ignores a full disk
         os.replace(temporary, path)
     except OSError as exc:
         raise write_error(path, exc, rows.nbytes) from exc
@@ -78,17 +90,6 @@ def sha256_of(path: Path) -> str:
         raise read_error(path, exc) from exc
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file and fsync it. Raises OutputError."""
-    try:
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as exc:
-        raise write_error(path, exc, len(data)) from exc
-
-
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; an older one stays until the new one is on the disk. Raises OutputError."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -102,7 +103,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def fsync_folder(path: Path) -> None:
-    """Make a folder's names durable."""
+    """Write a folder's names to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -111,15 +112,15 @@ def fsync_folder(path: Path) -> None:
 
 
 def is_vacant(folder: Path) -> bool:
-    """Whether nothing is there that a result would replace: no such folder, or an empty one."""
+    """Whether a result can go there without replacing anything: no such folder, or an empty one."""
     if not os.path.lexists(folder):
         return True
     try:
         return not folder.is_symlink() and not any(folder.iterdir())
-    except OSError:  # a file, or what may not be read
+    except OSError:  # a file, or not readable
         return False
 
 
 def hash64(data: bytes) -> int:
-    """64 bits that are the same on every machine."""
+    """A hash of 64 bits, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")

@@ -32,8 +32,19 @@ def temporary_path(path: str | os.PathLike[str]) -> str:
 
 
 def create_file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """A new file, open to write; an OSError where anything has that name, a link among them."""
+    """A new file, open to write. Raises OSError if the name is taken, by a link too."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb")
+
+
+@contextlib.contextmanager
+def removed_on_error(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """`create_file` for a with block; the file is removed if the block fails."""
+    with create_file(path) as file:
+        try:
+            yield file
+        except BaseException:
+            os.unlink(path)
+            raise
 
 
 def open_own_file(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -64,15 +75,11 @@ def replace_atomically(path: Path, data: bytes, work: Path | None = None) -> Non
     """Put a file in the place of one that may be replaced, whole or not, by way of `work`. Raises OutputError."""
     staged = temporary_path((work or path.parent) / f".{path.name}")
     try:
-        with create_file(staged) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(staged, path)
-            except BaseException:
-                os.unlink(staged)
-                raise
+        with removed_on_error(staged) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(staged, path)
     except OSError as exc:
         raise write_error(path, exc, len(data)) from exc
 
@@ -80,14 +87,9 @@ def replace_atomically(path: Path, data: bytes, work: Path | None = None) -> Non
 def mark_folder(folder: Path, purpose: str) -> None:
     """Mark a folder as cook's own, for CACHE_PURPOSE or STAGING_PURPOSE; an OSError where that cannot be."""
     text = f"{SIGNATURE}{purpose}: all that cook made in it can be removed.\n# See https://bford.info/cachedir/\n"
-    with contextlib.suppress(FileExistsError):  # another run was first
-        file = create_file(folder / TAG_NAME)
-        try:
-            with file:
-                file.write(text.encode())
-        except OSError:
-            os.unlink(folder / TAG_NAME)
-            raise
+    with contextlib.suppress(FileExistsError), removed_on_error(folder / TAG_NAME) as file:  # another run was first
+        file.write(text.encode())
+        file.flush()
 
 
 def marked_by(folder: Path, purpose: str) -> int | None:

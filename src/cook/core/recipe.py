@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from cook.core.choices import (
     PACKINGS,
     SPLIT_POLICIES,
 )
-from cook.core.errors import RecipeError, short_repr
+from cook.core.errors import RecipeError, short_repr, suggestion
 from cook.core.escapes import is_encodable
 
 Packing = Literal["best-fit", "best-fit-decreasing", "in-order", "none", "wrap"]  # the last for a corpus alone
@@ -361,10 +360,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     problems = []
     for key in settings:
         if key not in SETTING_CHECKS:
-            near = difflib.get_close_matches(
-                re.sub(r"\W", "_", short_repr(key).strip("'\"")), SETTING_CHECKS, n=1, cutoff=0.5
-            )
-            problems.append(f"{path}: unknown key {short_repr(key)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            hint = suggestion(re.sub(r"\W", "_", short_repr(key).strip("'\"")), SETTING_CHECKS)
+            problems.append(f"{path}: unknown key {short_repr(key)}" + (f"; {hint}" if hint else ""))
     if "bos" in settings and settings["bos"] is None:
         problems.append(
             f"{path}: bos: null says too little: leave it out for the tokenizer's own, or write none for no BOS"

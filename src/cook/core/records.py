@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cook.core.arrays import offsets
+
 # A row of it, read back: index of its shard, and as spool.SKIPPED has it.
 SKIPPED_RECORD_DTYPE = np.dtype(
     [("shard", "i4"), ("line", "i4"), ("unit", "i4"), ("reason", "i1"), ("units", "i4"), ("tokens", "i4")]
@@ -125,5 +127,4 @@ def labels_of(ids: npt.NDArray[np.int32], mask: npt.NDArray[np.integer]) -> npt.
 
 def tokens_per_sequence(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The tokens of each sequence, from example lengths in plan order."""
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return np.diff(ends[starts])
+    return np.diff(offsets(lengths)[starts])

@@ -23,14 +23,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cook.core.errors import OutputError, SourceError, read_error, write_error
+from cook.core.errors import OutputError, read_error, write_error
 from cook.core.files import sha256_of
 from cook.corpora.documents import Document, PartInput, TextBatches, empty_part
 from cook.corpora.recipe import CorpusRecipe
 from cook.corpora.render import Rendered, Renderer
 from cook.encode.parts import EncodedPart
 from cook.read.lines import ByteRange, byte_ranges, open_shard
-from cook.read.source import Shard
+from cook.read.source import Shard, changed_error
 
 TEXT_COLUMNS: dict[str, type] = {
     "text": str,
@@ -112,7 +112,7 @@ def _lines_before(shard: Shard, parts: list[ByteRange]) -> Iterator[int]:
                 while (left := part.start - 1 - file.tell()) > 0:
                     block = file.read(min(left, READ_BYTES))
                     if not block:
-                        raise SourceError(f"{shard.path}: changed while it was read; run again")
+                        raise changed_error(shard.path)
                     lines += block.count(b"\n")
                 yield lines
     except OSError as exc:
@@ -134,8 +134,7 @@ def write_text_file(job: TextJob) -> TextDone:
                     put([_part_row(piece, *both) for both in zip(documents, made, strict=True)])
                     rows += len(made)
                     letters += sum(len(text.text) for text in made)
-                if piece.shard.has_changed():
-                    raise SourceError(f"{piece.part.path}: changed while it was read; run again")
+                piece.shard.require_unchanged()
         with open(job.path, "rb") as written:
             os.fsync(written.fileno())
     except OSError as exc:

@@ -19,7 +19,7 @@ import orjson
 
 from cook.core import cache
 from cook.core import records as records_module
-from cook.core.errors import Problem, SourceError, TokenizerError
+from cook.core.errors import Problem, TokenizerError
 from cook.core.files import hash64
 from cook.core.recipe import Recipe
 from cook.core.records import (
@@ -37,7 +37,7 @@ from cook.encode import readback, spool
 from cook.encode.spool import SpoolIndex
 from cook.encode.unknown_characters import UnknownCharacters
 from cook.read.lines import ByteRange, Line, LineReader, parse_line, reread_lines
-from cook.read.source import Shard
+from cook.read.source import Shard, changed_error
 from cook.shapes import splitting
 from cook.shapes.protocol import Assembled, Record, Segments, Shape, SplitResult, assemble
 from cook.shapes.special_text import SpecialTextCounter
@@ -448,12 +448,7 @@ def _dropped_rows(rows: StructuredArray, blank: StructuredArray) -> StructuredAr
 
 def require_unchanged_shard(job: EncodeJob) -> None:
     """Raise SourceError if the shard changed: its tokens would be cached under the hash of the old shard."""
-    if job.shard.has_changed():
-        raise _changed_error(job)
-
-
-def _changed_error(job: EncodeJob) -> SourceError:
-    return SourceError(f"{job.part.path}: changed while it was read; run again")
+    job.shard.require_unchanged()
 
 
 def _iter_split(
@@ -478,12 +473,12 @@ def _iter_record_groups(job: EncodeJob, rows: StructuredArray) -> Iterator[tuple
     for line in reread_lines(job.part, rows["line"].tolist(), rows["start"].tolist()):
         record = parse_line(job.part.path, line, job.shape.parse)
         if isinstance(record, list):
-            raise _changed_error(job)
+            raise changed_error(job.part.path)
         records.append(record)
         size += len(line.text)
         if size >= SPLIT_BATCH_BYTES:
             yield rows[first : first + len(records)], records
             first, records, size = first + len(records), [], 0
     if first + len(records) < len(rows):
-        raise _changed_error(job)
+        raise changed_error(job.part.path)
     yield rows[first:], records

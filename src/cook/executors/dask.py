@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cook.core import owned
-from cook.core.errors import ClusterError, CookError, CookWarning, install_hint, write_error
+from cook.core.errors import ClusterError, CookError, CookWarning, first_lines, install_hint, name_some, write_error
 from cook.executors.local import ClusterLost
 
 try:
@@ -130,11 +130,10 @@ class Cluster(Executor):
                 since, done, warned = time.monotonic(), self._jobs_ended, False
                 continue
             waited = time.monotonic() - since
-            more = f" and {len(paused) - 5} more" if len(paused) > 5 else ""
             message = (
-                f"{', '.join(paused[:5])}{more}: paused by Dask for lack of memory, and no other worker runs: give "
+                f"{name_some(paused)}: paused by Dask for lack of memory, and no other worker runs: give workers more "
+                "memory (--memory-limit) or start others"
             )
-            message += "workers more (--memory-limit), or start others"
             if waited > PAUSE_TIMEOUT:
                 self._pause_failure = f"{message}. No job ended within {waited:.0f} s; run again to go on where it was"
                 with self._lock:
@@ -238,7 +237,7 @@ class Cluster(Executor):
                         f"{place}: what it writes into {mark.parent} does not appear on {socket.gethostname()}"
                     )
         if problems:
-            raise ClusterError(*problems[:20], *_more_line(problems), REQUIREMENTS_HINT)
+            raise ClusterError(*first_lines(problems), REQUIREMENTS_HINT)
         if crowded:
             warnings.warn(
                 f"{crowded[0]}{f', and {len(crowded) - 1} more have several' if len(crowded) > 1 else ''}: half of the "
@@ -254,10 +253,6 @@ REQUIREMENTS_HINT = (
 )
 
 
-def _more_line(problems: list[str]) -> list[str]:
-    return [f"… and {len(problems) - 20} more"] if len(problems) > 20 else []
-
-
 class _Client(distributed.Client):  # type: ignore[misc]
     """Is closed where that is said, and nowhere else: one that could not start would wait at its end for ever."""
 
@@ -269,38 +264,14 @@ class _Client(distributed.Client):  # type: ignore[misc]
 def connect_cluster(recipe: Recipe) -> Iterator[Cluster]:
     """The cluster that a recipe names, with at least one worker, for a with block. Raises ClusterError."""
     where = recipe.scheduler or recipe.scheduler_file
-    if recipe.scheduler_file and not Path(recipe.scheduler_file).is_file():
-        raise ClusterError(f"{where}: no such file: start the scheduler with --scheduler-file {where}")
-    if recipe.scheduler_file and not Path(recipe.scheduler_file).stat().st_size:
-        raise ClusterError(f"{where}: is empty: the scheduler has not written its address yet, or could not")
-    tls = {
-        name: value
-        for name, value in (
-            ("tls_ca_file", recipe.tls_ca),
-            ("tls_client_cert", recipe.tls_cert),
-            ("tls_client_key", recipe.tls_key),
-        )
-        if value is not None
-    }
     with _loggers_silenced():
-        try:
-            client = _Client(
-                recipe.scheduler,
-                scheduler_file=recipe.scheduler_file,
-                security=distributed.Security(require_encryption=True, **tls) if tls else None,
-                set_as_default=False,
-                name="cook",
-            )
-        # What is wrong with an address, a file, a certificate comes in many forms (OSError, ValueError, TypeError, …).
-        except Exception as exc:
-            raise ClusterError(f"{where}: the scheduler cannot be reached: {exc}") from exc
+        client = _connect(recipe, str(where))
         try:
             try:
                 client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
             except Exception as exc:
                 raise ClusterError(
-                    f"{where}: no worker has joined the scheduler within {CONNECT_TIMEOUT:.0f} s, or "
-                    "all are paused for "
+                    f"{where}: no worker joined the scheduler within {CONNECT_TIMEOUT:.0f} s, or all are paused for "
                     "memory; start some"
                 ) from exc
             cluster, stop = Cluster(client), threading.Event()
@@ -312,8 +283,29 @@ def connect_cluster(recipe: Recipe) -> Iterator[Cluster]:
                 stop.set()
                 watcher.join()
         finally:
-            with contextlib.suppress(Exception):  # what goes wrong at the end undoes nothing
+            with contextlib.suppress(Exception):  # an error while closing changes no result
                 client.close(timeout=2)
+
+
+def _connect(recipe: Recipe, where: str) -> _Client:
+    """A client of the scheduler. Raises ClusterError."""
+    if recipe.scheduler_file and not Path(recipe.scheduler_file).is_file():
+        raise ClusterError(f"{where}: no such file: start the scheduler with --scheduler-file {where}")
+    if recipe.scheduler_file and not Path(recipe.scheduler_file).stat().st_size:
+        raise ClusterError(f"{where}: is empty: the scheduler has not written its address yet, or could not")
+    given = {"tls_ca_file": recipe.tls_ca, "tls_client_cert": recipe.tls_cert, "tls_client_key": recipe.tls_key}
+    tls = {name: value for name, value in given.items() if value is not None}
+    try:
+        return _Client(
+            recipe.scheduler,
+            scheduler_file=recipe.scheduler_file,
+            security=distributed.Security(require_encryption=True, **tls) if tls else None,
+            set_as_default=False,
+            name="cook",
+        )
+    # A wrong address, file or certificate raises many types (OSError, ValueError, TypeError, …).
+    except Exception as exc:
+        raise ClusterError(f"{where}: the scheduler cannot be reached: {exc}") from exc
 
 
 def describe_cluster(cluster: Cluster) -> str:

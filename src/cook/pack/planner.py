@@ -22,9 +22,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cook.core.arrays import SPLITMIX_INCREMENT, splitmix64
+
 Array = npt.NDArray[np.int64]
 WINDOW = 1 << 22  # examples
-SPLITMIX_INCREMENT = 0x9E3779B97F4A7C15
 
 
 class Plan(NamedTuple):
@@ -222,11 +223,5 @@ def random_order(count: int, seed: int, begin: int = 0) -> Array:
     """
     with np.errstate(over="ignore"):
         x = np.arange(begin, begin + count, dtype=np.uint64)
-        x += _splitmix64(np.array([seed], np.uint64) + np.uint64(SPLITMIX_INCREMENT))
-        return np.argsort(_splitmix64((x + np.uint64(1)) * np.uint64(SPLITMIX_INCREMENT)), kind="stable")
-
-
-def _splitmix64(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+        x += splitmix64(np.array([seed], np.uint64))
+        return np.argsort(splitmix64(x * SPLITMIX_INCREMENT), kind="stable")

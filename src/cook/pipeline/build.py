@@ -9,7 +9,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from cook.core.errors import SourceError
 from cook.core.files import write_bytes
 from cook.core.results import Result
 from cook.encode import unknown_characters
@@ -56,7 +55,8 @@ def build_dataset(context: RunContext, name: str, shards: list[Shard]) -> Result
         plans = plan_windows(context, splits, work)
         # 4. Sequences to Parquet, a job for each output file.
         outputs = write_files(context, plans, table, out) + write_skipped(out, shards, dataset)
-        _require_unchanged(shards)
+        for shard in shards:
+            shard.require_unchanged()
         # 5. The manifest last, then one rename.
         summary = figures.summarize(recipe, dataset, {split: plan.stats for split, plan in plans.items()})
         summary["counts"] |= context.strategy.extra_counts(dataset.parts)
@@ -90,10 +90,3 @@ def _enforce_limits_of(context: RunContext, folder: Path, found: dict[str, Any])
     lost, kept = limits.lost_and_kept_pairs(found)
     limits.enforce_max_dropped(recipe, name, lost, kept, found["figures"]["longest_entry"], "")
     unknown_characters.enforce_max_unknown(recipe, name, found["counts"])
-
-
-def _require_unchanged(shards: list[Shard]) -> None:
-    """Raise SourceError for a shard that is not the file that was hashed."""
-    for shard in shards:
-        if shard.has_changed():
-            raise SourceError(f"{shard.path}: changed while it was read; run again")

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from cook.core.errors import shorten
+
 STALL_TIMEOUT_S = 45.0  # seconds that cook waits for a server without progress, whatever it asks; all tries together
 PROGRESS_BYTES = 1 << 16  # of a file's content: so many are progress, and so is a file that is there
 CONNECT_TIMEOUT_S = (
@@ -249,8 +251,7 @@ def escape_and_shorten(text: object, max_chars: int = MAX_TEXT_CHARS) -> str:
     >>> escape_and_shorten("a\x1b[2J\u202eb")
     'a\\x1b[2J\\u202eb'
     """
-    cut = str(text)
-    cut = cut if len(cut) <= max_chars else cut[: max_chars - 1] + "…"
+    cut = shorten(str(text), max_chars)
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in cut)
 
 

@@ -33,17 +33,7 @@ from cook.read.answers import (
     escape_and_shorten,
     host,
 )
-from cook.read.source import (
-    ListedShard,
-    Shard,
-    SourceWarning,
-    UnreadFile,
-    group_by_dataset,
-    ordered_shards,
-    refuse_unread,
-    shard_at,
-    unread_files,
-)
+from cook.read.source import RemoteSource, Shard, SourceWarning, group_by_dataset, shard_at
 from cook.read.waiting import ServerStalled, StallWatch
 
 if TYPE_CHECKING:
@@ -69,7 +59,7 @@ class _RemoteFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelScopeSource:
+class ModelScopeSource(RemoteSource):
     """A collection in a dataset repository of ModelScope. Only the shards that are asked for are fetched."""
 
     repo: str  # OWNER/NAME
@@ -82,14 +72,6 @@ class ModelScopeSource:
     def provenance(self) -> dict[str, Any]:
         """See Source. The server names no commit for a branch: the sha256 of each shard is the manifest's to say."""
         return {"kind": SOURCE_KIND, "id": self.repo, "revision": self.revision}
-
-    def names(self) -> list[str]:
-        """See Source."""
-        return list(self._datasets)
-
-    def listed(self, dataset: str) -> list[ListedShard]:
-        """See Source."""
-        return [ListedShard(path, self._files[path].size) for path in self._paths(dataset)]
 
     def fetch(self, datasets: Iterable[str], progress: Progress | None = None) -> None:
         """See Source; one file after the other, so that an interrupt ends it at once."""
@@ -108,15 +90,6 @@ class ModelScopeSource:
     def shards(self, dataset: str) -> list[Shard]:
         """See Source."""
         return [self._shards_by_path.get(path) or self._fetch_shard(path) for path in self._paths(dataset)]
-
-    def unread(self, dataset: str) -> list[UnreadFile]:
-        """See Source."""
-        return unread_files(dataset, self._files)
-
-    def _paths(self, dataset: str) -> list[str]:
-        if not self.skip:
-            refuse_unread(dataset, self.unread(dataset), f"{self}: ")
-        return ordered_shards(dataset, self._datasets.get(dataset, ()))
 
     @functools.cached_property
     def _api(self) -> Any:

@@ -8,16 +8,26 @@ suffix, a folder below) is an error, or left out and recorded; the rest (a READM
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cook.core.catalog import is_dataset_name
-from cook.core.errors import ARCHIVE, PACKED_OTHERWISE, TABLE, CookWarning, OutputExists, SourceError, read_error
+from cook.core.errors import (
+    ARCHIVE,
+    PACKED_OTHERWISE,
+    TABLE,
+    CookWarning,
+    OutputExists,
+    SourceError,
+    first_lines,
+    read_error,
+)
 from cook.core.escapes import is_encodable
 from cook.read.lines import SUFFIXES, dataset_name, is_shard_name, shard_name
 
@@ -66,13 +76,19 @@ class Shard:
     modified: int  # nanoseconds
     sha256: str | None = None  # of its bytes, where they were read to check them
 
-    def has_changed(self) -> bool:
-        """Whether the file is another than when it was listed. Raises SourceError if it is gone."""
+    def require_unchanged(self) -> None:
+        """Raise SourceError if the file is gone, or another than when it was listed."""
         try:
             now = self.path.stat()
         except OSError as exc:
             raise read_error(self.path, exc) from exc
-        return (now.st_size, now.st_mtime_ns) != (self.size, self.modified)
+        if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
+            raise changed_error(self.path)
+
+
+def changed_error(path: str | Path) -> SourceError:
+    """The error for a file whose bytes changed between two reads."""
+    return SourceError(f"{path}: changed while it was read; run again")
 
 
 class ListedShard(NamedTuple):
@@ -118,6 +134,40 @@ class Source(Protocol):
     def provenance(self) -> dict[str, Any]:
         """What the manifest keeps of the source: its kind, id and commit; never a path of this machine."""
         ...
+
+
+class RemoteSource:
+    """What sources on a server share: datasets by the paths in a repository's file list. `str` names the source."""
+
+    skip: bool
+    """Whether to continue without the files that `unread` lists."""
+
+    @property
+    def _files(self) -> Mapping[str, Any]:
+        """The files by path; each has a `size` in bytes."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def _datasets(self) -> Mapping[str, list[str]]:
+        """The paths of each dataset's shards."""
+        return group_by_dataset(self._files)
+
+    def names(self) -> list[str]:
+        """See Source."""
+        return list(self._datasets)
+
+    def listed(self, dataset: str) -> list[ListedShard]:
+        """See Source."""
+        return [ListedShard(path, self._files[path].size) for path in self._paths(dataset)]
+
+    def unread(self, dataset: str) -> list[UnreadFile]:
+        """See Source."""
+        return unread_files(dataset, self._files)
+
+    def _paths(self, dataset: str) -> list[str]:
+        if not self.skip:
+            refuse_unread(dataset, self.unread(dataset), f"{self}: ")
+        return ordered_shards(dataset, self._datasets.get(dataset, ()))
 
 
 def group_by_dataset(paths: Iterable[str]) -> dict[str, list[str]]:
@@ -177,10 +227,8 @@ def unread_files(dataset: str, paths: Iterable[str], odd: Collection[str] = ()) 
 def refuse_unread(dataset: str, found: list[UnreadFile], root: str = "") -> None:
     """Raise SourceError where anything that could be data is not read."""
     if found:
-        more = f"… and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
         raise SourceError(
-            *(f"{root}{each}" for each in found[:MAX_NAMED]),
-            *([more] if more else []),
+            *first_lines([f"{root}{each}" for each in found], MAX_NAMED),
             f"{dataset}: {len(found)} of its files cannot be read (--on-error skip leaves them out, and records them)",
         )
 

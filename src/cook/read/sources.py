@@ -6,8 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from cook.core.errors import SourceError, refuse_empty
+from cook.core.errors import SourceError, refuse_empty, suggestion
 from cook.core.recipe import HUB, hub_address
+from cook.read.lines import is_shard_name
 from cook.read.source import LAYOUT_HINT, MAX_NAMED, SAMPLE, Folder, Source, unread_reason
 
 MODELSCOPE = "modelscope"
@@ -20,10 +21,10 @@ def open_source(
     cache: str | None = None,
     skip: bool = False,
 ) -> Source:
-    """The source that a recipe names; one on the Hub at the commit that its revision is now. Raises SourceError.
+    """The source that a recipe names; on the Hub, at the commit that its revision names now. Raises SourceError.
 
-    Links that lead out of a folder are refused unless `follow_links`: a collection from elsewhere could name any file.
-    `skip`: go on without what could be data and is not read; see `Source.unread`.
+    `follow_links`: allow links that lead out of a folder; a downloaded collection could link to any file.
+    `skip`: continue without the files that `Source.unread` lists.
     """
     refuse_empty(source=name)
     if name == SAMPLE:
@@ -37,10 +38,15 @@ def open_source(
         from cook.read.modelscope import open_modelscope
 
         return open_modelscope(name, skip)
+    return _open_folder(name, follow_links, skip)
+
+
+def _open_folder(name: str, follow_links: bool, skip: bool) -> Folder:
+    """A local folder as a source. Raises SourceError for anything else, with what may be meant."""
     root = Path(os.path.expanduser(name))
     real = root.resolve()
     if root.is_file():
-        if why := unread_reason(real.name):
+        if not is_shard_name(real.name) and (why := unread_reason(real.name)):
             raise SourceError(f"{name}: {why}; a source is the folder that holds its dataset")
         dataset_root = real.parents[2 if real.parent.name == "shard" else 0]
         raise SourceError(f"{name}: is a file; a source is the folder that holds its dataset: {dataset_root}")
@@ -57,12 +63,10 @@ def open_source(
 
 
 def _source_hint(name: str) -> str:
-    """What a source may be, for who named one that is none."""
-    import difflib
-
+    """What to pass as a source instead."""
     known = (SAMPLE, HUB, MODELSCOPE)
-    if near := difflib.get_close_matches(name.lower(), known, n=1):
-        return f"did you mean {near[0]}?"
+    if hint := suggestion(name, known):
+        return hint
     if address := re.fullmatch(r"(?:https?://huggingface\.co/datasets/)?([\w.-]+/[\w.-]+)/?", name):
         return f"one on the Hub is hf://datasets/{address[1]}"
-    return f"a source is one laid out DATASET/shard/*.jsonl, {', '.join(known)}, or on the Hub hf://datasets/OWNER/NAME"
+    return f"a source is a folder laid out DATASET/shard/*.jsonl, {', '.join(known)}, or hf://datasets/OWNER/NAME"

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cook.core import catalog, owned
 from cook.core.errors import CookWarning, OutputError, OutputExists, write_error
@@ -129,7 +129,7 @@ def render_card(manifests: dict[str, dict[str, Any]]) -> str:
     if names and not with_sequences:
         title, columns = "Instruction-augmented texts", CORPUS_COLUMNS_TEXT
         about = "Contexts with questions and answers on them, as plain text for pre-training"
-    return _render(yaml, title, about, table, f"{example}, ", "train", columns, names)
+    return _Card(yaml, title, about, table, f'{example}, split="train"', columns, names).render()
 
 
 def render_mix_card(found: dict[str, Any]) -> str:
@@ -150,63 +150,70 @@ def render_mix_card(found: dict[str, Any]) -> str:
         )
     about = f"A shuffled mix of packed token sequences with loss masks, for {found['tokenizer']['name']}"
     which = " `dataset` is the dataset that a sequence is of, and `source_shard` counts in its inputs."
-    return _render(
-        yaml,
-        "Training sequences, cooked and mixed",
-        about,
-        table,
-        "",
-        split,
-        COLUMNS_TEXT + which,
-        list(found["datasets"]),
-    )
+    title, names = "Training sequences, cooked and mixed", list(found["datasets"])
+    return _Card(yaml, title, about, table, f'split="{split}"', COLUMNS_TEXT + which, names).render()
 
 
-def _render(
-    configs: list[str],
-    title: str,
-    about: str,
-    table: list[str],
-    config: str,
-    split: str,
-    columns: str,
-    names: list[str],
-) -> str:
-    """What the cards of a root and of a mix have in common."""
-    return "\n".join(
-        [
-            *("---", "license: other", "task_categories:", "- text-generation", "configs:", *configs, "---"),
-            CARD_MARK,
-            "",
-            f"# {title}",
-            "",
-            f"{about}, made by [instruct-cook](https://pypi.org/project/instruct-cook/) from the fine-tuning "
-            "collection of the context-based instruction synthesizer, or from data of that shape.",
-            "",
-            *table,
-            "",
-            "```python",
-            "from datasets import load_dataset",
-            "",
-            f'sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {config}split="{split}")',
-            "```",
-            "",
-            f"{columns} `cook.json` beside the files says what they were made of.",
-            "",
-            "## Licences",
-            "",
-            "The texts keep the licences of their sources, which bind whoever passes these sequences on:",
-            "",
-            *(_licence_line(name) for name in names),
-            "",
-            "## Citation",
-            "",
-            "```bibtex",
-            catalog.CITATION,
-            "```",
-            "",
-        ]
-    )
+class _Card(NamedTuple):
+    """What differs between the cards of a root and of a mix. Lists are lines."""
+
+    configs: list[str]
+    title: str
+    about: str
+    table: list[str]
+    arguments: str
+    """Of `load_dataset`, after the folder."""
+    columns: str
+    names: list[str]
+    """The datasets, whose licences are listed."""
+
+    def render(self) -> str:
+        """The text of README.md."""
+        values = self._asdict() | {
+            "configs": "\n".join(self.configs),
+            "table": "\n".join(self.table),
+            "licences": "\n".join(map(_licence_line, self.names)),
+        }
+        return CARD_TEMPLATE.format(mark=CARD_MARK, citation=catalog.CITATION, **values)
+
+
+CARD_TEMPLATE = """\
+---
+license: other
+task_categories:
+- text-generation
+configs:
+{configs}
+---
+{mark}
+
+# {title}
+
+{about}, made by [instruct-cook](https://pypi.org/project/instruct-cook/) from the fine-tuning collection of the \
+context-based instruction synthesizer, or from data of that shape.
+
+{table}
+
+```python
+from datasets import load_dataset
+
+sequences = load_dataset("PATH OR HUB ID OF THIS FOLDER", {arguments})
+```
+
+{columns} `cook.json` beside the files says what they were made of.
+
+## Licences
+
+The texts keep the licences of their sources, which bind whoever passes these sequences on:
+
+{licences}
+
+## Citation
+
+```bibtex
+{citation}
+```
+"""
 
 
 def _licence_line(name: str) -> str:

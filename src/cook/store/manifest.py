@@ -19,7 +19,7 @@ import orjson
 
 from cook._version import __version__
 from cook.core.catalog import is_safe
-from cook.core.errors import OutputError
+from cook.core.errors import OutputError, name_some, shorten
 from cook.store.kinds import KINDS
 
 MANIFEST_NAME = "cook.json"
@@ -61,20 +61,14 @@ def read_sealed(folder: Path) -> dict[str, Any] | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a dataset's folder, checked by its own sha256 and format version. Raises OutputError."""
+    """The manifest in a result's folder, without its sha256. Raises OutputError.
+
+    Checked: format version, sha256, kind, the fields of that kind, and that no file lies outside of the folder.
+    """
     path = folder / MANIFEST_NAME
+    data = _read_bytes(folder)
     try:
-        if path.exists() and not path.is_file():
-            raise OutputError(f"{path}: is no file")
-        data = path.read_bytes()
         manifest = orjson.loads(data)
-    except FileNotFoundError as exc:
-        if held := result_folders(folder):
-            named = ", ".join(str(folder / name) for name in held)
-            raise OutputError(f"{folder}: is a folder of several results; name one of them: {named}") from exc
-        raise OutputError(f"{folder}: is not cooked: it has no {MANIFEST_NAME}") from exc
-    except OSError as exc:
-        raise OutputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     except orjson.JSONDecodeError as exc:
         raise OutputError(f"{path}: is damaged: not JSON: {exc}") from exc
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format_version"), int):
@@ -88,23 +82,40 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest.pop("sha256", None)
     try:
         sealed = seal(manifest)
-    except TypeError as exc:  # nested deeper than orjson writes, and so not written by it
+    except TypeError as exc:  # nested too deep for orjson to write, so cook did not write it
         raise OutputError(f"{path}: is damaged: {exc}") from exc
     if sealed != data:
-        raise OutputError(
-            f"{path}: is damaged: its sha256 is not that of its fields, or its form not the canonical one"
-        )
+        raise OutputError(f"{path}: is damaged: its sha256 does not match, or its JSON is not in cook's form")
+    _check_fields(path, manifest)
+    return manifest
+
+
+def _read_bytes(folder: Path) -> bytes:
+    path = folder / MANIFEST_NAME
+    try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is not a file")
+        return path.read_bytes()
+    except FileNotFoundError as exc:
+        if held := result_folders(folder):
+            named = ", ".join(str(folder / name) for name in held)
+            raise OutputError(f"{folder}: is a folder of several results; name one of them: {named}") from exc
+        raise OutputError(f"{folder}: not a cook output: it has no {MANIFEST_NAME}") from exc
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+
+
+def _check_fields(path: Path, manifest: dict[str, Any]) -> None:
     name = manifest.get("kind")
     if not isinstance(name, str):
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: kind")
     if (kind := KINDS.get(name)) is None:
         raise OutputError(f"{path}: is of kind {name[:200]!r}, which this cook does not know")
-    if wrong := list(_schema_errors("", manifest, kind.schema)):
+    if wrong := schema_errors(manifest, kind.schema):
         raise OutputError(f"{path}: is not a manifest of cook: wrong or missing: {', '.join(wrong[:5])}")
     for output in manifest["outputs"]:
         if not all(map(is_safe, output["name"].split("/") if kind.has_subfolders else [output["name"]])):
             raise OutputError(f"{path}: names a file outside of its folder: {output['name'][:200]!r}")
-    return manifest
 
 
 def schema_errors(value: Any, schema: Mapping[str, Any]) -> list[str]:
@@ -151,16 +162,14 @@ def _differences(where: str, old: Any, new: Any, found: list[str]) -> None:
         by_name = [{row["name"]: row for row in rows} for rows in (old, new)]
         names = sorted(by_name[0].keys() | by_name[1].keys())
         changed = [name for name in names if by_name[0].get(name) != by_name[1].get(name)]
-        found.append(
-            f"{where}: {', '.join(changed[:5])}" + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        )
+        found.append(f"{where}: {name_some(changed)}")
     else:
         found.append(f"{where}: it has {_shorten(old)}, this run {_shorten(new)}")
 
 
 def _shorten(value: Any) -> str:
     text = orjson.dumps(value).decode()
-    return text if len(text) <= 80 else text[:77] + "…"
+    return shorten(text, 77)
 
 
 @functools.cache

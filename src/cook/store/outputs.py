@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.core.errors import CookWarning, OutputError, SourceError, refuse_empty
+from cook.core.errors import CookWarning, OutputError, SourceError, name_some, refuse_empty
 from cook.core.files import sha256_of
 from cook.store import kinds, manifest
 from cook.store.columns import SEQUENCE_COLUMNS
@@ -133,8 +133,7 @@ def cooked_folders(path: Path) -> list[Path]:
     )
     below = {each.parents[1] for each in path.glob(f"[!.]*/[!.]*/{manifest.MANIFEST_NAME}")} - set(found)
     if below:
-        few = [str(each) for each in sorted(below)]
-        names = f"{', '.join(few[:3])}{f' and {len(few) - 3} more' if len(few) > 3 else ''}"
+        names = name_some([str(each) for each in sorted(below)], 3)
         if not found:
             raise OutputError(f"{path}: is no folder of results, but holds such: name one of {names}")
         warnings.warn(f"{path}: folders of results in it are not looked at: {names}", DepthWarning, stacklevel=2)

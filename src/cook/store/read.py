@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cook.core.arrays import offsets
 from cook.core.errors import OutputError
 from cook.core.records import PLACED_EXAMPLE_DTYPE, labels_of, mark_trained
 from cook.store.columns import DATASET_COLUMN, SEQUENCE_COLUMNS
@@ -81,17 +82,12 @@ def examples_of(path: str, columns: dict[str, ListColumn]) -> tuple[npt.NDArray[
     anything else would not come back as it was.
     """
     (ids, by_token), (lengths, by_example) = columns["input_ids"], columns["seq_lengths"]
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-    offsets = (
-        [columns[name][1] for name in ("labels", "loss_mask")],
-        [columns[f"source_{s}"][1] for s in ("shard", "line")],
-    )
-    same = all(np.array_equal(other, by_token) for other in offsets[0])
-    same &= all(np.array_equal(other, by_example) for other in offsets[1])
+    ends = offsets(lengths)
+    same = all(np.array_equal(columns[name][1], by_token) for name in ("labels", "loss_mask"))
+    same &= all(np.array_equal(columns[name][1], by_example) for name in ("source_shard", "source_line"))
     if same and (lengths > 0).all() and np.array_equal(ends[by_example], by_token):
-        trained = np.concatenate([np.zeros(1, np.int64), np.cumsum(columns["loss_mask"][0], dtype=np.int64)])
         table = np.zeros(len(lengths), PLACED_EXAMPLE_DTYPE)
-        table["tokens"], table["trained"] = lengths, np.diff(trained[ends])
+        table["tokens"], table["trained"] = lengths, np.diff(offsets(columns["loss_mask"][0])[ends])
         table["shard"], table["line"] = columns["source_shard"][0], columns["source_line"][0]
         mask = columns["loss_mask"][0]
         if ((mask == 0) | (mask == 1)).all() and np.array_equal(labels_of(ids, mask), columns["labels"][0]):

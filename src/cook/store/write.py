@@ -27,7 +27,8 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.core.errors import write_error
+from cook.core.arrays import offsets
+from cook.core.files import open_fsynced
 from cook.core.records import MarkedTokens, split_rows, token_ids, tokens_per_sequence, trained_mask
 from cook.store import pages
 from cook.store.columns import DATASET_COLUMN, SEQUENCE_COLUMNS, token_columns
@@ -66,20 +67,15 @@ class FileDone(NamedTuple):
 
 def write_parquet_file(job: FileJob) -> FileDone:
     """Write one file and fsync it. Raises OutputError."""
-    tokens = tokens_per_sequence(job.starts, job.examples["tokens"].astype(np.int64))
-    try:
-        with mapped_files(job.spools) as spools, open(job.path, "wb") as file:
-            hashed = _HashingFile(file)
-            writer = pages.ParquetWriter(hashed, SEQUENCE_COLUMNS, [] if job.datasets is None else [DATASET_COLUMN])
-            for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
-                lists = _row_group_columns(job, spools, first, last)
-                writer.write(lists, [] if job.datasets is None else [job.datasets[first:last]])
-            writer.close()
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as exc:
-        raise write_error(job.path, exc, FILE_TOKEN_BYTES * int(tokens.sum())) from exc
     path = Path(job.path)
+    tokens = tokens_per_sequence(job.starts, job.examples["tokens"].astype(np.int64))
+    with open_fsynced(path, FILE_TOKEN_BYTES * int(tokens.sum())) as file, mapped_files(job.spools) as spools:
+        hashed = _HashingFile(file)
+        writer = pages.ParquetWriter(hashed, SEQUENCE_COLUMNS, [] if job.datasets is None else [DATASET_COLUMN])
+        for first, last in split_rows(tokens, ROW_GROUP_TOKENS):
+            lists = _row_group_columns(job, spools, first, last)
+            writer.write(lists, [] if job.datasets is None else [job.datasets[first:last]])
+        writer.close()
     trained_tokens = int(job.examples["trained"].sum(dtype=np.int64))
     return FileDone(
         path.name, len(tokens), int(tokens.sum()), trained_tokens, path.stat().st_size, hashed.sha256.hexdigest()
@@ -137,7 +133,7 @@ def _row_group_columns(job: FileJob, spools: list[memoryview], first: int, last:
     lengths, raw = examples["tokens"], gather_tokens(examples, spools)
     mask = trained_mask(raw)
     by_example = starts - starts[0]
-    by_token = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])[by_example]
+    by_token = offsets(lengths)[by_example]
     of_tokens = token_columns(token_ids(raw), mask)
     of_examples = {"seq_lengths": lengths, "source_shard": examples["shard"], "source_line": examples["line"]}
     by_column = {name: (values, by_token) for name, values in of_tokens.items()}

@@ -30,12 +30,13 @@ from cook.core.progress import Progress, no_progress
 from cook.core.recipe import Recipe
 from cook.core.results import OutputResult
 from cook.read.lines import BOM, MAX_LINE_BYTES, Line, open_shard
+from cook.read.source import changed_error
 from cook.shapes.formatter import Pair
 from cook.store import kinds, manifest, staging
 from cook.store.kinds import SIDECAR_SUFFIX
 from cook.store.outputs import read_cooked
 from cook.store.replace import existing_result
-from cook.synthesis.inputs import InputFiles, changed_error, parse_lines
+from cook.synthesis.inputs import InputFiles, parse_lines
 from cook.synthesis.pair_parser import LeftOut, PairParser
 from cook.synthesis.prompt_files import ENTRIES
 from cook.synthesis.requests import ANSWER_FIELDS, Answer, AnswerFields, read_answer

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from cook.core.errors import BadLines, Problem, SourceError, read_error
+from cook.core.errors import BadLines, Problem, read_error
 from cook.core.files import sha256_of
 from cook.read.lines import JSON_TYPE_NAMES, ByteRange, Line, LineReader
 from cook.read.source import shard_at
@@ -34,13 +34,7 @@ class InputFiles:
     def require_unchanged(self) -> None:
         """Raise SourceError if a file changed since the step began."""
         for shard in self.shards:
-            if shard.has_changed():
-                raise changed_error(shard.path)
-
-
-def changed_error(path: Path) -> SourceError:
-    """The error for a file that changed during the step."""
-    return SourceError(f"{path}: changed while it was read; run again")
+            shard.require_unchanged()
 
 
 def parse_lines(file: Path, name: str, parse: Callable[[Line], T | Problem]) -> Iterator[tuple[Line, T]]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from cook.core.arrays import offsets as run_offsets
 from cook.core.errors import TokenizerError
 from cook.tokenizer.engine import Engine
 from cook.tokenizer.engines.bundled import byte_letters, plain_tokens
@@ -69,7 +70,7 @@ class Decoder:
         decoded = np.frombuffer(data or b"", np.uint8)[: bounds[-1] if len(ids) else 0]
         if sizes is None:
             return decoded, np.array([len(decoded)])
-        return decoded, np.diff(bounds[np.concatenate([[0], np.cumsum(sizes)])]).astype(np.int64)
+        return decoded, np.diff(bounds[run_offsets(sizes)]).astype(np.int64)
 
     def expected_bytes(self, text: str) -> bytes:
         """What the ids of a text are to decode to."""

@@ -34,37 +34,15 @@ def fetch_tokenizer_file(repo: str, file: str, revision: str | None = None) -> P
 
     Raises TokenizerError.
     """
-    import huggingface_hub as hf
-    from huggingface_hub import errors
-
-    def ask() -> Path | None:
-        try:
-            found = Path(hf.hf_hub_download(repo, file, revision=revision))
-            if not is_intact(found):
-                message = f"{repo}: {file}: its copy in the cache is damaged"
-                if is_offline():
-                    raise TokenizerError(f"{message}, and HF_HUB_OFFLINE is set; once online, run again to mend it")
-                remove_cached(found)
-                found = Path(hf.hf_hub_download(repo, file, revision=revision, force_download=True))
-                if not is_intact(found):
-                    remove_cached(found)
-                    raise TokenizerError(f"{message}; so is what the Hub sent, and was removed; try again later")
-                warnings.warn(f"{message}; it was removed and fetched again", HubWarning, stacklevel=4)
-            return found
-        except errors.LocalEntryNotFoundError:
-            # The client says this whenever it cannot ask the Hub, whatever the cause, and lacks it in its cache. That
-            # a repository lacks a file is in the cache too, but only this call tells: by what is no path and not None.
-            if not isinstance(hf.try_to_load_from_cache(repo, file, revision=revision), str | None):
-                return None
-            raise
-        except errors.EntryNotFoundError:
-            return None
-
     watch = StallWatch(HubWarning)
     commit = revision if is_commit(revision) else None
     query = ServerQuery(watch, endpoint(), MAX_TOKENIZER_BYTES, is_file=True, commit=commit)
+
+    def fetch() -> Path | None:
+        return with_retries(lambda: _fetch_intact(repo, file, revision), query, repo, file, revision)
+
     try:
-        return with_timeout(lambda: with_retries(ask, query, repo, file, revision), watch, f"{repo}: {file}")
+        return with_timeout(fetch, watch, f"{repo}: {file}")
     except HubError as exc:
         message = str(exc)
         if MISSING_REPO_MESSAGE in message:
@@ -75,6 +53,34 @@ def fetch_tokenizer_file(repo: str, file: str, revision: str | None = None) -> P
         if not Path(repo).exists():
             message += f" (no folder {repo} is here, so that it was taken for a Hub id)"
         raise TokenizerError(message) from exc
+
+
+def _fetch_intact(repo: str, file: str, revision: str | None) -> Path | None:
+    """See `fetch_tokenizer_file`; a damaged copy is removed and fetched once more. Raises the client's errors too."""
+    import huggingface_hub as hf
+    from huggingface_hub import errors
+
+    try:
+        found = Path(hf.hf_hub_download(repo, file, revision=revision))
+        if not is_intact(found):
+            message = f"{repo}: {file}: its copy in the cache is damaged"
+            if is_offline():
+                raise TokenizerError(f"{message}, and HF_HUB_OFFLINE is set; once online, run again to repair it")
+            remove_cached(found)
+            found = Path(hf.hf_hub_download(repo, file, revision=revision, force_download=True))
+            if not is_intact(found):
+                remove_cached(found)
+                raise TokenizerError(f"{message}; the Hub sent a damaged one too, which was removed; try again later")
+            warnings.warn(f"{message}; it was removed and fetched again", HubWarning, stacklevel=4)
+        return found
+    except errors.LocalEntryNotFoundError:
+        # The client raises this whenever it cannot ask the Hub. Its cache also records that a repository lacks a
+        # file; then this call returns neither a path nor None.
+        if not isinstance(hf.try_to_load_from_cache(repo, file, revision=revision), str | None):
+            return None
+        raise
+    except errors.EntryNotFoundError:
+        return None
 
 
 def fetch_config_files(repo: str, commit: str | None) -> list[Path | None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import importlib.util
 import logging
@@ -26,7 +25,7 @@ import numpy as np
 import orjson
 
 from cook.core import cache
-from cook.core.errors import NO_FILE, CookWarning, TokenizerError, install_hint, is_no_file
+from cook.core.errors import NO_FILE, CookWarning, TokenizerError, install_hint, is_no_file, name_some, suggestion
 from cook.core.recipe import NO_BOS, Recipe
 from cook.tokenizer import control, growth
 from cook.tokenizer.engine import Engine, Ids, Offsets
@@ -169,11 +168,10 @@ def _check_against_reference(tokenizer: Tokenizer, source: _TokenizerFiles) -> N
     library = orjson.loads(_cached_answer(tokenizer, REFERENCE_ENGINE, "ids", ask))
     wrong = [(token, own) for token, own in zip(tokens, library, strict=True) if own != source.ids[token]]
     if wrong:
-        details = "; ".join(f"{token} is {source.ids[token]} there, {own} to the library" for token, own in wrong[:5])
+        details = name_some([f"{token} is {source.ids[token]} there and {own} to the library" for token, own in wrong])
         raise TokenizerError(
-            f"{source.path}: numbers tokens otherwise than Hugging Face tokenizers, by which models "
-            f"are trained: {details}"
-            f"{f'; and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. Renumber its added_tokens, without a gap"
+            f"{source.path}: token ids differ from those of Hugging Face tokenizers, which models are trained with: "
+            f"{details}. Renumber its added_tokens without a gap"
         )
 
 
@@ -395,11 +393,10 @@ def _locate(name: str) -> _TokenizerFiles:
         # Of the same commit, though the repository may have moved on since.
         return _from_file(name, found, *hub_files.fetch_config_files(name, hub_files.commit_of(found)))
     known = [preset for p in PRESETS.values() for preset in (p.name, *p.aliases)]
-    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = suggestion(name, known)
     raise TokenizerError(
-        f"{name}: no tokenizer of that name"
-        + (f"; did you mean {near[0]}?" if near else ".")
-        + f" Presets: {', '.join(known)}. Else pass a folder, a tokenizer.json, or a Hub id OWNER/NAME."
+        f"{name}: no tokenizer of that name{f'; {hint}' if hint else '.'}"
+        f" Presets: {', '.join(known)}. Else pass a folder, a tokenizer.json, or a Hub id OWNER/NAME."
     )
 
 
@@ -448,8 +445,8 @@ def _single_token_id(source: _TokenizerFiles, found: control.SpecialTokens, whic
         raise TokenizerError(
             f"{flag} {token}: is no special token of {source.name}, so that any text could hold it{hint}"
         )
-    near = difflib.get_close_matches(token, found.control, n=3, cutoff=0.5)
-    hint += f"; near it: {', '.join(near)}" if near and not right else ""
+    if not right and (near := suggestion(token, found.control, 3)):
+        hint += f"; {near}"
     raise TokenizerError(f"{flag} {token}: is not one token of {source.name}{hint}")
 
 

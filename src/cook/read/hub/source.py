@@ -12,7 +12,7 @@ import inspect
 import shlex
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,18 +20,7 @@ from cook.core.errors import SourceError
 from cook.read.answers import MIN_BODY_LIMIT, ServerQuery
 from cook.read.hub.client import HubError, close_connections, endpoint, file_hashes, remove_cached, with_retries
 from cook.read.hub.snapshot import HubFile, Snapshot, resolve_snapshot
-from cook.read.source import (
-    LAYOUT_HINT,
-    ListedShard,
-    Shard,
-    SourceWarning,
-    UnreadFile,
-    group_by_dataset,
-    ordered_shards,
-    refuse_unread,
-    shard_at,
-    unread_files,
-)
+from cook.read.source import LAYOUT_HINT, RemoteSource, Shard, SourceWarning, shard_at
 from cook.read.waiting import StallWatch
 
 if TYPE_CHECKING:
@@ -57,28 +46,26 @@ def open_hub(repo: str, revision: str | None, cache_folder: Path | None, skip: b
     return source
 
 
-class HubSource:
+class HubSource(RemoteSource):
     """A collection in a dataset repository of the Hub, at one commit."""
 
     def __init__(self, snapshot: Snapshot, watch: StallWatch, skip: bool = False) -> None:
-        self.snapshot, self._skip = snapshot, skip
+        self.snapshot, self.skip = snapshot, skip
         self._watch = watch
         self._stall_message = ""  # why, in words
-        self._datasets = group_by_dataset(snapshot.files)
         self._stopped = threading.Event()
         self._fetched_files: dict[str, _FetchedFile] = {}  # by path
+
+    def __str__(self) -> str:
+        return self.snapshot.repo
+
+    @property
+    def _files(self) -> Mapping[str, Any]:
+        return self.snapshot.files
 
     def provenance(self) -> dict[str, Any]:
         """See Source."""
         return {"kind": "hub", "id": self.snapshot.repo, "commit": self.snapshot.commit}
-
-    def names(self) -> list[str]:
-        """See Source."""
-        return list(self._datasets)
-
-    def listed(self, dataset: str) -> list[ListedShard]:
-        """See Source."""
-        return [ListedShard(path, self.snapshot.files[path].size) for path in self._paths(dataset)]
 
     def shards(self, dataset: str) -> list[Shard]:
         """See Source."""
@@ -143,15 +130,6 @@ class HubSource:
         self._stopped.set()
         close_connections(self._watch)
 
-    def unread(self, dataset: str) -> list[UnreadFile]:
-        """See Source."""
-        return unread_files(dataset, self.snapshot.files)
-
-    def _paths(self, dataset: str) -> list[str]:
-        if not self._skip:
-            refuse_unread(dataset, self.unread(dataset), f"{self.snapshot.repo}: ")
-        return ordered_shards(dataset, self._datasets.get(dataset, ()))
-
     def _fetch_file(self, file: HubFile, count: Callable[[int], None]) -> _FetchedFile:
         """A file, whole, in the client's cache. It is not `shard` where it is not there and the Hub is not to be asked.
 
@@ -179,7 +157,7 @@ class HubSource:
                 return _FetchedFile(found)
             damage = f"{name}: its copy in the cache was damaged ({found})"
             if offline_reason:
-                raise SourceError(f"{damage}, and {offline_reason}; once online, run again to mend it")
+                raise SourceError(f"{damage}, and {offline_reason}; once online, run again to repair it")
             remove_cached(Path(cached))
             repaired = f"{damage}; it was removed and fetched again"
         if offline_reason:

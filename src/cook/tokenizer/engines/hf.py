@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cook.core.arrays import offsets
 from cook.tokenizer.control import HIDDEN_MARKER, hidden_name
 from cook.tokenizer.engine import Ids, Offsets, engine_errors
 
@@ -47,9 +48,7 @@ class HfEngine:
         arrays = [
             np.array(encoding.ids, np.uint32) for encoding in self._encode_batch(list(texts), "encode_batch_fast")
         ]
-        offsets = np.zeros(len(arrays) + 1, np.int64)
-        np.cumsum([len(ids) for ids in arrays], out=offsets[1:])
-        return np.concatenate([*arrays, np.empty(0, np.uint32)]), offsets
+        return np.concatenate([*arrays, np.empty(0, np.uint32)]), offsets([len(ids) for ids in arrays])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens as they are written."""

@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import splintr
 
+from cook.core.arrays import offsets as run_offsets
 from cook.tokenizer.engine import Ids, Offsets, engine_errors
 from cook.tokenizer.presets import Preset, load_vocabulary
 
@@ -74,7 +75,7 @@ class SplintrEngine:
         pieces = np.split(ids, offsets[before])
         merged = [pieces[0], *(part for pair in zip(arrays, pieces[1:], strict=True) for part in pair)]
         lengths = np.insert(np.diff(offsets), before, [len(array) for array in arrays])
-        return np.concatenate(merged), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        return np.concatenate(merged), run_offsets(lengths)
 
     def _with_special(self, texts: Sequence[str]) -> set[int]:
         """Which texts hold a special string. The signs are a quick first look: most texts hold none."""
