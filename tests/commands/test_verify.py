@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -23,7 +24,6 @@ from cook.check import verifier
 from cook.check.rows import Findings
 from cook.core.recipe import PACKINGS
 from cook.store import manifest, write
-from cook.store.outputs import DepthWarning
 from cook.trainers import tables
 from faults.injecting import Bench, inner
 
@@ -382,20 +382,65 @@ def test_a_sequence_that_is_cut_in_two_between_examples(plain):
     assert found == f"{TRAIN}: row {at}: {plain.place(rows, at, 0)}: {expected}"
 
 
-def test_results_that_lie_deeper(plain, tmp_path):
-    root = tmp_path / "all" / "root"
-    shutil.copytree(plain.folder, root / "set")
-    with pytest.raises(OutputError, match=f"all: is no folder of results, but holds such: name one of {root}$"):
-        verify(tmp_path / "all")
-    shutil.copytree(plain.folder, tmp_path / "all" / "beside")
-    with pytest.warns(DepthWarning, match=f"all: folders of results in it are not looked at: {root}$"):
-        assert [each.name for each in verify(tmp_path / "all").datasets] == ["race"]
-    (root / "set" / "cook.json").unlink()
-    shutil.copytree(plain.folder, root / "other")
-    (found,) = (each for each in verify(root).datasets if each.found and each.name == "set")
-    assert [str(each) for each in found.findings] == [
-        "cook.json: is missing; move the folder away, and cook the dataset again"
+def test_results_that_lie_deeper_are_checked(plain, tmp_path):
+    every = tmp_path / "all"
+    for place in ("root/set", "root/deeper/than/set", "beside"):
+        shutil.copytree(plain.folder, every / place)
+    (every / ".hidden").mkdir()
+    (every / "root" / "again").symlink_to(every / "root")
+    places = [each.folder.relative_to(every).as_posix() for each in verify(every).datasets]
+    assert places == ["beside", "root/deeper/than/set", "root/set"]
+    (every / "root" / "set" / "cook.json").unlink()
+    (found,) = (each for each in verify(every).datasets if each.found)
+    assert (found.name, [str(each) for each in found.findings]) == (
+        "set",
+        ["cook.json: is missing; move the folder away, and cook the dataset again"],
+    )
+
+
+def test_folders_that_are_not_checked_are_named(cook, odd_set, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(odd_set / "out", root)
+    export(root / "set", "trl", root / "for-trl")
+    (root / "notes").mkdir()
+    done = cook("verify", "root")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.splitlines()[1:] == [
+        "root/for-trl: is an export, for a trainer, and is not checked",
+        "root/notes: has no cook.json, and is not checked",
     ]
+    named = orjson.loads(cook("verify", "root", "--json").stdout)["unchecked"]
+    assert [each["folder"] for each in named] == ["root/for-trl", "root/notes"]
+
+
+def test_one_that_cannot_be_checked_does_not_stop_the_others(cook, tmp_path):
+    """Of a source that lacks a dataset, and of a manifest of another cook; a mix is checked without its shards."""
+    root = tmp_path / "root"
+    run(Recipe(datasets=("squad", "race", "WikiTableQuestions"), tokenizer="llama3", source="sample", output=root))
+    mix(root, root / "mix", weights={"race": 0})
+    shutil.copytree(Path(package.__file__).parent / "sample", tmp_path / "source")
+    shutil.rmtree(tmp_path / "source" / "squad")
+    old = root / "race" / "cook.json"
+    old.write_bytes(manifest.seal(manifest.read_manifest(root / "race") | {"format_version": 1}))
+    done = cook("verify", "root", "--deep", "--source", "source")
+    assert done.exit_code == 4
+    assert [line for line in done.stdout.splitlines() if "README.md" not in line] == [
+        "root/race/cook.json: cannot be checked: root/race/cook.json: is of format version 1, and this cook reads 2: "
+        "make it again, with --overwrite or into another folder",
+        "root/squad/cook.json: cannot be checked: source: holds no dataset squad, which root/squad was cooked from",
+    ]
+    said = done.stderr.splitlines()
+    assert re.fullmatch(r"root/WikiTableQuestions: right: .*; equal to its shards", said[0])
+    assert re.fullmatch(r"root/mix: right: [^;]*", said[1])
+    assert said[-1] == "root/mix: is a mix, whose datasets belong to shards, and is checked without --deep"
+
+
+def test_what_all_datasets_have_in_common_is_said_once(cook, tmp_path):
+    run(Recipe(datasets=("squad", "race"), tokenizer="llama3", source="sample", output=tmp_path / "root"))
+    done = cook("verify", "root", "--deep", "--source", "nowhere")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("cook: nowhere: no such folder; ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_files_of_other_names(plain):

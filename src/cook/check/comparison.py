@@ -78,6 +78,9 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
     ]
     mine, theirs = (each["datasets"] for each in fingerprints_of_both)
     if len(mine) == len(theirs) == 1 and not _is_fingerprint_file(a) and not _is_fingerprint_file(b):
+        named, other = (_recorded_dataset(each) for each in (a, b))
+        if named != other and named and other:
+            return Difference({named: [f"{other} is another dataset; compare two results of the same dataset"]})
         theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever they are called
     changes = {}
     for name in sorted(mine.keys() | theirs.keys()):
@@ -95,6 +98,11 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
             if sentences:
                 changes[name] = sentences
     return Difference(changes)
+
+
+def _recorded_dataset(path: str | os.PathLike[str]) -> str:
+    """The dataset of the one result at a path; empty for a mix, which is of several."""
+    return str(read_cooked(cooked_folders(Path(path))[0], hashes=False).manifest.get("dataset", ""))
 
 
 def _is_fingerprint_file(path: str | os.PathLike[str]) -> bool:
@@ -173,27 +181,30 @@ def _compare(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], Places]:
         how = "the order or the packing" if whole == "sequences" else "the order"
         return [*changes, f"only {how} changed: the same {_plural(noun)} ({counts})"], []
     other_ids = noun in TOKEN_UNITS and was.get("fingerprint") != now.get("fingerprint")
-    if other_ids:
-        mine["hash"] = theirs["hash"] = 0  # ids of two tokenizers have nothing in common
-    sentences, places = _match_examples(mine, theirs, list(names), noun)
-    if other_ids:
-        sentences = [
-            f"{len(mine):,} {_plural(noun)} → {len(theirs):,}, whose ids cannot be compared ({counts})",
-            *sentences,
-        ]
-        places = []
-    return [*changes, *sentences], places
+    if other_ids:  # which have nothing in common: lines can be compared, where they are of the same shard
+        changes.append(f"{len(mine):,} {_plural(noun)} → {len(theirs):,}, whose ids cannot be compared ({counts})")
+        same = [at for name, at in names.items() if name in a["inputs"] and a["inputs"][name] == b["inputs"].get(name)]
+        mine, theirs = (table[np.isin(table["shard"], same)] for table in (mine, theirs))
+        mine["hash"] = theirs["hash"] = 0
+    sentences, places = _match_examples(mine, theirs, list(names), noun, moves=not other_ids)
+    return [*changes, *sentences], [] if other_ids else places
 
 
 def _plural(noun: str) -> str:
     return f"{noun}s"
 
 
-def _match_examples(mine: Table, theirs: Table, names: list[str], noun: str = "example") -> tuple[list[str], Places]:
-    """Which examples changed, moved, are gone or new: what is alike is taken away in turns."""
+def _match_examples(
+    mine: Table, theirs: Table, names: list[str], noun: str, moves: bool = True
+) -> tuple[list[str], Places]:
+    """Which examples changed, moved, are gone or new: what is alike is taken away in turns.
+
+    `moves`: an example of the same hash on another line is the same one.
+    """
     mine, theirs = _remove_matched(mine, theirs, ("shard", "line", "hash"))
     before = len(mine)
-    mine, theirs = _remove_matched(mine, theirs, ("hash",))
+    if moves:
+        mine, theirs = _remove_matched(mine, theirs, ("hash",))
     moved = before - len(mine)
     ids, other_ids = mine.copy(), theirs.copy()
     ids["hash"] &= ID_HASH_BITS

@@ -141,9 +141,9 @@ def group_by_dataset(paths: Iterable[str]) -> dict[str, list[str]]:
 
 
 def unread_reason(name: str) -> str:
-    """Why a file of this name, which is no shard's, is not read, if it could be data; else ""."""
+    """Why a file of this name is not read, if it is no shard's and could be data; else ""."""
     lower = name.lower()
-    if lower in METADATA_NAMES:
+    if lower in METADATA_NAMES or is_shard_name(name):
         return ""
     ends = next((why for suffix, why in UNSUPPORTED_SUFFIXES.items() if lower.endswith(suffix)), "")
     words = re.findall(r"[a-z0-9]+", lower.partition(".")[2])

@@ -66,6 +66,7 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
             }
             for each in verified.datasets
         ],
+        "unchecked": [{"folder": str(folder), "why": why} for folder, why in verified.unchecked.items()],
     }
 
 
@@ -85,6 +86,8 @@ def _print_verified(verified: Verified) -> None:
         )
         verdict = f"{pluralize(each.found, 'finding')}" if each.found else f"right: {made}{done}"
         echo(f"{each.folder}: {verdict}", err=True)
+    for folder, why in verified.unchecked.items():
+        echo(f"{folder}: {why}", err=True)
 
 
 def _singular(noun: str) -> str:
