@@ -360,3 +360,24 @@ def test_standard_output_that_is_full(tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "cook: standard output: cannot be written: No space left on device\n"
+
+
+def test_the_sample_bears_its_own_licence(cook, tmp_path):
+    """Its datasets have names of the catalog, and texts that were written for cook."""
+    cook("-d", "squad", "-d", "race", "-t", "llama3", "-s", "sample", "-o", "out", "-q")
+    cook("mix", "out", "--to", "mixed", "-q")
+    said = "- squad, of the sample that comes with cook: MIT (keep the notice)"
+    for card in ("out", "mixed"):
+        text = (tmp_path / card / "README.md").read_text()
+        assert said in text
+        assert "SQuAD-explorer" not in text
+    listed = orjson.loads(cook("list", "datasets", "-s", "sample", "--json").stdout)
+    assert {row["licence"] for row in listed} == {"MIT"}
+    write_shard(tmp_path / "copy", "squad", [entry()])
+    cook("-d", "squad", "-t", "llama3", "-s", "copy", "-o", "real", "-q")
+    assert (
+        "[squad](https://rajpurkar.github.io/SQuAD-explorer/): CC BY-SA 4.0"
+        in (tmp_path / "real" / "README.md").read_text()
+    )
+    [row] = orjson.loads(cook("list", "datasets", "-s", "copy", "--json").stdout)
+    assert row["licence"] == "CC BY-SA 4.0"

@@ -256,7 +256,7 @@ def test_the_text_is_the_text_that_was_cooked(request, tmp_path, model):
     told = {"tokenizer": "llama3", "bos": "none"}
     if model == "llama2":
         told = {"tokenizer": str(request.getfixturevalue("models")[model])}
-    recipe = Recipe(datasets="set", source=tmp_path, output=tmp_path / "out", **told)
+    recipe = Recipe(datasets="set", source=tmp_path, output=tmp_path / "out", cache="none", **told)
     run(recipe)
     if model == "llama2":
         with pytest.raises(TokenizerError, match="--tokenizer with its folder"):

@@ -41,7 +41,7 @@ from cook.read.source import Shard, Source
 from cook.read.sources import open_source
 from cook.store import dataset_card, kinds, manifest
 from cook.store.outputs import all_cooked_folders, iter_folders
-from cook.tokenizer.loading import Tokenizer, resolve_tokenizer
+from cook.tokenizer.loading import Tokenizer, recorded_place, resolve_tokenizer
 
 _OPENING = threading.Lock()  # of a source on the Hub one dataset at a time is fetched
 DEEP = ("cook.check.against_source",)  # imported before workers begin, which then share it
@@ -316,7 +316,8 @@ def _recorded_tokenizer(check: FolderCheck, recipe: Recipe, name: str | None) ->
     recorded = check.fields["tokenizer"]
     where = f"{check.folder} was cooked with {recorded['name']}, of fingerprint {recorded['fingerprint']}; --tokenizer"
     try:
-        found = resolve_tokenizer(recipe)
+        place = name or recorded_place(recorded, recipe.cache)
+        found = resolve_tokenizer(dataclasses.replace(recipe, tokenizer=place))
     except TokenizerError as exc:
         raise TokenizerError(*exc.lines, f"{where} says where it lies") from exc
     if found.fingerprint != recorded["fingerprint"]:

@@ -129,7 +129,8 @@ def render_card(manifests: dict[str, dict[str, Any]]) -> str:
     if names and not with_sequences:
         title, columns = "Instruction-augmented texts", CORPUS_COLUMNS_TEXT
         about = "Contexts with questions and answers on them, as plain text for pre-training"
-    return _render(yaml, title, about, table, f"{example}, ", "train", columns, names)
+    sources = {name: str(found.get("source", {}).get("kind")) for name, found in manifests.items()}
+    return _render(yaml, title, about, table, f"{example}, ", "train", columns, sources)
 
 
 def render_mix_card(found: dict[str, Any]) -> str:
@@ -158,7 +159,7 @@ def render_mix_card(found: dict[str, Any]) -> str:
         "",
         split,
         COLUMNS_TEXT + which,
-        list(found["datasets"]),
+        {row["name"]: str(row.get("source")) for row in found["sources"]},
     )
 
 
@@ -170,9 +171,9 @@ def _render(
     config: str,
     split: str,
     columns: str,
-    names: list[str],
+    sources: dict[str, str],
 ) -> str:
-    """What the cards of a root and of a mix have in common."""
+    """What the cards of a root and of a mix have in common. `sources`: the kind of source of each dataset."""
     return "\n".join(
         [
             *("---", "license: other", "task_categories:", "- text-generation", "configs:", *configs, "---"),
@@ -197,7 +198,7 @@ def _render(
             "",
             "The texts keep the licences of their sources, which bind whoever passes these sequences on:",
             "",
-            *(_licence_line(name) for name in names),
+            *(_licence_line(name, kind) for name, kind in sources.items()),
             "",
             "## Citation",
             "",
@@ -209,8 +210,10 @@ def _render(
     )
 
 
-def _licence_line(name: str) -> str:
-    known = catalog.CATALOG_BY_NAME.get(name)
+def _licence_line(name: str, source_kind: str) -> str:
+    known = catalog.licence_of(name, source_kind)
     if known is None:
         return f"- {name}: not of the collection; its licence is for whoever made it to say"
+    if not known.homepage:
+        return f"- {name}, of the sample that comes with cook: {known.licence} ({known.obligations})"
     return f"- [{name}]({known.homepage}): {known.licence} ({known.obligations})"
