@@ -175,6 +175,11 @@ RUNS = {
         ((ANSWERS, "--prompts", NOWHERE, "--to", "a"), 1),
         ((NOWHERE, "--prompts", PROMPTS, "--to", "a"), 1),
     ],
+    "init": [
+        (("s" + NAME, "-o", "draft" + NAME), 0),
+        (("s" + NAME, "-o", "draft" + NAME), 1),
+        ((NOWHERE,), 1),
+    ],
     "cache": [
         (("info", "--cache", NOWHERE), 0),
         (("info", "--cache", NOWHERE, "--json"), 0),
@@ -254,7 +259,7 @@ def test_a_printed_recipe_is_the_one_that_was_asked(sets, source, eos):
     recipe = Recipe(datasets=("all",), tokenizer="t", source=f"./{source}", delimiter=source, eos=f"<{eos}>")
     ready = SimpleNamespace(
         recipe=recipe,
-        shards={name: [SimpleNamespace(place=shard, size=1) for shard in shards] for name, shards in sets.items()},
+        shards={name: [SimpleNamespace(path=shard, size=1) for shard in shards] for name, shards in sets.items()},
         root=Path("out"),
         tokenizer=SimpleNamespace(bos=None, eos=recipe.eos),
         source=SimpleNamespace(provenance=dict),

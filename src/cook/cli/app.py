@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 HELP_WIDTH = 100
 COMMANDS = {  # where in cook.cli.commands each is; imported when it is asked for, since a cook needs none
+    "init": "init.command",
     "mix": "mix.command",
     "export": "export.command",
     "corpus": "corpus.command",
