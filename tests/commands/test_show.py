@@ -98,7 +98,7 @@ def test_an_over_long_text_is_folded_between_its_ends():
 def test_a_sequence_in_a_pipe(cook, root):
     """Nothing but this, and no line of the text is broken."""
     assert cook("show", str(root / "odd")).stdout.splitlines() == [
-        "odd · train · sequence 0 of 3 (from 0) · 1 example · 46 of at most 4,096 tokens · 31 trained (67.4%)",
+        "odd · train · sequence 0 (of 0 to 2) · 1 example · 46 of at most 4,096 tokens · 31 trained (67.4%)",
         "  context   ▌ trained   ⟦special token⟧   ␣ ⇥ ↵ space, tab, newline",
         "── example 1 ── 00000.jsonl:1 ── 46 tokens, 31 trained ───",
         "  ⟦<|begin_of_text|>⟧␣<CON> The pump runs at 3 bar. </CON>↵",

@@ -478,7 +478,7 @@ def test_other_columns(plain):
     ("more", "found"),
     [
         ({"line": 1}, "skipped.jsonl: leaves out 00000.jsonl:1, which has examples"),
-        ({"line": 15}, "skipped.jsonl: row 2: expected the order of the shards"),
+        ({"line": 15}, "skipped.jsonl: line 2: expected the order of the shards"),
     ],
 )
 def test_rows_of_what_was_left_out_that_do_not_fit(bench, more, found):
@@ -545,7 +545,7 @@ def test_a_row_of_what_was_left_out(bench, change, found):
     rows[at] = change(rows[at])
     path.write_bytes(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
     bench.seal()
-    assert f"skipped.jsonl: row {at + 1}: {found}; expected a row as cook writes it" in findings(bench)
+    assert f"skipped.jsonl: line {at + 1}: {found}; expected a row as cook writes it" in findings(bench)
 
 
 def test_what_was_left_out_for_no_reason(bench):
@@ -560,7 +560,7 @@ def test_what_was_left_out_for_no_reason(bench):
     bench.seal()
     assert findings(bench) == []
     found = findings(bench, deep=True)
-    assert "skipped.jsonl: row 4: 00000.jsonl:18: leaves out nothing; expected the entry (bad_line)" in found
+    assert "skipped.jsonl: line 4: 00000.jsonl:18: leaves out nothing; expected the entry (bad_line)" in found
     assert "cook.json: counts.entries is 24; expected 25" in found
 
 
@@ -583,7 +583,7 @@ def test_a_row_left_out_of_a_line_that_there_is_not(bench):
     leave_out(
         bench, {"shard": "00001.jsonl", "line": 99, "pair": None, "reason": "bad_line", "pairs": 0, "tokens": None}
     )
-    what = r"skipped.jsonl: row \d: 00001.jsonl:99: leaves out the entry \(bad_line\); expected nothing"
+    what = r"skipped.jsonl: line \d: 00001.jsonl:99: leaves out the entry \(bad_line\); expected nothing"
     assert any(re.fullmatch(what, line) for line in findings(bench, deep=True))
 
 
@@ -613,7 +613,7 @@ def test_an_entry_left_out_as_a_repeat_that_repeats_none(bench):
     found = findings(bench, deep=True)
     assert f"cook.json: {name}:{line}: its example stands nowhere; expected once" in found
     what = f"{name}:{line}: leaves out the entry (repeat, {pairs} pairs); expected nothing"
-    assert any(re.fullmatch(rf"skipped.jsonl: row \d: {re.escape(what)}", each) for each in found)
+    assert any(re.fullmatch(rf"skipped.jsonl: line \d: {re.escape(what)}", each) for each in found)
 
 
 def test_the_same_text_by_other_ids_and_a_row_over_the_length(bench):
@@ -710,7 +710,9 @@ def test_findings_are_counted_beyond_those_that_are_kept(bench, cook):
     wrong = len(rows["source_line"])
     assert sum(line.startswith(f"set/{TRAIN}: row ") for line in shown) == 20 < wrong
     more = re.fullmatch(r"set: … and (\d+) more \(--json lists them\)", shown[-1])
-    assert done.stderr == f"set: {len(shown) - 1 + int(more[1])} findings\n"
+    counted, from_where = done.stderr.splitlines()
+    assert counted == f"set: {len(shown) - 1 + int(more[1])} findings"
+    assert from_where.startswith("rows count from 0, as `cook show --sequence` does; lines")
     listed = orjson.loads(cook("verify", "set", "--json").stdout)["datasets"][0]["findings"]
     assert [row["row"] for row in listed if row["file"] == TRAIN] == list(range(wrong))
 

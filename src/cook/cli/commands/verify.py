@@ -86,6 +86,8 @@ def _print_verified(verified: Verified) -> None:
         )
         verdict = f"{pluralize(each.found, 'finding')}" if each.found else f"right: {made}{done}"
         echo(f"{each.folder}: {verdict}", err=True)
+    if any(finding.of_row for each in verified.datasets for finding in each.findings):
+        echo("rows count from 0, as `cook show --sequence` does; lines and files' places (FILE:LINE) from 1", err=True)
     for folder, why in verified.unchecked.items():
         echo(f"{folder}: {why}", err=True)
 
