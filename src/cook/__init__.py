@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from cook.corpora.recipe import CorpusRecipe
     from cook.corpora.styles import Styles, read_styles
     from cook.pipeline.mixing import Mixed, mix
+    from cook.pipeline.recipe_draft import Drafted, draft_recipe
     from cook.pipeline.runner import Preview, preview, run
     from cook.store.outputs import Cooked, Sequence, read_cooked
     from cook.synthesis.answer_files import Parsed, parse
@@ -78,6 +79,7 @@ __all__ = [
     "Cooked",
     "CorpusRecipe",
     "Difference",
+    "Drafted",
     "Exported",
     "Finding",
     "InputError",
@@ -103,6 +105,7 @@ __all__ = [
     "Verified",
     "__version__",
     "diff",
+    "draft_recipe",
     "export",
     "fingerprint",
     "load",
@@ -133,6 +136,7 @@ _MODULES = {
     "corpora.recipe": ("CorpusRecipe",),
     "corpora.styles": ("Styles", "read_styles"),
     "pipeline.mixing": ("Mixed", "mix"),
+    "pipeline.recipe_draft": ("Drafted", "draft_recipe"),
     "pipeline.runner": ("Preview", "preview", "run"),
     "store.outputs": ("Cooked", "Sequence", "read_cooked"),
     "synthesis.answer_files": ("Parsed", "parse"),

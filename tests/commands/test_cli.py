@@ -526,3 +526,24 @@ def test_a_dumb_terminal_gets_no_escapes(tmp_path, term, moves):
     assert b"1 dataset in " in sent
     assert (b"\r" in sent.replace(b"\r\n", b"")) == moves
     assert (b"\x1b" in sent) == moves
+
+
+def test_the_sample_bears_its_own_licence(cook, tmp_path):
+    """Its datasets have names of the catalog, and texts that were written for cook."""
+    cook("-d", "squad", "-d", "race", "-t", "llama3", "-s", "sample", "-o", "out", "-q")
+    cook("mix", "out", "--to", "mixed", "-q")
+    said = "- squad, of the sample that comes with cook: MIT (keep the notice)"
+    for card in ("out", "mixed"):
+        text = (tmp_path / card / "README.md").read_text()
+        assert said in text
+        assert "SQuAD-explorer" not in text
+    listed = orjson.loads(cook("list", "datasets", "-s", "sample", "--json").stdout)
+    assert {row["licence"] for row in listed} == {"MIT"}
+    write_shard(tmp_path / "copy", "squad", [entry()])
+    cook("-d", "squad", "-t", "llama3", "-s", "copy", "-o", "real", "-q")
+    assert (
+        "[squad](https://rajpurkar.github.io/SQuAD-explorer/): CC BY-SA 4.0"
+        in (tmp_path / "real" / "README.md").read_text()
+    )
+    [row] = orjson.loads(cook("list", "datasets", "-s", "copy", "--json").stdout)
+    assert row["licence"] == "CC BY-SA 4.0"

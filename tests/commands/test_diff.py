@@ -82,6 +82,29 @@ def test_another_tokenizer(tmp_path, first):
     assert len(told) == 2
 
 
+def test_other_texts_by_another_tokenizer_have_nothing_in_common(tmp_path, first):
+    rows = [entry(f"Nothing alike {i}") for i in range(20)]
+    told = both(first, bake(tmp_path, "b", rows, tokenizer="mistral"), tmp_path)
+    assert told[1] == "a shard changed: 00000.jsonl"
+    assert told[2].startswith("30 examples → 20, whose ids cannot be compared (")
+    assert len(told) == 3
+
+
+def test_lines_of_the_same_shard_are_compared_though_the_tokenizer_is_another(tmp_path, first):
+    told = both(first, bake(tmp_path, "b", tokenizer="mistral", limit=28), tmp_path)
+    assert told[-1] == "2 examples gone: 00000.jsonl:29, 00000.jsonl:30"
+
+
+def test_results_of_two_datasets_are_not_compared(cook, tmp_path, first):
+    for name in ("squad", "race"):
+        run(Recipe(datasets=name, tokenizer="llama3", source="sample", output=tmp_path / name))
+    said = {"squad": ["race is another dataset; compare two results of the same dataset"]}
+    assert diff(tmp_path / "squad", tmp_path / "race").datasets == said
+    assert diff(tmp_path / "squad" / "squad", tmp_path / "race" / "race").datasets == said
+    done = cook("diff", "squad", "race")
+    assert (done.exit_code, done.stdout) == (4, f"squad: {said['squad'][0]}\n")
+
+
 def test_a_shard_more(tmp_path, first):
     told = both(first, bake(tmp_path, "b", more=[entry("x"), entry("y")]), tmp_path)
     assert told == ["a shard more: 00001.jsonl", "2 examples new: 00001.jsonl:1, 00001.jsonl:2"]

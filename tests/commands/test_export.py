@@ -309,7 +309,11 @@ def test_jsonl_of_a_mix_names_the_dataset(tmp_path):
 
 def test_the_tokenizer_is_found_by_the_manifest_and_checked(tmp_path, models):
     write_shard(tmp_path / "data", "set", [entry("Some context.")])
-    run(Recipe(datasets="set", tokenizer=models["qwen3"], source=tmp_path / "data", output=tmp_path / "root"))
+    run(
+        Recipe(
+            datasets="set", tokenizer=models["qwen3"], source=tmp_path / "data", output=tmp_path / "root", cache="none"
+        )
+    )
     folder = tmp_path / "root" / "set"
     with pytest.raises(TokenizerError, match="pass --tokenizer"):
         export(folder, "jsonl", tmp_path / "out")

@@ -128,7 +128,7 @@ def test_a_text_that_was_changed(copied, made):
     rewritten(bench, rows)
     assert told(bench.folder) == []  # as many letters: without the shards nobody can tell
     [found] = told(bench.folder, deep=True, source=str(made / "in"))
-    assert found.startswith(f"{JSONL}: row 3: 00000.jsonl:4: text is ")
+    assert found.startswith(f"{JSONL}: line 4: 00000.jsonl:4: text is ")
     assert "Hill 3" in found
     assert "expected" in found
 
@@ -137,12 +137,12 @@ def test_a_text_that_was_changed(copied, made):
     ("change", "finding"),
     [
         (lambda rows: rows[2].update(text=rows[2]["text"] + "!"), "counts.letters is"),
-        (lambda rows: rows[2].update(mode="sonnet"), "row 2: mode is 'sonnet'"),
+        (lambda rows: rows[2].update(mode="sonnet"), "line 3: mode is 'sonnet'"),
         (lambda rows: rows[2].update(mode="context"), "counts.modes is"),
-        (lambda rows: rows[2].update(context_after=1), "row 2: context_after is 1; expected true or false"),
+        (lambda rows: rows[2].update(context_after=1), "line 3: context_after is 1; expected true or false"),
         (lambda rows: rows[2].update(entries=2), "counts.chains is"),
-        (lambda rows: rows[2].update(source_shard=2), "row 2: source_shard is 2; expected 0 to 1"),
-        (lambda rows: rows[2].pop("mode"), "row 2: its columns are"),
+        (lambda rows: rows[2].update(source_shard=2), "line 3: source_shard is 2; expected 0 to 1"),
+        (lambda rows: rows[2].pop("mode"), "line 3: its columns are"),
         (lambda rows: rows.insert(0, rows.pop()), "expected the order of the shards"),
         (lambda rows: rows.pop(), "rows is 10; expected 9"),
     ],
@@ -273,7 +273,7 @@ def test_prompts_that_were_changed(made, tmp_path):
     fields["requests"] |= {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     (side / manifest.MANIFEST_NAME).write_bytes(manifest.seal(fields))
     found = told(file)
-    for words in ("row 1: custom_id is 'other-0'", "expected 1 to 3,696", "expected BOS, 128000", "counts.tokens is"):
+    for words in ("line 1: custom_id is 'other-0'", "expected 1 to 3,696", "expected BOS, 128000", "counts.tokens is"):
         assert any(words in each for each in found), found
     file.unlink()
     assert told(side) == ["p.jsonl: is missing"]
@@ -288,7 +288,7 @@ def test_a_parsed_dataset_that_was_changed(copied):
     path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     bench.seal()
     found = told(bench.folder)
-    for words in ("counts.pairs is 1; expected 2", "row 2: inherit_from_prev is true; expected false"):
+    for words in ("counts.pairs is 1; expected 2", "line 2: inherit_from_prev is true; expected false"):
         assert any(words in each for each in found), found
 
 

@@ -98,7 +98,7 @@ def test_an_over_long_text_is_folded_between_its_ends():
 def test_a_sequence_in_a_pipe(cook, root):
     """Nothing but this, and no line of the text is broken."""
     assert cook("show", str(root / "odd")).stdout.splitlines() == [
-        "odd · train · sequence 0 of 3 (from 0) · 1 example · 46 of at most 4,096 tokens · 31 trained (67.4%)",
+        "odd · train · sequence 0 (of 0 to 2) · 1 example · 46 of at most 4,096 tokens · 31 trained (67.4%)",
         "  context   ▌ trained   ⟦special token⟧   ␣ ⇥ ↵ space, tab, newline",
         "── example 1 ── 00000.jsonl:1 ── 46 tokens, 31 trained ───",
         "  ⟦<|begin_of_text|>⟧␣<CON> The pump runs at 3 bar. </CON>↵",
@@ -256,7 +256,7 @@ def test_the_text_is_the_text_that_was_cooked(request, tmp_path, model):
     told = {"tokenizer": "llama3", "bos": "none"}
     if model == "llama2":
         told = {"tokenizer": str(request.getfixturevalue("models")[model])}
-    recipe = Recipe(datasets="set", source=tmp_path, output=tmp_path / "out", **told)
+    recipe = Recipe(datasets="set", source=tmp_path, output=tmp_path / "out", cache="none", **told)
     run(recipe)
     if model == "llama2":
         with pytest.raises(TokenizerError, match="--tokenizer with its folder"):

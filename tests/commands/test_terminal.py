@@ -177,6 +177,11 @@ RUNS = {
     ],
     "help": [(("verify",), 0), (("x" + NAME,), 2)],
     "version": [(("--json",), 0), (("x" + NAME,), 2)],
+    "init": [
+        (("s" + NAME, "-o", "draft" + NAME), 0),
+        (("s" + NAME, "-o", "draft" + NAME), 1),
+        ((NOWHERE,), 1),
+    ],
     "cache": [
         (("info", "--cache", NOWHERE), 0),
         (("info", "--cache", NOWHERE, "--json"), 0),

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -23,7 +24,6 @@ from cook.check import verifier
 from cook.check.rows import Findings
 from cook.core.choices import PACKINGS
 from cook.store import manifest, write
-from cook.store.outputs import DepthWarning
 from cook.trainers import tables
 from faults.injecting import Bench, inner
 
@@ -386,20 +386,65 @@ def test_a_sequence_that_is_cut_in_two_between_examples(plain):
     assert found == f"{TRAIN}: row {at}: {plain.place(rows, at, 0)}: {expected}"
 
 
-def test_results_that_lie_deeper(plain, tmp_path):
-    root = tmp_path / "all" / "root"
-    shutil.copytree(plain.folder, root / "set")
-    with pytest.raises(OutputError, match=f"all: is no folder of results, but holds such: name one of {root}$"):
-        verify(tmp_path / "all")
-    shutil.copytree(plain.folder, tmp_path / "all" / "beside")
-    with pytest.warns(DepthWarning, match=f"all: folders of results in it are not looked at: {root}$"):
-        assert [each.name for each in verify(tmp_path / "all").datasets] == ["race"]
-    (root / "set" / "cook.json").unlink()
-    shutil.copytree(plain.folder, root / "other")
-    (found,) = (each for each in verify(root).datasets if each.found and each.name == "set")
-    assert [str(each) for each in found.findings] == [
-        "cook.json: is missing; move the folder away, and cook the dataset again"
+def test_results_that_lie_deeper_are_checked(plain, tmp_path):
+    every = tmp_path / "all"
+    for place in ("root/set", "root/deeper/than/set", "beside"):
+        shutil.copytree(plain.folder, every / place)
+    (every / ".hidden").mkdir()
+    (every / "root" / "again").symlink_to(every / "root")
+    places = [each.folder.relative_to(every).as_posix() for each in verify(every).datasets]
+    assert places == ["beside", "root/deeper/than/set", "root/set"]
+    (every / "root" / "set" / "cook.json").unlink()
+    (found,) = (each for each in verify(every).datasets if each.found)
+    assert (found.name, [str(each) for each in found.findings]) == (
+        "set",
+        ["cook.json: is missing; move the folder away, and cook the dataset again"],
+    )
+
+
+def test_folders_that_are_not_checked_are_named(cook, odd_set, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(odd_set / "out", root)
+    export(root / "set", "trl", root / "for-trl")
+    (root / "notes").mkdir()
+    done = cook("verify", "root")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.splitlines()[1:] == [
+        "root/for-trl: is an export, for a trainer, and is not checked",
+        "root/notes: has no cook.json, and is not checked",
     ]
+    named = orjson.loads(cook("verify", "root", "--json").stdout)["unchecked"]
+    assert [each["folder"] for each in named] == ["root/for-trl", "root/notes"]
+
+
+def test_one_that_cannot_be_checked_does_not_stop_the_others(cook, tmp_path):
+    """Of a source that lacks a dataset, and of a manifest of another cook; a mix is checked without its shards."""
+    root = tmp_path / "root"
+    run(Recipe(datasets=("squad", "race", "WikiTableQuestions"), tokenizer="llama3", source="sample", output=root))
+    mix(root, root / "mix", weights={"race": 0})
+    shutil.copytree(Path(package.__file__).parent / "sample", tmp_path / "source")
+    shutil.rmtree(tmp_path / "source" / "squad")
+    old = root / "race" / "cook.json"
+    old.write_bytes(manifest.seal(manifest.read_manifest(root / "race") | {"format_version": 1}))
+    done = cook("verify", "root", "--deep", "--source", "source")
+    assert done.exit_code == 4
+    assert [line for line in done.stdout.splitlines() if "README.md" not in line] == [
+        "root/race/cook.json: cannot be checked: root/race/cook.json: is of format version 1, and this cook reads 2: "
+        "make it again, with --overwrite or into another folder",
+        "root/squad/cook.json: cannot be checked: source: holds no dataset squad, which root/squad was cooked from",
+    ]
+    said = done.stderr.splitlines()
+    assert re.fullmatch(r"root/WikiTableQuestions: right: .*; equal to its shards", said[0])
+    assert re.fullmatch(r"root/mix: right: [^;]*", said[1])
+    assert said[-1] == "root/mix: is a mix, whose datasets belong to shards, and is checked without --deep"
+
+
+def test_what_all_datasets_have_in_common_is_said_once(cook, tmp_path):
+    run(Recipe(datasets=("squad", "race"), tokenizer="llama3", source="sample", output=tmp_path / "root"))
+    done = cook("verify", "root", "--deep", "--source", "nowhere")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("cook: nowhere: no such folder; ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_files_of_other_names(plain):
@@ -437,7 +482,7 @@ def test_other_columns(plain):
     ("more", "found"),
     [
         ({"line": 1}, "skipped.jsonl: leaves out 00000.jsonl:1, which has examples"),
-        ({"line": 15}, "skipped.jsonl: row 2: expected the order of the shards"),
+        ({"line": 15}, "skipped.jsonl: line 2: expected the order of the shards"),
     ],
 )
 def test_rows_of_what_was_left_out_that_do_not_fit(bench, more, found):
@@ -504,7 +549,7 @@ def test_a_row_of_what_was_left_out(bench, change, found):
     rows[at] = change(rows[at])
     path.write_bytes(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
     bench.seal()
-    assert f"skipped.jsonl: row {at + 1}: {found}; expected a row as cook writes it" in findings(bench)
+    assert f"skipped.jsonl: line {at + 1}: {found}; expected a row as cook writes it" in findings(bench)
 
 
 def test_what_was_left_out_for_no_reason(bench):
@@ -519,7 +564,7 @@ def test_what_was_left_out_for_no_reason(bench):
     bench.seal()
     assert findings(bench) == []
     found = findings(bench, deep=True)
-    assert "skipped.jsonl: row 4: 00000.jsonl:18: leaves out nothing; expected the entry (bad_line)" in found
+    assert "skipped.jsonl: line 4: 00000.jsonl:18: leaves out nothing; expected the entry (bad_line)" in found
     assert "cook.json: counts.entries is 24; expected 25" in found
 
 
@@ -542,7 +587,7 @@ def test_a_row_left_out_of_a_line_that_there_is_not(bench):
     leave_out(
         bench, {"shard": "00001.jsonl", "line": 99, "pair": None, "reason": "bad_line", "pairs": 0, "tokens": None}
     )
-    what = r"skipped.jsonl: row \d: 00001.jsonl:99: leaves out the entry \(bad_line\); expected nothing"
+    what = r"skipped.jsonl: line \d: 00001.jsonl:99: leaves out the entry \(bad_line\); expected nothing"
     assert any(re.fullmatch(what, line) for line in findings(bench, deep=True))
 
 
@@ -572,7 +617,7 @@ def test_an_entry_left_out_as_a_repeat_that_repeats_none(bench):
     found = findings(bench, deep=True)
     assert f"cook.json: {name}:{line}: its example is missing; expected once" in found
     what = f"{name}:{line}: leaves out the entry (repeat, {pairs} pairs); expected nothing"
-    assert any(re.fullmatch(rf"skipped.jsonl: row \d: {re.escape(what)}", each) for each in found)
+    assert any(re.fullmatch(rf"skipped.jsonl: line \d: {re.escape(what)}", each) for each in found)
 
 
 def test_the_same_text_by_other_ids_and_a_row_over_the_length(bench):
@@ -632,7 +677,7 @@ def test_a_manifest_of_another_cook_is_an_error_and_a_damaged_one_a_finding(benc
         with pytest.raises(OutputError, match=error):
             verify(bench.folder)
     path.write_bytes(path.read_bytes().replace(b'"kind": "soup"', b'"kind": "soap"'))
-    assert findings(bench)[0].startswith("cook.json: is damaged: its sha256 is not that of its fields")
+    assert findings(bench)[0].startswith("cook.json: is damaged: its sha256 does not match")
     path.write_bytes(manifest.seal({"format_version": 2}))
     assert findings(bench)[0].startswith("cook.json: is not a manifest of cook: wrong or missing: kind")
 
@@ -669,7 +714,9 @@ def test_findings_are_counted_beyond_those_that_are_kept(bench, cook):
     wrong = len(rows["source_line"])
     assert sum(line.startswith(f"set/{TRAIN}: row ") for line in shown) == 20 < wrong
     more = re.fullmatch(r"set: … and (\d+) more \(--json lists them\)", shown[-1])
-    assert done.stderr == f"set: {len(shown) - 1 + int(more[1])} findings\n"
+    counted, from_where = done.stderr.splitlines()
+    assert counted == f"set: {len(shown) - 1 + int(more[1])} findings"
+    assert from_where.startswith("rows count from 0, as `cook show --sequence` does; lines")
     listed = orjson.loads(cook("verify", "set", "--json").stdout)["datasets"][0]["findings"]
     assert [row["row"] for row in listed if row["file"] == TRAIN] == list(range(wrong))
 

@@ -136,6 +136,7 @@ def printed(tmp_path_factory):
         run("cook mix --json", "mix", "r", "--to", "n", "--json", "-q", "--sequences", 5)
         run("cook export --json", "export", "r/odd", "--for", "hf", "--to", "e", "--json", "-q")
         run("cook export --json", "export", "m", "--for", "trl", "--to", "f", "--json", "-q")
+        (work / "r" / "notes").mkdir()
         run("cook verify --json", "verify", "r", "--json")
         run("cook fingerprint", "fingerprint", "r")
         run("cook fingerprint -o FILE --json", "fingerprint", "r", "-o", "r.json", "--json")

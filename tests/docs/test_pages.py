@@ -240,7 +240,20 @@ def test_the_cli_page_is_renewed():
     assert page == script.cli_page(), "docs/cli.md is old: run `python scripts/renew.py cli`"
 
 
-COMMANDS = ("list", "mix", "export", "verify", "diff", "fingerprint", "show", "report", "prompts", "parse", "corpus")
+COMMANDS = (
+    "init",
+    "list",
+    "mix",
+    "export",
+    "verify",
+    "diff",
+    "fingerprint",
+    "show",
+    "report",
+    "prompts",
+    "parse",
+    "corpus",
+)
 
 
 def options(command):

@@ -1,6 +1,7 @@
 """Which tokenizer: names, folders and files; BOS and EOS as exactly one special id each."""
 
 import base64
+import importlib.util
 import shutil
 import warnings
 from itertools import pairwise
@@ -10,6 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
+from cook import run
 from cook.core.errors import TokenizerError
 from cook.core.recipe import Recipe
 from cook.tokenizer import growth
@@ -263,3 +265,55 @@ def test_ids_that_no_ordinary_text_has(given, message):
         with pytest.raises(TokenizerError) as caught:
             encode(["text"])
         assert str(caught.value) == f"given 1 {message}; please report this, and pass --engine hf"
+
+
+@pytest.fixture
+def own(tmp_path, models):
+    """A result by a tokenizer of one's own, named by its path; and where that lies."""
+    place = tmp_path / "deep" / "own-model"
+    shutil.copytree(models["qwen3"], place)
+    run(Recipe(datasets="squad", tokenizer=str(place), bos="none", source="sample", output=tmp_path / "out"))
+    return place
+
+
+NEEDS_TOKENIZER = [
+    ("show", "out"),
+    ("verify", "out", "--deep", "--source", "sample"),
+    ("export", "out/squad", "--for", "jsonl", "--to", "e"),
+    pytest.param(
+        ("report", "out", "--to", "r.html"),
+        marks=pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is not installed"),
+    ),
+]
+
+
+@pytest.mark.parametrize("arguments", NEEDS_TOKENIZER)
+def test_a_tokenizer_named_by_its_path_is_found_again(cook, own, arguments):
+    """Until it is changed, or moved, or the cache is cleared."""
+    done = cook(*arguments)
+    assert done.exit_code == 0, done.output
+    for spoil in (
+        lambda: (own / "tokenizer.json").write_bytes((own / "tokenizer.json").read_bytes() + b"\n"),
+        lambda: own.rename(own.with_name("moved")),
+    ):
+        spoil()
+        done = cook(*arguments, *(["--overwrite"] if arguments[0] in ("report", "export") else []))
+        assert done.exit_code == 1, done.output
+        assert "--tokenizer" in done.stderr
+
+
+def test_a_place_is_not_kept_where_the_cache_is_off_or_cleared(cook, own, tmp_path):
+    assert cook("show", "out").exit_code == 0
+    cook("cache", "clear")
+    assert cook("show", "out").exit_code == 1
+    recipe = {"datasets": "squad", "tokenizer": str(own), "bos": "none", "source": "sample", "cache": "none"}
+    run(Recipe(**recipe, output=tmp_path / "other"))
+    assert cook("show", "other").exit_code == 1
+
+
+def test_a_forged_fingerprint_reads_no_place(tmp_path, monkeypatch):
+    """What a manifest says becomes part of a path only as a sha256."""
+    asked = []
+    monkeypatch.setattr(module.cache, "get", asked.append)
+    assert module.recorded_place({"name": "x", "fingerprint": "../../secret"}, None) == "x"
+    assert asked == []

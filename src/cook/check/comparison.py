@@ -78,7 +78,10 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
     ]
     mine, theirs = (each["datasets"] for each in fingerprints_of_both)
     if len(mine) == len(theirs) == 1 and not _is_fingerprint_file(a) and not _is_fingerprint_file(b):
-        theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever their names
+        named, other = (_recorded_dataset(each) for each in (a, b))
+        if named != other and named and other:
+            return Difference({named: [f"{other} is another dataset; compare two results of the same dataset"]})
+        theirs = dict(zip(mine, theirs.values(), strict=True))  # two folders, whatever they are called
     changes = {}
     for name in sorted(mine.keys() | theirs.keys()):
         if name not in theirs:
@@ -95,6 +98,11 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Difference:
             if sentences:
                 changes[name] = sentences
     return Difference(changes)
+
+
+def _recorded_dataset(path: str | os.PathLike[str]) -> str:
+    """The dataset of the one result at a path; empty for a mix, which is of several."""
+    return str(read_cooked(cooked_folders(Path(path))[0], hashes=False).manifest.get("dataset", ""))
 
 
 def _is_fingerprint_file(path: str | os.PathLike[str]) -> bool:
@@ -187,24 +195,30 @@ def _example_changes(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[str], P
     was, now = ((each.get("tokenizer") or {}).get("fingerprint") for each in (a, b))
     if noun not in TOKEN_UNITS or was == now:
         return _match_examples(mine, theirs, list(names), noun)
-    mine["hash"] = theirs["hash"] = 0  # ids of two tokenizers have nothing in common
-    sentences, _ = _match_examples(mine, theirs, list(names), noun)
     first = f"{len(mine):,} {_plural(noun)} → {len(theirs):,}, whose ids cannot be compared ({counts})"
-    return [first, *sentences], []
+    # Ids of two tokenizers have nothing in common: lines can be compared, where they are of the same shard.
+    same = [at for name, at in names.items() if name in a["inputs"] and a["inputs"][name] == b["inputs"].get(name)]
+    mine, theirs = (table[np.isin(table["shard"], same)] for table in (mine, theirs))
+    mine["hash"] = theirs["hash"] = 0
+    return [first, *_match_examples(mine, theirs, list(names), noun, moves=False)[0]], []
 
 
 def _plural(noun: str) -> str:
     return f"{noun}s"
 
 
-def _match_examples(mine: Table, theirs: Table, names: list[str], noun: str = "example") -> tuple[list[str], Places]:
+def _match_examples(
+    mine: Table, theirs: Table, names: list[str], noun: str = "example", moves: bool = True
+) -> tuple[list[str], Places]:
     """Sentences on the examples that changed, moved, are gone or new, and the places of the first that changed.
 
     Equal examples are removed in turns: by place and hash, by hash, by place and ids, by place.
+    `moves`: an example of the same hash on another line is the same one.
     """
     mine, theirs = _remove_matched(mine, theirs, ("shard", "line", "hash"))
     before = len(mine)
-    mine, theirs = _remove_matched(mine, theirs, ("hash",))
+    if moves:
+        mine, theirs = _remove_matched(mine, theirs, ("hash",))
     moved = before - len(mine)
     ids, other_ids = mine.copy(), theirs.copy()
     ids["hash"] &= ID_HASH_BITS

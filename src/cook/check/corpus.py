@@ -133,7 +133,7 @@ class TextCheck(CorpusCheck):
         chains = np.zeros(2, np.int64)
         for output in self._text_outputs():
             rows = []
-            for number, row in enumerate(self._read_rows(output["name"])):
+            for number, row in self._numbered(output["name"]):
                 if wrong := list(self._row_faults(row)):
                     self.findings.note(output["name"], number, "; ".join(wrong))
                     self.readable = False
@@ -161,6 +161,10 @@ class TextCheck(CorpusCheck):
 
     def _text_outputs(self) -> list[dict[str, Any]]:
         return [output for output in self.row_files() if output["name"] not in self.damaged]
+
+    def _numbered(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows of a file: of Parquet from 0, lines from 1."""
+        return enumerate(self._read_rows(name), int(not name.endswith(".parquet")))
 
     def _read_rows(self, name: str) -> Iterator[dict[str, Any]]:
         try:
@@ -241,11 +245,7 @@ class TextCheck(CorpusCheck):
 
     def compare_with_source(self, shards: list[Shard], tokenizer: Tokenizer | None, pool: Executor) -> None:  # noqa: ARG002
         """Make each text again, and compare it with its row."""
-        there = (
-            (output["name"], *each)
-            for output in self._text_outputs()
-            for each in enumerate(self._read_rows(output["name"]))
-        )
+        there = ((output["name"], *each) for output in self._text_outputs() for each in self._numbered(output["name"]))
         row = next(there, None)
         for batch in self.render_again(shards):
             for shard, document, made in batch:

@@ -47,7 +47,14 @@ class Finding:
     """What is there, and what was expected."""
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}" if self.row is None else f"{self.file}: row {self.row:,}: {self.what}"
+        if self.row is None:
+            return f"{self.file}: {self.what}"
+        return f"{self.file}: {'row' if self.of_row else 'line'} {self.row:,}: {self.what}"
+
+    @property
+    def of_row(self) -> bool:
+        """Whether `row` is one of a Parquet file, from 0, and not a line."""
+        return self.row is not None and self.file.endswith(".parquet")
 
 
 class Findings:

@@ -9,6 +9,7 @@ shards     encoded again as by a cook: the same examples in the same places     
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import os
 import threading
 from collections import Counter
@@ -22,7 +23,14 @@ import orjson
 
 from cook.check.folder import FolderCheck
 from cook.check.rows import Finding, Findings
-from cook.core.errors import OutputError, RecipeError, SourceError, TokenizerError, refuse_empty
+from cook.core.errors import (
+    CookError,
+    OutputError,
+    RecipeError,
+    SourceError,
+    TokenizerError,
+    refuse_empty,
+)
 from cook.core.escapes import escape_controls
 from cook.core.files import sha256_of
 from cook.core.recipe import Recipe, hub_address
@@ -33,8 +41,8 @@ from cook.pipeline.identity import unread_field
 from cook.read.source import Shard, Source
 from cook.read.sources import open_source
 from cook.store import dataset_card, kinds, manifest
-from cook.store.outputs import cooked_folders
-from cook.tokenizer.loading import Tokenizer, resolve_tokenizer
+from cook.store.outputs import all_cooked_folders, iter_folders
+from cook.tokenizer.loading import Tokenizer, recorded_place, resolve_tokenizer
 
 _OPENING = threading.Lock()  # one thread at a time fetches from the Hub
 DEEP = ("cook.check.against_source",)  # imported before workers begin, which then share it
@@ -85,6 +93,8 @@ class Verified:
     """The results of checking a path."""
 
     datasets: list[Checked]
+    unchecked: Mapping[Path, str] = dataclasses.field(default_factory=dict)
+    """Folders of a ROOT that were not checked, or not in full, with the reason."""
 
     @property
     def found(self) -> int:
@@ -104,29 +114,84 @@ def verify(
     refuse_empty(path=path, source=source, tokenizer=tokenizer)
     if deep != (source is not None):
         raise RecipeError("source: deep compares with the shards of a source; give both, or neither")
-    folders = cooked_folders(Path(path))
-    checks = [_open_check(folder) for folder in folders]
+    root = Path(path)
+    folders = all_cooked_folders(root)
+    checks, errors, unchecked = _open_checks(folders)
+    if deep and len(checks) > 1:
+        others = [check for check in checks if check.why_not_comparable]
+        unchecked |= {each.folder: f"{each.why_not_comparable}, and is checked without --deep" for each in others}
     for name in {check.fields["tokenizer"]["name"] for check in checks if deep and "tokenizer" in check.fields}:
         startup.preload_vocabulary(name, decodes=True)  # before workers begin, which then share it
-    done = _each(checks, source, tokenizer)
-    if not (Path(path) / manifest.MANIFEST_NAME).exists():
-        done += [*_missing_manifests(Path(path)), *_check_root_card(Path(path))]
-    return Verified(done)
+    done = _each(checks, source, tokenizer, errors)
+    if not (root / manifest.MANIFEST_NAME).exists():
+        roots = sorted({root, *(folder.parent for folder in folders if folder.is_relative_to(root))})
+        done += _missing_manifests(root)
+        done += [found for each in roots for found in (*_closed_folders(each), *_check_root_card(each))]
+        unchecked |= _other_folders(roots, [*folders, *(each.folder for each in done)])
+    return Verified(done, unchecked)
 
 
-def _each(checks: list[FolderCheck], source: str | None, tokenizer: str | None) -> list[Checked]:
-    """Check several folders at once on all cores, the largest first. Raises the error of the first that fails."""
+def _open_checks(folders: list[Path]) -> tuple[list[FolderCheck], dict[Path, CookError], dict[Path, str]]:
+    """The checks of folders, the errors of those that cannot be opened, and what is not checked.
+
+    Raises OutputError where all are of kinds that verify does not check.
+    """
+    checks, errors, unchecked = list[FolderCheck](), dict[Path, CookError](), dict[Path, str]()
+    for folder in folders:
+        plain = FolderCheck(folder)
+        try:
+            checks.append(_check_for_kind(plain) if _read_manifest(plain) else plain)
+        except OutputError as exc:
+            if not plain.fields:
+                checks.append(plain)
+                errors[folder] = exc
+            elif folder == folders[-1] and not checks:
+                raise
+            else:
+                unchecked[folder] = f"is {plain.kind.noun}, and is not checked"
+    return checks, errors, unchecked
+
+
+def _other_folders(roots: list[Path], known: list[Path]) -> dict[Path, str]:
+    """Folders beside results that hold none, and no Parquet file that a result could have lost its manifest of."""
+    beside = (folder for root in roots for folder in sorted(root.glob("[!.]*/")))
+    return {
+        folder: f"has no {manifest.MANIFEST_NAME}, and is not checked"
+        for folder in beside
+        if not any(each.is_relative_to(folder) for each in known)
+    }
+
+
+def _each(
+    checks: list[FolderCheck], source: str | None, tokenizer: str | None, errors: dict[Path, CookError]
+) -> list[Checked]:
+    """Check several folders at once, on all cores, the largest first.
+
+    What cannot be checked is a finding beside others; raised is an error that all have in common, or of the only one.
+    """
     deep = source is not None
     sizes = [_size(check, deep) for check in checks]
-    jobs, checking = usable_cores(), dict[int, Future[Checked]]()
+    jobs, checking, compared = usable_cores(), dict[int, Future[bool]](), dict[Path, bool]()
     with (
         local_executor(jobs, sum(sizes), DEEP if deep else ()) as pool,
         dataset_threads(jobs) as threads,
         cancel_on_error(pool),
     ):
         for at in sorted(range(len(checks)), key=lambda at: -sizes[at]):
-            checking[at] = threads.submit(_verify_folder, checks[at], source, tokenizer, pool)
-        return [checking[at].result() for at in range(len(checks))]
+            if checks[at].folder not in errors:
+                shards = source if len(checks) == 1 or not checks[at].why_not_comparable else None
+                checking[at] = threads.submit(_run_check, checks[at], shards, tokenizer, pool)
+        for at, running in sorted(checking.items()):
+            try:
+                compared[checks[at].folder] = running.result()
+            except CookError as exc:
+                errors[checks[at].folder] = exc
+    if len(errors) == len(checks) and len({str(error) for error in errors.values()}) == 1:
+        raise next(iter(errors.values()))
+    for check in checks:
+        if check.folder in errors:
+            check.manifest_finding(f"cannot be checked: {'; '.join(errors[check.folder].lines)}")
+    return [_checked(check, compared.get(check.folder, False)) for check in checks]
 
 
 def _size(check: FolderCheck, deep: bool) -> int:
@@ -138,11 +203,16 @@ def _size(check: FolderCheck, deep: bool) -> int:
 
 def _missing_manifests(root: Path) -> Iterator[Checked]:
     """The datasets of a ROOT that have lost their manifest: folders with files that `load_dataset` would read."""
-    for folder in sorted({path.parent for path in root.glob("[!.]*/*-?????-of-?????.parquet")}):
-        if not (folder / manifest.MANIFEST_NAME).exists():
+    for folder, names in iter_folders(root):
+        cooked = any(fnmatch.fnmatchcase(name, "*-?????-of-?????.parquet") for name in names)
+        if cooked and manifest.MANIFEST_NAME not in names and folder != root:
             findings = Findings()
             findings.note(manifest.MANIFEST_NAME, None, "is missing; move the folder away, and cook the dataset again")
             yield Checked(folder.name, folder, False, findings.listed, 1, {})
+
+
+def _closed_folders(root: Path) -> Iterator[Checked]:
+    """The folders of a ROOT that cannot be read, and links to what is not there."""
     for folder in sorted(root.glob("[!.]*")):
         gone = folder.is_symlink() and not os.path.exists(folder)
         if gone or (os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK)):
@@ -171,13 +241,7 @@ def _check_root_card(root: Path) -> list[Checked]:
     return [Checked(dataset_card.CARD_NAME, root, False, findings.listed, 1, {})]
 
 
-def _open_check(folder: Path) -> FolderCheck:
-    plain = FolderCheck(folder)
-    return _check_for_kind(plain) if _read_manifest(plain) else plain
-
-
-def _verify_folder(check: FolderCheck, source: str | None, tokenizer: str | None, pool: Executor) -> Checked:
-    compared = bool(check.fields) and _run_check(check, source, tokenizer, pool)
+def _checked(check: FolderCheck, compared: bool) -> Checked:
     return Checked(
         name=check.fields.get("dataset", check.folder.name),
         folder=check.folder,
@@ -224,6 +288,8 @@ def _from_other_version(folder: Path) -> bool:
 
 def _run_check(check: FolderCheck, source: str | None, tokenizer: str | None, pool: Executor) -> bool:
     """Run all checks; return whether the output was compared with its shards."""
+    if not check.fields:
+        return False
     if source is not None and check.why_not_comparable:
         raise OutputError(f"{check.folder}: {check.why_not_comparable}: check it without --deep")
     try:
@@ -251,7 +317,8 @@ def _recorded_tokenizer(check: FolderCheck, recipe: Recipe, name: str | None) ->
     recorded = check.fields["tokenizer"]
     where = f"{check.folder} was cooked with {recorded['name']}, of fingerprint {recorded['fingerprint']}; --tokenizer"
     try:
-        found = resolve_tokenizer(recipe)
+        place = name or recorded_place(recorded, recipe.cache)
+        found = resolve_tokenizer(dataclasses.replace(recipe, tokenizer=place))
     except TokenizerError as exc:
         raise TokenizerError(*exc.lines, f"{where} says where it lies") from exc
     if found.fingerprint != recorded["fingerprint"]:

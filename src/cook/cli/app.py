@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 HELP_WIDTH = 100
 COMMANDS = {  # where in cook.cli.commands each is; imported when it is asked for, since a cook needs none
+    "init": "init.command",
     "mix": "mix.command",
     "export": "export.command",
     "corpus": "corpus.command",
@@ -51,6 +52,7 @@ COMMANDS = {  # where in cook.cli.commands each is; imported when it is asked fo
     "version": "about.version_command",
 }
 COMMAND_HEADINGS = {
+    "Prepare": ("init",),
     "Mix and export": ("mix", "export", "corpus"),
     "Inspect": ("list", "show", "report"),
     "Verify and compare": ("verify", "diff", "fingerprint"),

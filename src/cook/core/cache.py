@@ -5,6 +5,7 @@
     FOLDER/digests/     the sha256 of shards that were read, by what tells that a file is as it was
     FOLDER/probes/      verdicts on engines (see `tokenizer.engines.probe`)
     FOLDER/tokenizers/  the tokenizer.json of presets, for engines that need one
+    FOLDER/places/      where a tokenizer.json was read that was named by its path, by its sha256
     FOLDER/hub/         which files a collection on the Hub holds (see `read.hub.snapshot`)
     FOLDER/lock         held, shared, by every run that uses the folder
     FOLDER/user-UID/    the same, of another user than the one whose mark FOLDER has
@@ -39,18 +40,18 @@ DIGEST_DAYS = 90  # for so long a shard's hash is kept
 MTIME_RESOLUTION_NS = 2 * 10**9  # nanoseconds: a file that changed just now could change again and show the same times
 
 # The names that cook gives, below FOLDER.
-TOP_FOLDERS = ("spools", "digests", "probes", "tokenizers", "hub")
+TOP_FOLDERS = ("spools", "digests", "probes", "tokenizers", "places", "hub")
 HASH_PATTERN, REPOSITORY_PATTERN = "[0-9a-f]{64}", r"hub/datasets--[\w.-]+"
 FOLDER_NAMES = re.compile(
     rf"{'|'.join(TOP_FOLDERS)}|spools/[0-9a-f]{{2}}|{REPOSITORY_PATTERN}|{REPOSITORY_PATTERN}/(?:trees|refs)"
 )
 SPOOL_PATTERN = f"spools/[0-9a-f]{{2}}/{HASH_PATTERN}"
 ENTRY_NAMES = re.compile(
-    rf"{SPOOL_PATTERN}\.(?:ids|index)|(?:digests|tokenizers)/{HASH_PATTERN}|probes/{HASH_PATTERN}-[\w.-]+"
+    rf"{SPOOL_PATTERN}\.(?:ids|index)|(?:digests|tokenizers|places)/{HASH_PATTERN}|probes/{HASH_PATTERN}-[\w.-]+"
     rf"|{REPOSITORY_PATTERN}/(?:trees/[0-9a-f]{{40}}|refs/[\w.%~-]+)\.json"
 )
 LEFTOVER_NAMES = re.compile(
-    rf"(?:{SPOOL_PATTERN}|(?:digests|tokenizers|probes|{REPOSITORY_PATTERN}/(?:trees|refs))/[^/]+){owned.TEMPORARY_SUFFIX}"
+    rf"(?:{SPOOL_PATTERN}|(?:digests|tokenizers|places|probes|{REPOSITORY_PATTERN}/(?:trees|refs))/[^/]+){owned.TEMPORARY_SUFFIX}"
     r"|spools/check-[0-9a-f]{32}(?:-[0-9a-f]{32})?\.tmp"
 )
 OWN_FILE_NAMES = re.compile(f"{ENTRY_NAMES.pattern}|{LEFTOVER_NAMES.pattern}")

@@ -77,6 +77,18 @@ CITATION = """\
 }"""
 
 CATALOG_BY_NAME = {dataset.name: dataset for dataset in CATALOG}
+
+
+def licence_of(name: str, source_kind: str) -> CatalogRow | None:
+    """What is known of the licence of a dataset from a kind of source; None: nothing.
+
+    The bundled sample has the names of datasets, and texts that were written for cook.
+    """
+    if source_kind == "sample":
+        return CatalogRow(name, "MIT", "keep the notice", "")
+    return CATALOG_BY_NAME.get(name)
+
+
 ALIASES = {"AQUA_RAT": "AQUA_RAT_yes_opt"}  # the Hub's own alias
 ALL_DATASETS = "all"
 # What a folder, a configuration of `datasets` and a glob can all be named.

@@ -87,7 +87,7 @@ class Recipe:
     max_length: int = 4096
     """The most tokens a sequence holds."""
     packing: Packing = "best-fit"
-    """How examples are put into sequences; TRL's names `bfd` and `wrapped` are read as cook's."""
+    """How whole examples are joined into sequences; TRL's names bfd and wrapped are read as cook's."""
     overlong: Overlong = "split"
     """What becomes of an example longer than max_length."""
     max_dropped: float = 0.05
@@ -104,7 +104,9 @@ class Recipe:
     """What the strings of added tokens are that look like markers and that nothing names: text, spelt in letters as
     those of control tokens are; or those tokens."""
     context_template: str = " <CON> {context} </CON>"
+    """Text of the input, around the context."""
     pair_template: str = "<QUE> {question} <ANS> {answer} </END>"
+    """Text of each question-answer pair."""
     delimiter: str = "\n\n"
     """Between the context block and the first pair, and between pairs."""
     validation: float | None = None
@@ -131,10 +133,11 @@ class Recipe:
     scheduler_file: str | None = None
     """The file in which the scheduler was told to put its address."""
     tls_ca: str | None = None
-    """For TLS, PEM files: who signed the cluster's certificates, and this client's certificate and key. Those not given
-    are as Dask's own configuration has them."""
+    """For TLS, a PEM file: who signed the cluster's certificates; None: as Dask is configured."""
     tls_cert: str | None = None
+    """This client's certificate, a PEM file; None: as Dask is configured."""
     tls_key: str | None = None
+    """Its key, a PEM file; None: as Dask is configured."""
 
     checks: ClassVar[Mapping[str, Callable[[Any], str | None]]] = {}
     """CHECKS, and those of the settings that a recipe of another kind adds."""

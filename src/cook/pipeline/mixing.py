@@ -200,6 +200,7 @@ def _identity_fields(sources: list[Cooked], settings: MixSettings) -> dict[str, 
                 "kind": source.kind.name,
                 "mask_rule": source.manifest["mask_rule"],
             }
+            | ({"source": "sample"} if source.manifest.get("source") == {"kind": "sample"} else {})
             for source in sources
         ],
     }

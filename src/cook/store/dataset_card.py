@@ -129,7 +129,8 @@ def render_card(manifests: dict[str, dict[str, Any]]) -> str:
     if names and not with_sequences:
         title, columns = "Instruction-augmented texts", CORPUS_COLUMNS_TEXT
         about = "Contexts with questions and answers on them, as plain text for pre-training"
-    return _Card(yaml, title, about, table, f'{example}, split="train"', columns, names).render()
+    sources = {name: str(found.get("source", {}).get("kind")) for name, found in manifests.items()}
+    return _Card(yaml, title, about, table, f'{example}, split="train"', columns, sources).render()
 
 
 def render_mix_card(found: dict[str, Any]) -> str:
@@ -150,8 +151,10 @@ def render_mix_card(found: dict[str, Any]) -> str:
         )
     about = f"A shuffled mix of packed token sequences with loss masks, for {found['tokenizer']['name']}"
     which = " `dataset` is the dataset that a sequence is of, and `source_shard` counts in its inputs."
-    title, names = "Training sequences, cooked and mixed", list(found["datasets"])
-    return _Card(yaml, title, about, table, f'split="{split}"', COLUMNS_TEXT + which, names).render()
+    sources = {row["name"]: str(row.get("source")) for row in found["sources"]}
+    return _Card(
+        yaml, "Training sequences, cooked and mixed", about, table, f'split="{split}"', COLUMNS_TEXT + which, sources
+    ).render()
 
 
 class _Card(NamedTuple):
@@ -164,15 +167,15 @@ class _Card(NamedTuple):
     arguments: str
     """Of `load_dataset`, after the folder."""
     columns: str
-    names: list[str]
-    """The datasets, whose licences are listed."""
+    sources: dict[str, str]
+    """The datasets, whose licences are listed, each with its kind of source."""
 
     def render(self) -> str:
         """The text of README.md."""
         values = self._asdict() | {
             "configs": "\n".join(self.configs),
             "table": "\n".join(self.table),
-            "licences": "\n".join(map(_licence_line, self.names)),
+            "licences": "\n".join(_licence_line(name, kind) for name, kind in self.sources.items()),
         }
         return CARD_TEMPLATE.format(mark=CARD_MARK, citation=catalog.CITATION, **values)
 
@@ -216,8 +219,10 @@ The texts keep the licences of their sources, which bind whoever passes these se
 """
 
 
-def _licence_line(name: str) -> str:
-    known = catalog.CATALOG_BY_NAME.get(name)
+def _licence_line(name: str, source_kind: str) -> str:
+    known = catalog.licence_of(name, source_kind)
     if known is None:
         return f"- {name}: not of the collection; its licence is for whoever made it to say"
+    if not known.homepage:
+        return f"- {name}, of the sample that comes with cook: {known.licence} ({known.obligations})"
     return f"- [{name}]({known.homepage}): {known.licence} ({known.obligations})"

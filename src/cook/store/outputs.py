@@ -144,3 +144,29 @@ def cooked_folders(path: Path) -> list[Path]:
     if not found:
         raise OutputError(f"{path}: is not cooked: neither it nor a folder in it has a {manifest.MANIFEST_NAME}")
     return found
+
+
+def all_cooked_folders(path: Path) -> list[Path]:
+    """As `cooked_folders`, with the results that lie deeper in a ROOT. Raises OutputError where nothing is cooked."""
+    deeper = [folder for folder, names in iter_folders(path) if manifest.MANIFEST_NAME in names]
+    return deeper or cooked_folders(path)
+
+
+def iter_folders(path: Path) -> Iterator[tuple[Path, set[str]]]:
+    """A folder and those in it, each once, with the names in each. Hidden ones and what lies in a result are not."""
+    seen, waiting = set[str](), [path]
+    while waiting:
+        folder = waiting.pop()
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(folder) as entries:
+                below = {entry.name: entry for entry in entries}
+        except OSError:  # no folder, or a closed one
+            continue
+        yield folder, {*below}
+        if manifest.MANIFEST_NAME not in below:
+            names = sorted((name for name in below if not name.startswith(".")), key=os.fsencode, reverse=True)
+            waiting += [folder / name for name in names if os.path.isdir(below[name])]

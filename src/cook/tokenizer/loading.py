@@ -148,6 +148,8 @@ def resolve_tokenizer(recipe: Recipe, work_bytes: int = 0) -> Tokenizer:
         unnamed=tuple(found.unnamed),
     )
     if not source.preset:
+        if "/" not in source.name:  # else it is of the Hub, where its name finds it
+            _remember_place(tokenizer)
         _check_against_reference(tokenizer, source)
         _warn_of_changes(source, spelt, bos if recipe.bos is None else None)
     engine = _choose_engine(tokenizer, recipe.engine, work_bytes)
@@ -475,11 +477,36 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
     return document
 
 
-def resolve_recorded(recorded: dict[str, Any], named: str | None, cache: str | None = None) -> Tokenizer:
+def _remember_place(tokenizer: Tokenizer) -> None:
+    """Keep where a tokenizer.json lies, for `recorded_place`."""
+    if tokenizer.cache and tokenizer.path:
+        kept, path = Path(tokenizer.cache) / "places" / tokenizer.fingerprint, os.fsencode(tokenizer.path)
+        if cache.get(kept) != path:
+            cache.put(kept, path)
+
+
+def recorded_place(recorded: dict[str, Any], setting: str | None) -> str:
+    """What to find the tokenizer of a manifest by: the tokenizer.json that a run read, if it is still the same.
+
+    Else the name that the manifest has. `setting`: a recipe's `cache`.
+    """
+    name, fingerprint = str(recorded["name"]), str(recorded["fingerprint"])
+    preset = find_preset(name)
+    if (preset and preset.fingerprint == fingerprint) or not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
+        return name
+    folder = cache.prepare_cache(setting)
+    path = folder and cache.get(folder / "places" / fingerprint)
+    with contextlib.suppress(TokenizerError):
+        if path and hashlib.sha256(_read_file(Path(os.fsdecode(path)))).hexdigest() == fingerprint:
+            return os.fsdecode(path)
+    return name
+
+
+def resolve_recorded(recorded: dict[str, Any], named: str | None, setting: str | None = None) -> Tokenizer:
     """The tokenizer of a manifest: the one that it names, or `named`, if it is the same. Raises TokenizerError."""
-    name = named or recorded["name"]
+    name = named or recorded_place(recorded, setting)
     try:
-        settings = {"bos": recorded["bos"] or "none", "eos": recorded["eos"], "cache": cache}
+        settings = {"bos": recorded["bos"] or "none", "eos": recorded["eos"], "cache": setting}
         recipe = Recipe(datasets=("all",), tokenizer=name, engine="hf", **settings)
         found = resolve_tokenizer(recipe)
         if found.unnamed and not {i for _, i in found.specials} <= {*recorded.get("special_ids", ())}:

@@ -57,7 +57,7 @@ class _Writer:
         facts = [
             f"{inside}{row.dataset}",
             shown.split,
-            f"sequence {shown.number:,} of {shown.sequences:,} (from 0)",
+            f"sequence {shown.number:,} (of 0 to {shown.sequences - 1:,})",
             f"{len(shown.examples):,} {'example' if len(shown.examples) == 1 else 'examples'}",
             f"{length:,} of at most {shown.output.max_length(row.dataset):,} tokens",
             f"{trained:,} trained ({trained / length:.1%})",

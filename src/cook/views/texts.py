@@ -56,7 +56,7 @@ class ShownText:
         facts = [
             self.output.name,
             self.split,
-            f"text {self.number:,} of {self.texts:,} (from 0)",
+            f"text {self.number:,} (of 0 to {self.texts - 1:,})",
             self.place,
             f"{self.row['mode']}{after}{entries}",
             f"{len(self.row['text']):,} letters",

@@ -82,7 +82,7 @@ def list_datasets(source: str | None) -> list[dict[str, Any]]:
     if source is None:
         return [{"name": row.name, "licence": row.licence, "asks": row.obligations} for row in catalog.CATALOG]
     opened = sources.open_source(source, skip=True)
-    rows = []
+    kind, rows = opened.provenance()["kind"], []
     for name in opened.names():
         try:
             shards, unread = opened.listed(name), opened.unread(name)
@@ -91,7 +91,9 @@ def list_datasets(source: str | None) -> list[dict[str, Any]]:
         except SourceError as exc:
             shards, problem = [], str(exc)
         size = sum(shard.size for shard in shards)
-        rows.append({"name": name, "shards": len(shards), "bytes": size, "problem": problem})
+        known = catalog.licence_of(name, kind)
+        licence = known.licence if known else ""
+        rows.append({"name": name, "licence": licence, "shards": len(shards), "bytes": size, "problem": problem})
     return rows
 
 

@@ -69,6 +69,7 @@ def _verified_json(verified: Verified) -> dict[str, Any]:
             }
             for each in verified.datasets
         ],
+        "unchecked": [{"folder": str(folder), "why": why} for folder, why in verified.unchecked.items()],
     }
 
 
@@ -89,6 +90,10 @@ def _print_verified(verified: Verified, quiet: bool) -> None:
         verdict = f"{pluralize(each.found, 'finding')}" if each.found else f"OK: {made}{done}"
         if not quiet:
             echo(f"{each.folder}: {verdict}", err=True)
+    if any(finding.of_row for each in verified.datasets for finding in each.findings):
+        echo("rows count from 0, as `cook show --sequence` does; lines and files' places (FILE:LINE) from 1", err=True)
+    for folder, why in verified.unchecked.items():
+        echo(f"{folder}: {why}", err=True)
 
 
 def _singular(noun: str) -> str:
