@@ -1,6 +1,6 @@
 """Draw docs/show.svg: `cook show` of two short examples, as a terminal prints it.
 
-    python scripts/picture.py
+python scripts/picture.py
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monos
 ENTRIES = [
     {
         "context": "The pump runs at 3 bar. It stops by itself when the tank is full.",
-        "QA_list": [{"Q": "At what pressure does it run?", "A": "3 bar"}, {"Q": "When does it stop?", "A": "When full"}],
+        "QA_list": [
+            {"Q": "At what pressure does it run?", "A": "3 bar"},
+            {"Q": "When does it stop?", "A": "When full"},
+        ],
     },
     {"context": "Oil the pump once a month.", "QA_list": [{"Q": "How often is it oiled?", "A": "Once a month"}]},
 ]
@@ -38,7 +41,12 @@ def main() -> None:
         Path("mine").mkdir()
         Path("mine/manuals.jsonl").write_bytes(b"".join(orjson.dumps(entry) + b"\n" for entry in ENTRIES))
         recipe = cook.Recipe(
-            datasets="manuals", tokenizer="llama3", source="mine", output="cooked/mine", packing="in-order", cache="none"
+            datasets="manuals",
+            tokenizer="llama3",
+            source="mine",
+            output="cooked/mine",
+            packing="in-order",
+            cache="none",
         )
         cook.run(recipe)
         printed = in_terminal([sys.executable, "-m", "cook", "show", "cooked/mine"])
