@@ -156,8 +156,8 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Pat
     readers: dict[Path, Reader] = {}
     with ExitStack() as stack:
 
-        def follow(page: Path) -> Reader:
-            if page in readers:
+        def follow(page: Path, trains: bool = False) -> Reader:
+            if page in readers and not trains:
                 return readers[page]
             work = tmp_path_factory.mktemp(page.stem)
             checkout, home = work / "checkout", work / "home"
@@ -165,8 +165,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Pat
             folder.mkdir(parents=True)
             shutil.copytree(ROOT / "configs", checkout / "configs")
             shutil.copy(ROOT / ".gitignore", checkout)
-            found = blocks(page)
-            trains = any(block.mark == "needs trl" for block in found) and importlib.util.find_spec("trl") is not None
+            found = [block for block in blocks(page) if (block.mark == "needs trl") == trains]
             hub = stack.enter_context(HubServer())
             hub.add(MODEL, hub_files(work / "model", trains))
             hub.add(COLLECTION, collection | {"README.md": b"# The collection\n"}, kind="dataset")
@@ -175,6 +174,8 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Pat
             environment = hub.environment(home, PATH=path, HOME=str(home), COOK_CACHE=cache)
             home.mkdir(exist_ok=True)
             reader = Reader(folder, hub, environment)
+            if trains:
+                (folder / "cooked").mkdir()
             readers[page] = reader  # also where a block fails: its test says so once
             for block in found:
                 reader.follow(block)
@@ -211,6 +212,14 @@ def test_a_page_runs_as_it_stands_and_git_sees_nothing_new(followed, page):
     assert printed == "", f"{page.name} leaves what git sees"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "train-trl.md"], ids=lambda path: path.name)
+def test_a_training_script_trains(followed, page):
+    pytest.importorskip("trl")
+    folder = followed(page, trains=True).folder
+    assert (folder / "cooked" / "qwen3" / "squad" / "cook.json").exists()
+
+
 @pytest.mark.parametrize("page", [page for page in RUN if page != README], ids=lambda path: path.name)
 def test_a_page_names_the_folder_that_it_works_in(page):
     if any(block.language == "sh" and not block.mark.startswith("not run") for block in blocks(page)):
@@ -220,8 +229,7 @@ def test_a_page_names_the_folder_that_it_works_in(page):
 def test_what_the_readme_leaves(reader):
     made = outputs(reader)
     expected = {"llama3/squad", "mine/manuals", "qwen3-axolotl/squad", "published/squad"}
-    assert set(made) - {"qwen3/squad"} == expected
-    assert ("qwen3/squad" in made) == (importlib.util.find_spec("trl") is not None)
+    assert set(made) == expected
     assert made["published/squad"]["recipe"]["packing"] == "in-order"
     exported = orjson.loads((reader.folder / "exports" / "axolotl" / "cook.json").read_bytes())
     assert exported["export"]["target"] == "axolotl"
