@@ -57,7 +57,7 @@ def test_other_keys_are_told_by_the_first_line(cook, tmp_path):
 def test_a_file_that_is_there_stays(cook, data, tmp_path):
     (tmp_path / "recipe.yaml").write_text("mine")
     done = cook("init", "data")
-    assert (done.exit_code, (tmp_path / "recipe.yaml").read_text()) == (1, "mine")
+    assert (done.exit_code, (tmp_path / "recipe.yaml").read_text()) == (5, "mine")
     assert "recipe.yaml: is there already" in done.stderr
     assert cook("init", "data", "--overwrite").exit_code == 0
     assert "datasets:" in (tmp_path / "recipe.yaml").read_text()

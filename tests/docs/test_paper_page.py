@@ -1,6 +1,7 @@
-"""docs/loop.md runs as it stands: every command, in one folder, with a stand-in for vLLM that answers over HTTP."""
+"""docs/paper.md runs as it stands: every command, in one folder, with a stand-in for vLLM that answers over HTTP."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +13,24 @@ from cook import read_cooked
 from docs.test_pages import ROOT, blocks
 from servers import stand_in_server
 
-PAGE = ROOT / "docs" / "loop.md"
+PAGE = ROOT / "docs" / "paper.md"
 TEXTS = 6  # that the page writes
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
     """The folder of someone who has followed the page."""
-    folder = tmp_path_factory.mktemp("loop")
+    checkout = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "configs", checkout / "configs")
+    folder = checkout / "try" / "paper"
+    folder.mkdir(parents=True)
     stand_in_server.install(folder / "bin", sys.executable)
     path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     cache = str(tmp_path_factory.getbasetemp() / "cook-cache")
     environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "COOK_CACHE": cache}
     for block in blocks(PAGE):
+        if block.language == "mermaid":
+            continue
         command = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}[block.language]
         done = subprocess.run(
             [*command, block.text],
