@@ -282,7 +282,7 @@ NEEDS_TOKENIZER = [
     ("export", "out/squad", "--for", "jsonl", "--to", "e"),
     pytest.param(
         ("report", "out", "--to", "r.html"),
-        marks=pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="matplotlib is not installed"),
+        marks=pytest.mark.skipif(not importlib.util.find_spec("jinja2"), reason="Jinja is not installed"),
     ),
 ]
 
