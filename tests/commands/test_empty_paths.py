@@ -78,6 +78,7 @@ CALLS = {
     "report": {"path": "x", "to": "y", "tokenizer": "t"},
     "prompts": {"raw": "x", "to": "y", "tokenizer": "t", "previous": "p", "cache": "c"},
     "parse": {"answers": "x", "to": "y", "prompts": "p"},
+    "draft_recipe": {"folder": "x", "to": "y"},
     "load": {"path": "x"},
     "read_cooked": {"folder": "x"},
     "read_config": {"path": "x"},

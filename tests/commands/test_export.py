@@ -412,7 +412,7 @@ def test_padding_is_made_some_rows_at_a_time(cooked, tmp_path, monkeypatch):
 
 def test_a_sequence_over_the_length_is_refused(tmp_path):
     cooked = write_cooked(tmp_path / "set", [SEQUENCES], max_length=9)
-    with pytest.raises(OutputError, match="has 10 tokens, its manifest says at most 9"):
+    with pytest.raises(OutputError, match="has 10 tokens, but its manifest says at most 9"):
         export(cooked, "hf", tmp_path / "out")
 
 
@@ -460,7 +460,7 @@ def test_an_export_does_not_go_into_its_source(cooked, inside):
 def test_wrong_settings_are_all_named(cooked, tmp_path):
     with pytest.raises(RecipeError, match=r"(?s)for: 'nemo' is no target; there are trl, .*attention: must be"):
         export(cooked, "nemo", tmp_path / "out", attention="none")
-    with pytest.raises(RecipeError, match=r"(?s)attention: for trl it is the trainer's.*tokenizer: trl needs none"):
+    with pytest.raises(RecipeError, match=r"(?s)attention: is for hf only.*tokenizer: is for jsonl only"):
         export(cooked, "trl", tmp_path / "out", attention="isolated", tokenizer="llama3")
     with pytest.raises(RecipeError, match=r"split: .* has no test; it has train"):
         export(cooked, "trl", tmp_path / "out", split="test")

@@ -400,7 +400,7 @@ def test_the_command_says_what_it_did(tmp_path, cook):
     assert orjson.loads(done.stdout)["counts"]["prompts"] == 1
     assert "round 1 of 1: 1 prompt for 2 of 2 texts" in done.stderr
     assert "1 text too long for a prompt: no prompt, kept without pairs (1.jsonl.cook)" in done.stderr
-    assert "1 text passed over: empty or white space" in done.stderr
+    assert "1 text ignored: empty or white space" in done.stderr
     wrong = cook("prompts", "raw.jsonl", "--to", "2.jsonl", "-t", "llama3", "--format", "openai-batch")
     assert wrong.exit_code == 2
     assert "cook: model: openai-batch needs the name that the server knows the model by; pass --model" in wrong.stderr

@@ -352,7 +352,7 @@ def test_what_cannot_be_reported(root, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="is no file"):
         report(root / "plain", "/dev/null", samples=0)
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(CookError, match=r"pip install 'instruct-cook\[report\]'"):
+    with pytest.raises(CookError, match=r"pip install -e '\.\[report\]'"):
         report(root, tmp_path / "x.html")
 
 

@@ -352,7 +352,7 @@ def test_one_at_random_can_be_had_again(cook, root):
         ((".", "--sequence", "1"), 2, "holds odd, plain, all; name the dataset"),
         ((".", "-d", "other"), 2, "holds no other; it holds odd, plain, all"),
         (("all", "-d", "other"), 2, "holds no other; it holds odd, plain"),
-        (("odd", "--sequence", "1", "--random"), 2, "pass either"),
+        (("odd", "--sequence", "1", "--random"), 2, "leave one of them out"),
         (("odd", "--seed", "1"), 2, "--seed goes with --random"),
         (("odd/cook.json",), 1, "is a file"),
         (("odd", "-t", "llama2"), 1, "the data was cooked with llama3; pass --tokenizer"),

@@ -179,7 +179,7 @@ RUNS = {
     "version": [(("--json",), 0), (("x" + NAME,), 2)],
     "init": [
         (("s" + NAME, "-o", "draft" + NAME), 0),
-        (("s" + NAME, "-o", "draft" + NAME), 1),
+        (("s" + NAME, "-o", "draft" + NAME), 5),
         ((NOWHERE,), 1),
     ],
     "cache": [

@@ -108,7 +108,7 @@ def test_listing_and_dry_run_fetch_nothing(server, cook, tmp_path):
     commit = add(server, "mine", "other", repo="owner/own")
     rows = orjson.loads(cook("list", "datasets", "--source", f"{OWN}@main", "--json").stdout)
     size = sum(len(shard(f"mine {i}", "more")) for i in (0, 1))
-    assert rows[0] == {"name": "mine", "shards": 2, "bytes": size, "problem": ""}
+    assert rows[0] == {"name": "mine", "licence": "", "shards": 2, "bytes": size, "problem": ""}
     dry = cook("-d", "mine", "-t", "llama3", "-s", f"{OWN}@main", "--dry-run")
     assert f"# mine: 2 shards, {size} bytes\n#   mine/shard/00000.jsonl\n" in dry.stdout
     settings = yaml.safe_load(dry.stdout)

@@ -233,7 +233,7 @@ def test_the_card_names_every_dataset_with_its_duty(cooked):
     run(Recipe(datasets="squad", tokenizer="llama3", source="sample", output=root))
     text = (root / "README.md").read_text()
     assert text.index('config_name: "set"') < text.index('config_name: "squad"')
-    assert "- [squad](https://rajpurkar.github.io/SQuAD-explorer/): CC BY-SA 4.0 (attribution, share alike)" in text
+    assert "- squad, of the sample that comes with cook: MIT (keep the notice)" in text
     assert "- set: not of the collection" in text
     assert "cheng-etal-2024-instruction" in text
 

@@ -362,7 +362,7 @@ def test_ids_are_those_of_the_library(tmp_path, kind, wrong):
     size = len(document["model"]["vocab"])
     document["added_tokens"].append(added("<|im_end|>", wrong, special=True))
     folder = write(tmp_path / kind, document, eos_token="<|im_end|>")
-    with pytest.raises(TokenizerError, match=rf"<\|im_end\|> is {wrong} there, {size} to the library"):
+    with pytest.raises(TokenizerError, match=rf"<\|im_end\|> is {wrong} there and {size} to the library"):
         resolved(folder)
 
 
@@ -370,7 +370,7 @@ def test_ids_that_are_swapped(tmp_path):
     document = spell(byte_level(), ("<|a|>", {"special": True}), ("<|b|>", {"special": True}))
     one, other = document["added_tokens"][-2:]
     one["id"], other["id"] = other["id"], one["id"]
-    with pytest.raises(TokenizerError, match=r"<\|a\|> is \d+ there, \d+ to the library; <\|b\|> is"):
+    with pytest.raises(TokenizerError, match=r"<\|a\|> is \d+ there and \d+ to the library, <\|b\|> is"):
         resolved(write(tmp_path / "t", document))
 
 

@@ -138,7 +138,7 @@ def test_wrong_settings_are_told_together():
 
 def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(cook.CookError, match=r"pip install 'instruct-cook\[train\]'"):
+    with pytest.raises(cook.CookError, match=r"pip install -e '\.\[train\]'"):
         cook.Collator()([ROW])
 
 

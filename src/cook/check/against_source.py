@@ -205,11 +205,8 @@ class _SourceComparison:
     ) -> None:
         """Add findings on examples that the shards do not give (`more`) and on those that are `missing`."""
         check = self.check
-        made, gone, left = (
-            _keys_of(self.placed),
-            defaultdict[int, list[int]](list),
-            {*_keys_of(self.skipped_records).tolist()},
-        )
+        made, left = _keys_of(self.placed), {*_keys_of(self.skipped_records).tolist()}
+        gone = defaultdict[int, list[int]](list)
         for at in missing.tolist():
             gone[int(made[at])].append(at)
         wrong: list[tuple[int, int]] = []

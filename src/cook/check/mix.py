@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
 from cook.check.sequences import SequenceCheck, mask_rule
 from cook.core.errors import CookError
@@ -55,17 +56,15 @@ class MixCheck(SequenceCheck):
         names = [row["name"] for row in fields["sources"]]
         self.expect_equal("datasets", sorted(fields["datasets"]), sorted(names))
         sizes = np.concatenate([self.sizes[name] for name in self.names])
-        row_of = self.first_rows
-        rows = row_of[self.examples["file"]] + self.examples["row"]
+        rows = self.first_rows[self.examples["file"]] + self.examples["row"]
         trained = np.bincount(rows, self.examples["trained"], len(sizes)).astype(np.int64)
         number = {name: index for index, name in enumerate(names)}
         of = np.array([number[name] for name in self.datasets])
         rows_of = fields["datasets"]
         held = [rows_of[name]["held"]["sequences"] for name in names]
         mix_settings = fields["mix"]
-        weights = {
-            name: weight for name, weight in mix_settings["weights"].items() if name in names
-        }  # 0 is not among sources
+        # A dataset of weight 0 is not among the sources.
+        weights = {name: weight for name, weight in mix_settings["weights"].items() if name in names}
         settings = mix_plan.check_settings(
             weights, mix_settings["sequences"], mix_settings["seed"], mix_settings["split"], None, names
         )
@@ -90,8 +89,11 @@ class MixCheck(SequenceCheck):
         self.expect_equal("counts", fields["counts"], dict(total))
         if len(of) == sum(given):
             stream = mix_plan.plan_stream(names, held, given, settings.seed)
-            expected = np.searchsorted(np.cumsum(held), stream, side="right")
-            for row in np.flatnonzero(expected != of)[:1].tolist():
-                file = int(np.searchsorted(row_of, row, side="right")) - 1
-                what = f"its dataset is {names[of[row]]}; expected {names[expected[row]]}, by settings and seed"
-                self.findings.note(self.names[file], row - int(row_of[file]), what)
+            self._check_stream(names, of, np.searchsorted(np.cumsum(held), stream, side="right"))
+
+    def _check_stream(self, names: list[str], of: npt.NDArray[np.int64], expected: npt.NDArray[np.int64]) -> None:
+        """Note the first row whose dataset, by its index in `names`, is not the expected one."""
+        for row in np.flatnonzero(expected != of)[:1].tolist():
+            file = int(np.searchsorted(self.first_rows, row, side="right")) - 1
+            what = f"its dataset is {names[of[row]]}; expected {names[expected[row]]}, by settings and seed"
+            self.findings.note(self.names[file], row - int(self.first_rows[file]), what)

@@ -76,7 +76,11 @@ def encode_parts(
             progress("tokenize", job.part.size(job.shard.size))
     if count:
         unread = jobs[-1][0] - dataset.shard_of[-1]
-        raise BadLines(problems[: part_encoding.MAX_PROBLEMS], count, unread, recipe.on_error == "fail")
+        of_shard = [
+            part for part, shard in zip(dataset.parts, dataset.shard_of, strict=True) if shard == dataset.shard_of[-1]
+        ]
+        total = part_encoding.lines_if_all_failed(of_shard)
+        raise BadLines(problems[: part_encoding.MAX_PROBLEMS], count, unread, recipe.on_error == "fail", total)
     table.finish(dataset.parts)
     return dataset
 

@@ -256,9 +256,7 @@ class ModelScopeSource(RemoteSource):
                     "the repository's file and its listing disagree: tell its owner"
                 )
             case errors.RateLimitError():
-                message = (
-                    f"ModelScope allows no more requests for now ({_reason(exc)}); wait, and run again: {RESUME_HINT}"
-                )
+                message = f"ModelScope allows no more requests for now ({_reason(exc)}); wait, run again: {RESUME_HINT}"
             case errors.ServerError():
                 message = f"ModelScope fails ({_reason(exc)}); run again later: {RESUME_HINT}"
             case errors.NetworkError() | ConnectionError() | TimeoutError():

@@ -45,8 +45,8 @@ def split(input_ids: Ids, pairs: Sequence[Pair], formatter: Formatter, capacity:
     """Split by pairs. `capacity`: the most tokens of an example without BOS and EOS. `input_ids`: the whole context."""
     if len(input_ids) > capacity:
         return SplitResult([], list(range(len(pairs))))
-    pieces, unfit, _ = yield from _group_pairs(input_ids, pairs, formatter, capacity)
-    return SplitResult([piece for _, piece in pieces], unfit)
+    pieces, too_large, _ = yield from _group_pairs(input_ids, pairs, formatter, capacity)
+    return SplitResult([piece for _, piece in pieces], too_large)
 
 
 def truncate(
@@ -58,10 +58,10 @@ def truncate(
     token_ends: Callable[[str], Offsets],
 ) -> EncodeRequests[SplitResult]:
     """Split by pairs, as `split`; a pair that does not fit with the whole context gets the longest head that fits."""
-    pieces, unfit, single_pair_ids = yield from _group_pairs(input_ids, pairs, formatter, capacity)
+    pieces, too_large, single_pair_ids = yield from _group_pairs(input_ids, pairs, formatter, capacity)
     lost = []
     cuts = None
-    for index in unfit:
+    for index in too_large:
         if cuts is None:
             cuts = cut_points(context, formatter, token_ends)
         prefix = yield from longest_fitting_prefix(context, cuts, formatter, capacity - len(single_pair_ids[index]))
@@ -83,7 +83,7 @@ def _group_pairs(
     room = capacity - len(input_ids)
     single_pair_ids = yield [formatter.output_text([pair]) for pair in pairs]
     fitting = [index for index, ids in enumerate(single_pair_ids) if len(ids) <= room]
-    unfit = [index for index, ids in enumerate(single_pair_ids) if len(ids) > room]
+    too_large = [index for index, ids in enumerate(single_pair_ids) if len(ids) > room]
     # + 1: a delimiter is about one token.
     ends = list(itertools.accumulate(len(single_pair_ids[index]) + 1 for index in fitting))
     pieces = []
@@ -106,7 +106,7 @@ def _group_pairs(
             end, ids = end + 1, more
         pieces.append((fitting[first], SplitExample((input_ids, ids), end - first, False)))
         first = end
-    return pieces, unfit, single_pair_ids
+    return pieces, too_large, single_pair_ids
 
 
 def cut_points(context: str, formatter: Formatter, token_ends: Callable[[str], Offsets]) -> Offsets:

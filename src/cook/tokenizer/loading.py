@@ -152,6 +152,11 @@ def resolve_tokenizer(recipe: Recipe, work_bytes: int = 0) -> Tokenizer:
             _remember_place(tokenizer)
         _check_against_reference(tokenizer, source)
         _warn_of_changes(source, spelt, bos if recipe.bos is None else None)
+    return _with_engines(tokenizer, recipe, work_bytes)
+
+
+def _with_engines(tokenizer: Tokenizer, recipe: Recipe, work_bytes: int) -> Tokenizer:
+    """The tokenizer with the engines that the recipe names, or that are fast for so much work."""
     engine = _choose_engine(tokenizer, recipe.engine, work_bytes)
     reason = f"chosen for {work_bytes:,} bytes a process" if recipe.engine == "auto" else f"--engine {recipe.engine}"
     logger.info("engine: %s (%s)", engine, reason)
