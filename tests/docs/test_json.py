@@ -139,6 +139,7 @@ def printed(tmp_path_factory):
         (work / "r" / "notes").mkdir()
         run("cook verify --json", "verify", "r", "--json")
         run("cook fingerprint", "fingerprint", "r")
+        run("cook init --json", "init", "in", "-o", "draft.yaml", "--json")
         run("cook fingerprint -o FILE --json", "fingerprint", "r", "-o", "r.json", "--json")
         run("cook cache clear --json", "cache", "clear", "--cache", "empty", "--json")
         run("cook version --json", "version", "--json")

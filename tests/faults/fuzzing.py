@@ -38,8 +38,8 @@ SECONDS = 20  # for one input; they take hundredths
 SMALL = {
     "read.lines.MAX_LINE_BYTES": 3000,
     "read.lines.READ_BYTES": 512,
-    "encode.parts.BATCH": 800,
-    "encode.parts.REMAKE_BATCH": 500,
+    "encode.parts.BATCH_BYTES": 800,
+    "encode.parts.SPLIT_BATCH_BYTES": 500,
 }
 TRIED: Counter[str] = Counter()  # inputs and lines, by kind
 

@@ -87,7 +87,7 @@ def test_a_damaged_output_is_noticed_by_the_next_cook(tmp_path, server, tokenize
         path.write_bytes(worse)
         kept = tree(tmp_path / "root" / "one")
         refused = server.run(*arguments(tokenizer, source, tmp_path))
-        assert refused.code == 1
+        assert refused.code == 5
         assert str(path) in refused.printed
         assert ("cannot be told to be cook's" if name == "cook.json" else "pass --overwrite") in refused.printed
         if name == "cook.json":  # moved away, as it says
@@ -127,7 +127,9 @@ def test_what_loads_of_a_damaged_spool_is_right_or_nothing(tmp_path):
     name = str(tmp_path / "spool")
     with spool.open_writer(name, 0) as (writer, done):
         writer.write(np.arange(records.total_tokens(examples), dtype=np.uint32))
-        done.append(spool.SpoolIndex(examples, np.ones(333, records.SKIPPED_ROW_DTYPE), 900, 800, 777))
+        done.append(
+            spool.SpoolIndex(examples, np.ones(333, records.SKIPPED_ROW_DTYPE), lines=900, entries=800, units=777)
+        )
     path = Path(name + ".index")
     data = path.read_bytes()
     right = spool.load(name)

@@ -123,7 +123,8 @@ def test_what_does_not_end_is_ended(how):
 
 def test_an_interrupt_that_was_to_be_ignored_is():
     """As under nohup, and in the background of a script."""
-    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from cook.cli import ending; ending.listen(); "
+    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    code += "from cook.cli import ending; ending.install_handlers(); "
     code += "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, callable(signal.getsignal(signal.SIGTERM)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == (
         "True True\n"

@@ -279,7 +279,7 @@ def test_an_interrupt_ends_it_in_time_and_leaves_nothing(
         wait_for(lambda: not group(process.pid), 1)
     assert process.returncode == 128 + signum, printed
     assert took < IN_TIME
-    assert "run the same again to go on" in printed
+    assert "finished datasets are complete. Run the same command again" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "root").exists()
     assert left_over(tmp_path / "root", tmp_path / "cache") == []

@@ -148,11 +148,16 @@ def resolve_tokenizer(recipe: Recipe, work_bytes: int = 0) -> Tokenizer:
         unnamed=tuple(found.unnamed),
     )
     if not source.preset:
-        if "/" not in source.name:  # else it is of the Hub, where its name finds it
-            _remember_place(tokenizer)
-        _check_against_reference(tokenizer, source)
-        _warn_of_changes(source, spelt, bos if recipe.bos is None else None)
+        _check_files(tokenizer, source, spelt, bos if recipe.bos is None else None)
     return _with_engines(tokenizer, recipe, work_bytes)
+
+
+def _check_files(tokenizer: Tokenizer, source: _TokenizerFiles, spelt: dict[str, int], bos: str | None) -> None:
+    """Hold a tokenizer's files to the library, warn of what cook changes, and remember where they lie."""
+    if "/" not in source.name:  # else it is of the Hub, where its name finds it
+        _remember_place(tokenizer)
+    _check_against_reference(tokenizer, source)
+    _warn_of_changes(source, spelt, bos)
 
 
 def _with_engines(tokenizer: Tokenizer, recipe: Recipe, work_bytes: int) -> Tokenizer:
