@@ -105,7 +105,7 @@ def test_a_result_of_format_1_is_replaced_when_asked(cook, results, tmp_path):
     (folder / manifest.MANIFEST_NAME).write_bytes(manifest.seal(old | {"format_version": 1}))
     again = ["-d", "x", "-t", "llama3", "-s", source, "-o", folder.parent, "--no-cache"]
     done = cook(*map(str, again))
-    assert done.exit_code == 1
+    assert done.exit_code == 5
     assert "is of format version 1" in done.stderr
     assert manifest.read_sealed(folder)["format_version"] == 1, "nothing is touched"
     assert cook(*map(str, [*again, "--overwrite"])).exit_code == 0

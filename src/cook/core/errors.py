@@ -234,7 +234,7 @@ class SeveralFailed(CookError):
         )
 
 
-NO_FILE = "is a pipe or a device, and no file"
+NO_FILE = "is a pipe or a device, not a file"
 
 
 def is_no_file(path: str | Path) -> bool:
