@@ -146,9 +146,19 @@ def cooked_folders(path: Path) -> list[Path]:
     return found
 
 
+MAX_FOLDERS = 20_000  # that are looked through for results: a ROOT has far fewer
+
+
 def all_cooked_folders(path: Path) -> list[Path]:
-    """As `cooked_folders`, with the results that lie deeper in a ROOT. Raises OutputError where nothing is cooked."""
-    deeper = [folder for folder, names in iter_folders(path) if manifest.MANIFEST_NAME in names]
+    """As `cooked_folders`, with the results that lie deeper in a ROOT. Raises OutputError where there is none."""
+    deeper = []
+    for count, (folder, names) in enumerate(iter_folders(path), start=1):
+        if count > MAX_FOLDERS:
+            raise OutputError(
+                f"{path}: holds more than {MAX_FOLDERS:,} folders; name the folder that holds the results"
+            )
+        if manifest.MANIFEST_NAME in names:
+            deeper.append(folder)
     return deeper or cooked_folders(path)
 
 
