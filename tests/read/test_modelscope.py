@@ -246,7 +246,7 @@ def test_a_page_that_fails_with_status_200_is_no_end_of_the_listing(hub):
         ("not_found", "no such dataset repository, revision or file on ModelScope, or a private one: check http"),
         ("unauthorized", "does not know who asks, or not that token .*; set MODELSCOPE_API_TOKEN, or run `ms login`"),
         ("gated", "is private or gated; ask for access at http.*/datasets/owner/name, then set MODELSCOPE_API_TOKEN"),
-        ("rate_limit", r"allows no more requests for now \(.*429.*\); wait, and run again"),
+        ("rate_limit", r"allows no more requests for now \(.*429.*\); wait, run again"),
         ("error_500", r"ModelScope fails \(.*500.*\); run again later"),
         ("drop", r"cannot be reached at http://127.* \(Remote end closed.*\); check the network and"),
     ],
