@@ -47,10 +47,10 @@ def report_end(more: str = "") -> int:
     """Say once that the command was interrupted, and give its exit code."""
     signum = _state.signum or signal.SIGINT
     if not _state.reported:
-        _state.reported = True
         what = "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}"
         with contextlib.suppress(OSError):
             os.write(2, f"cook: {what}{more}\n".encode())
+        _state.reported = True  # after it: a late interrupt that comes up before would leave nothing said
     return 128 + signum
 
 
