@@ -434,7 +434,7 @@ weights:
 TOLD = """\
 2: colour: is not known: contexts, pairs, options, modes, chains, weights, extend
 1: extend: must be true or false (it is 'perhaps')
-8: contexts.beside: is not known; did you mean before?
+8: contexts.beside: is not known: before, after
 5: contexts.before[0]: must hold {context}, {pairs} in this order
 6: contexts.before[1]: lacks {pairs}
 7: contexts.before[2]: must be text, not a number; quote it

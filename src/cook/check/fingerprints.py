@@ -16,7 +16,7 @@ import numpy.typing as npt
 import orjson
 
 from cook.check.hashing import Hashes
-from cook.core.arrays import splitmix64
+from cook.core.arrays import positions, splitmix64
 from cook.core.errors import refuse_empty
 from cook.core.files import hash64
 from cook.store import kinds, read
@@ -159,7 +159,7 @@ def _example_hashes(columns: dict[str, read.ListColumn]) -> Hashes:
     ids, _ = columns["input_ids"]
     lengths = columns["seq_lengths"][0].astype(np.int64)
     starts = np.cumsum(lengths) - lengths
-    place = (np.arange(len(ids)) - np.repeat(starts, lengths)).astype(np.uint64)
+    place = positions(lengths).astype(np.uint64)
     labels = columns["labels"][0].astype(np.int64).view(np.uint64)
     masks = columns["loss_mask"][0].astype(np.uint64)
     of_ids = _sum_hashes(splitmix64(place << np.uint64(32) | ids.view(np.uint32)), starts)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from cook.check import hashing
 from cook.core import records
+from cook.core.arrays import offsets
 from cook.core.records import mark_trained
 from cook.shapes.protocol import MaskRule
 from cook.store import read
@@ -248,7 +249,7 @@ class _RowGroupCheck:
                 has = np.diff(columns[name][1])
                 said = f"{name} has {{}} values; expected {{}}, as many as {like}"
                 sound &= self._note_rows(has != counts, partial(_describe_count, said, has, counts))
-        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        sums = offsets(lengths)
         total = np.diff(sums[self.by_example])
         sound &= self._note_rows(
             total != self.sizes, lambda row: f"its seq_lengths sum to {total[row]:,}; expected {self.sizes[row]:,}"

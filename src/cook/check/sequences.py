@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cook.check import rows
 from cook.check.folder import FolderCheck
 from cook.check.rows import CHECKED_EXAMPLE_DTYPE, FileContents, RowRules
+from cook.core.arrays import offsets
 from cook.core.errors import RecipeError, TokenizerError
 from cook.core.recipe import Recipe
 from cook.core.records import SKIP_REASONS, entry_keys, split_entry_key
@@ -244,7 +245,7 @@ class SequenceCheck(FolderCheck):
     @property
     def first_rows(self) -> npt.NDArray[np.int64]:
         """The number of each file's first row, counted over all files."""
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum([len(self.sizes[name]) for name in self.names])])
+        return offsets([len(self.sizes[name]) for name in self.names])
 
     def check_plan(self, recipe: Recipe) -> None:
         """Compare the sequences of each split with the plan that the recipe gives for its examples.

@@ -294,22 +294,3 @@ def suggestion(name: str, known: Iterable[str], count: int = 1) -> str:
     by_lower = {each.lower(): each for each in known}
     near = get_close_matches(name.lower(), by_lower, n=count)
     return f"did you mean {' or '.join(by_lower[each] for each in near)}?" if near else ""
-
-
-class Problems:
-    """The first problems of many, and how many there are."""
-
-    def __init__(self) -> None:
-        self.first: list[Problem] = []
-        self.count = 0
-
-    def add(self, problem: Problem) -> None:
-        """Count a problem; keep it if it is one of the first MAX_PROBLEMS."""
-        self.count += 1
-        if len(self.first) < MAX_PROBLEMS:
-            self.first.append(problem)
-
-    def raise_if_any(self) -> None:
-        """Raise BadLines with the problems, if there are any."""
-        if self.count:
-            raise BadLines(self.first, self.count)

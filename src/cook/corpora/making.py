@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cook.core import files, records
-from cook.core.errors import BadLines, RecipeError
+from cook.core.errors import MAX_PROBLEMS, BadLines, RecipeError
 from cook.core.progress import Progress, no_progress
 from cook.core.recipe import Recipe
 from cook.core.results import Result, Summary
 from cook.corpora import documents, text_files, tokens
 from cook.corpora.recipe import CorpusRecipe
 from cook.encode import tokenized
-from cook.encode.parts import MAX_PROBLEMS, lines_if_all_failed
+from cook.encode.parts import lines_if_all_failed
 from cook.encode.tokenized import TokenizedDataset
 from cook.executors.local import ordered_results
 from cook.pipeline import limits, runner

@@ -7,7 +7,6 @@ a text needs stands in it once; one that it does not know is an error, so that a
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cook.core import yaml_file
-from cook.core.errors import RecipeError, short_repr
+from cook.core.errors import RecipeError, short_repr, suggestion
 from cook.core.yaml_file import YamlPath
 
 PAIR_KINDS = ("plain", "options", "thought", "options_thought")
@@ -206,11 +205,8 @@ def _schema_errors(value: Any) -> Iterator[tuple[YamlPath, str]]:
 def _unknown_key_errors(place: YamlPath, value: Mapping[Any, Any], known: Any) -> Iterator[tuple[YamlPath, str]]:
     for key in value:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            yield (
-                (*place, str(key)),
-                "is not known" + (f"; did you mean {near[0]}?" if near else f": {', '.join(known)}"),
-            )
+            near = suggestion(str(key), known)
+            yield (*place, str(key)), "is not known" + (f"; {near}" if near else f": {', '.join(known)}")
 
 
 def _list_errors(place: YamlPath, items: Any, shape: Any) -> Iterator[tuple[YamlPath, str]]:

@@ -19,7 +19,8 @@ import orjson
 
 from cook.core import cache
 from cook.core import records as records_module
-from cook.core.errors import Problem, TokenizerError
+from cook.core.arrays import offsets as run_offsets
+from cook.core.errors import MAX_PROBLEMS, Problem, TokenizerError, shorten
 from cook.core.files import hash64
 from cook.core.recipe import Recipe
 from cook.core.records import (
@@ -46,7 +47,6 @@ from cook.tokenizer.loading import Tokenizer, checked_encoder, load_engine, refe
 
 BATCH_BYTES = 2 << 20  # bytes of lines encoded in one call
 SPLIT_BATCH_BYTES = 1 << 19  # bytes of lines split together
-MAX_PROBLEMS = 20  # problems that an error lists; the rest are counted
 MAX_BAD_LINES = 100_000  # bad lines of a part that may be left out; a part with more fails
 COMPRESSION = 4  # text size divided by compressed size, roughly
 MAX_REASON_CHARS = 500  # characters kept of a bad line's reason
@@ -310,7 +310,7 @@ def record_bad_line(recipe: Recipe, problems: list[Problem], result: EncodedPart
     """Record the problems of a line: in `bad` if the recipe leaves bad lines out, else for the error."""
     if recipe.on_error == "skip" and len(result.bad) < MAX_BAD_LINES:
         what = "; ".join(f"{problem.field}: {problem.what}".removeprefix(": ") for problem in problems)
-        result.bad.append((problems[0].line, what if len(what) <= MAX_REASON_CHARS else what[:MAX_REASON_CHARS] + "…"))
+        result.bad.append((problems[0].line, shorten(what, MAX_REASON_CHARS)))
         return
     result.failed_lines += 1
     for problem in problems:
@@ -398,8 +398,8 @@ def _split_overlong(job: EncodeJob, rows: StructuredArray, result: EncodedPart) 
                 )
             if pieces := [piece for split_result in split_results for piece in split_result.examples]:
                 arrays = [ids for piece in pieces for ids in piece.text_ids]
-                offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(ids) for ids in arrays])])
-                assembled = assemble(job.shape.segments([]), np.concatenate(arrays), offsets)
+                bounds = run_offsets([len(ids) for ids in arrays])
+                assembled = assemble(job.shape.segments([]), np.concatenate(arrays), bounds)
                 table = example_table(assembled, writer.tokens)
                 table["units"] = [piece.units for piece in pieces]
                 of_piece = np.repeat(group, [len(split_result.examples) for split_result in split_results])

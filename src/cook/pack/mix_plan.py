@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import math
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from cook.core.errors import RecipeError
+from cook.core.errors import RecipeError, suggestion
 from cook.core.recipe import SETTING_CHECKS
 from cook.pack.planner import random_order
 
@@ -40,8 +39,7 @@ def check_settings(
             n for n in held if n.lower() == requested_name.lower()
         ]
         if len(names) != 1:
-            near = difflib.get_close_matches(requested_name, held, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(held)}"
+            hint = suggestion(requested_name, held) or f"there are {', '.join(held)}"
             problems.append(f"weights: {requested_name}: no such dataset; {hint}")
             continue
         if names[0] in known:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cook.core.arrays import SPLITMIX_INCREMENT, splitmix64
+from cook.core.arrays import SPLITMIX_INCREMENT, offsets, positions, splitmix64
 
 Array = npt.NDArray[np.int64]
 WINDOW = 1 << 22  # examples
@@ -53,16 +53,14 @@ def plan(lengths: Array, max_length: int, packing: str, seed: int = 0) -> Plan:
         return windows[0]
     order = np.concatenate([np.empty(0, np.int64), *[window.order for window in windows]])
     counts = [np.diff(window.starts) for window in windows]
-    return Plan(
-        order, np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([np.empty(0, np.int64), *counts]))])
-    )
+    return Plan(order, offsets(np.concatenate([np.empty(0, np.int64), *counts])))
 
 
 def pack_window(lengths: Array, begin: int, max_length: int, packing: str, seed: int) -> Plan:
     """The plan of one window; `begin` is the index of its first example in the dataset."""
     placing, sequence_of = STRATEGIES[packing](lengths, begin, max_length, seed)
     order = placing[np.argsort(sequence_of, kind="stable")]  # within a sequence, as placed
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(sequence_of))])
+    starts = offsets(np.bincount(sequence_of))
     return Plan(order + begin, starts)
 
 
@@ -202,7 +200,7 @@ def cut_at_length(lengths: Array, max_length: int, stream_offset: int | None = N
     block = start // max_length
     counts = (start + lengths - 1) // max_length - block + 1
     text = np.repeat(np.arange(len(lengths)), counts)
-    number = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
+    number = positions(counts)
     edge = (block[text] + number) * max_length - start[text]
     begin, end = np.maximum(edge, 0), np.minimum(edge + max_length, lengths[text])
     return TextPieces(text, begin, end - begin)
@@ -210,7 +208,7 @@ def cut_at_length(lengths: Array, max_length: int, stream_offset: int | None = N
 
 def full_sequence_starts(lengths: Array, max_length: int) -> Array:
     """Indices of the pieces of a stream that start a sequence, and the count of pieces. `lengths`: of the pieces."""
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    ends = offsets(lengths)
     starts = np.flatnonzero(ends[:-1] % max_length == 0)
     return np.append(starts, len(lengths)).astype(np.int64)
 

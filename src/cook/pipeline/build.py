@@ -77,8 +77,9 @@ def _encode(
     (folder / "spools").mkdir(exist_ok=True)
     digests = [row["sha256"] for row in identity["inputs"]]
     jobs = encode_jobs(context.strategy, recipe, context.tokenizer, shards, digests, folder)
-    known = sum(os.path.exists(f"{job.full_spool}.index") for _, job in jobs)
-    logger.info("%s: %d parts of shards to encode, %d in the cache", identity["dataset"], len(jobs) - known, known)
+    if logger.isEnabledFor(logging.INFO):
+        known = sum(os.path.exists(f"{job.full_spool}.index") for _, job in jobs)
+        logger.info("%s: %d parts of shards to encode, %d in the cache", identity["dataset"], len(jobs) - known, known)
     with ExampleTable(work, folder, recipe.hashes) as table:
         return encode_parts(jobs, context.pool, table, context.progress), table
 

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cook.core.errors import BadLines, Problem
+from cook.core.errors import MAX_PROBLEMS, BadLines, Problem
 from cook.core.progress import Progress, no_progress
 from cook.core.recipe import Recipe
 from cook.encode import parts as part_encoding
@@ -80,7 +80,7 @@ def encode_parts(
             part for part, shard in zip(dataset.parts, dataset.shard_of, strict=True) if shard == dataset.shard_of[-1]
         ]
         total = part_encoding.lines_if_all_failed(of_shard)
-        raise BadLines(problems[: part_encoding.MAX_PROBLEMS], count, unread, recipe.on_error == "fail", total)
+        raise BadLines(problems[:MAX_PROBLEMS], count, unread, recipe.on_error == "fail", total)
     table.finish(dataset.parts)
     return dataset
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cook.core import catalog, records
+from cook.core.arrays import offsets, ranges
 from cook.core.errors import OutputError, RecipeError, refuse_empty
 from cook.core.files import write_bytes
 from cook.core.progress import Progress, no_progress
@@ -284,8 +285,7 @@ class _MixBuilder:
     def _file_job(self, path: Path, first: int, last: int) -> write.FileJob:
         rows = self.stream[first:last]
         begins, counts = self.starts[rows], self.starts[rows + 1] - self.starts[rows]
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        examples = self.placed[np.repeat(begins - starts[:-1], counts) + np.arange(starts[-1])]
+        examples, starts = self.placed[ranges(begins, counts)], offsets(counts)
         names = tuple(self.names[index] for index in self.dataset[rows].tolist())
         return write.FileJob(str(path), (self.spool,), examples, starts, names)
 

@@ -87,32 +87,21 @@ class Kind(NamedTuple):
         return "dataset" in self.schema
 
 
+_DATASET = Kind(
+    DATASET,
+    "a cooked dataset",
+    content="sequences",
+    unit="example",
+    verb="cook",
+    identity=("format_version", "kind", "dataset", "shape", "recipe", "tokenizer", "inputs", "unread"),
+    settings="recipe",
+    schema=_COOKED_SCHEMA,
+    readers=frozenset(_ALL_READERS),
+    use_instead="",
+)
 _KINDS = (
-    Kind(
-        DATASET,
-        "a cooked dataset",
-        content="sequences",
-        unit="example",
-        verb="cook",
-        identity=("format_version", "kind", "dataset", "shape", "recipe", "tokenizer", "inputs", "unread"),
-        settings="recipe",
-        schema=_COOKED_SCHEMA,
-        readers=frozenset(_ALL_READERS),
-        use_instead="",
-    ),
-    Kind(
-        PACKED,
-        "a corpus of sequences",
-        content="sequences",
-        unit="piece",
-        verb="cook",
-        identity=("format_version", "kind", "dataset", "shape", "recipe", "tokenizer", "inputs", "unread"),
-        settings="recipe",
-        schema=_COOKED_SCHEMA,
-        readers=frozenset(_ALL_READERS),
-        use_instead="",
-        is_corpus=True,
-    ),
+    _DATASET,
+    _DATASET._replace(name=PACKED, noun="a corpus of sequences", unit="piece", is_corpus=True),
     Kind(
         MIX,
         "a mix",

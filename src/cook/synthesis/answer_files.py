@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from cook._version import __version__
 from cook.core import catalog
-from cook.core.errors import InputError, OutputError, Problem, RecipeError, read_error, refuse_empty
+from cook.core.errors import InputError, OutputError, Problem, RecipeError, read_error, refuse_empty, shorten
 from cook.core.files import fsync_folder, json_line, open_fsynced, output_row, sha256_of, write_bytes
 from cook.core.progress import Progress, no_progress
 from cook.core.recipe import Recipe
@@ -327,7 +327,7 @@ class _AnswerParsing:
     def _record_left_out(self, answer: Answer, left_out: list[LeftOut], left_out_files: _LeftOutFiles) -> None:
         for piece, reason, text in left_out:
             self.left_out[reason] += 1
-            short = text if len(text) <= MAX_EXCERPT_CHARS else text[:MAX_EXCERPT_CHARS] + "…"
+            short = shorten(text, MAX_EXCERPT_CHARS)
             left_out_files.write(
                 SKIPPED, json_line({"custom_id": answer.custom_id, "piece": piece, "reason": reason, "text": short})
             )

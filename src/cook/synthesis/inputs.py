@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 
 import orjson
 
-from cook.core.errors import BadLines, Problem, read_error
+from cook.core.errors import MAX_PROBLEMS, BadLines, Problem, read_error
 from cook.core.files import sha256_of
 from cook.read.lines import JSON_TYPE_NAMES, ByteRange, Line, LineReader
 from cook.read.source import shard_at
 
 T = TypeVar("T")
-MAX_PROBLEMS = 20  # problems that an error lists; the rest are counted
 MAX_KEYS = 6  # keys of a line that a problem lists
 
 

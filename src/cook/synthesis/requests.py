@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cook.core.errors import Problem
+from cook.core.errors import Problem, shorten
 from cook.read.lines import Line
 from cook.synthesis.inputs import parse_object, text_field
 from cook.tokenizer.engine import Ids
@@ -134,4 +134,4 @@ def _error_line(error: Any) -> str:
     while isinstance(error, dict) and ("error" in error or "message" in error):
         error = error.get("message") or error.get("error")
     text = " ".join((error if isinstance(error, str) else orjson.dumps(error).decode()).split())
-    return text if len(text) <= MAX_ERROR_CHARS else text[:MAX_ERROR_CHARS] + "…"
+    return shorten(text, MAX_ERROR_CHARS)

@@ -33,11 +33,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from cook.core.arrays import positions
 from cook.core.errors import CookError, InputError, OutputError, RecipeError, install_hint
 from cook.core.records import IGNORE_INDEX
 from cook.store import kinds
 from cook.store.outputs import Sequence, read_cooked
-from cook.trainers.rows import positions
 
 if TYPE_CHECKING:
     import datasets

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from cook.core.arrays import offsets, positions
 from cook.core.records import labels_of
 from cook.store.read import examples_of, read_columns
 
@@ -68,28 +69,9 @@ def read_sequences(path: str | os.PathLike[str]) -> Iterator[SequenceBatch]:
         yield SequenceBatch(ids, mask, lengths, counts)
 
 
-def offsets(counts: npt.NDArray[np.integer]) -> Array:
-    """The starts of consecutive runs of these lengths, and the end of the last.
-
-    >>> offsets(np.array([2, 3])).tolist()
-    [0, 2, 5]
-    """
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-
-
-def positions(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """The position of each element in its run, from 0.
-
-    >>> positions(np.array([2, 3])).tolist()
-    [0, 1, 0, 1, 2]
-    """
-    starts = offsets(lengths)
-    return (np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)).astype(np.int32)
-
-
 def segment_ids(rows: SequenceBatch) -> npt.NDArray[np.int32]:
     """The number of each token's example in its sequence, from 1."""
-    return np.repeat(positions(rows.counts) + np.int32(1), rows.lengths)
+    return np.repeat(positions(rows.counts).astype(np.int32) + np.int32(1), rows.lengths)
 
 
 def starts_in_sequence(rows: SequenceBatch) -> npt.NDArray[np.int32]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import orjson
 
 from cook.core import files
+from cook.core.arrays import offsets, positions
 from cook.core.errors import OutputError, write_error
 from cook.core.files import fsync_file
 from cook.core.records import IGNORE_INDEX
@@ -27,9 +28,7 @@ from cook.trainers.job import ExportDone, ExportJob, ExportSettings
 from cook.trainers.rows import (
     Array,
     SequenceBatch,
-    offsets,
     pad_rows,
-    positions,
     read_sequences,
     segment_ids,
     shifted_mask,

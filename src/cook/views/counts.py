@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cook.core.arrays import SPLITMIX_INCREMENT
 from cook.core.progress import Progress
 from cook.core.records import entry_keys
 from cook.shapes.context_qa import PLACEHOLDER
@@ -26,7 +27,6 @@ from cook.views.parts import SequenceDecoder
 
 MAX_COUNTED_ENTRIES = 20_000  # entries of a dataset whose pairs are counted, about
 READ_COLUMNS = tuple(name for name in columns_module.SEQUENCE_COLUMNS if name != "labels")
-SPLITMIX_INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # multiplying by it spreads successive numbers
 Ints = npt.NDArray[np.int64]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cook.core.arrays import offsets as run_offsets
 from cook.core.errors import OutputError, RecipeError
 from cook.store import kinds, manifest, read
 from cook.store.columns import parquet_schema
@@ -100,7 +101,7 @@ class Output(Cooked):
         ids, by_token = columns["input_ids"]
         lengths, by_example = columns["seq_lengths"]
         like = {"loss_mask": by_token, "source_shard": by_example, "source_line": by_example}
-        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        ends = run_offsets(lengths)
         if not (
             all(np.array_equal(columns[name][1], offsets) for name, offsets in like.items())
             and np.array_equal(ends[by_example], by_token)
